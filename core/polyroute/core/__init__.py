@@ -1,0 +1,1 @@
+"""The words that every room speaks: calls, events, errors, configuration and telemetry names."""

@@ -1,0 +1,90 @@
+"""What a backend is to the rest of the router: something that loads, streams and says how it is."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from polyroute.core.call import Call
+from polyroute.core.event import Event
+
+
+class ModelState(Enum):
+    """How ready a model or a replica is; names as in `polyroute.v1.ModelState`."""
+
+    UNSPECIFIED = 0
+    COLD = 1
+    LOADING = 2
+    WARM = 3
+    DRAINING = 4
+    FAILED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaStatus:
+    """One replica as it stands; `detail` says in words why it is in its state."""
+
+    name: str
+    state: ModelState
+    detail: str = ""
+    in_flight: int = 0
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BackendStatus:
+    """A backend as it stands now.
+
+    `version` is empty until it is known. `context_length` is in tokens, 0 when not known. `greedy_default` says that
+    the model is greedy where a request sets no temperature. `ready_since` is Unix time in seconds, 0 until ready.
+    """
+
+    state: ModelState
+    detail: str = ""
+    version: str = ""
+    context_length: int = 0
+    chat: bool = True
+    greedy_default: bool = False
+    ready_since: float = 0.0
+    replicas: tuple[ReplicaStatus, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCount:
+    """Tokens that an input occupies; `context_length` is 0 when not known."""
+
+    prompt_tokens: int
+    context_length: int = 0
+
+
+class Backend(Protocol):
+    """Runs a model, here or at a peer.
+
+    `start` returns at once: whatever takes time goes on behind it and shows in `status`. `stream` is a Service.
+    """
+
+    async def start(self) -> None:
+        """Begins to load or to reach the model, in the background, where the configuration wants it warm."""
+
+    async def load(self) -> None:
+        """Returns once the model is warm; raises why it cannot be."""
+
+    async def unload(self, grace_s: float) -> None:
+        """Gives calls in flight `grace_s` seconds, then frees what the model holds; `load` brings it back."""
+
+    async def stop(self) -> None:
+        """Ends what is still running and frees everything. Not to be used afterwards."""
+
+    def stream(self, call: Call) -> AsyncIterator[Event]:
+        """Answers a call; see `polyroute.core.call.Service`."""
+        ...
+
+    async def count_tokens(self, call: Call) -> TokenCount:
+        """Counts the tokens of the call's input; raises `Unimplemented` where that is not known."""
+        ...
+
+    def status(self) -> BackendStatus:
+        """How it is now, without waiting for anything."""
+        ...

@@ -1,0 +1,36 @@
+"""One call on its way through the router, and the one shape that everything on that way has."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from polyroute.core.event import Event
+from polyroute.core.request import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request together with who asks, until when, and as part of which trace.
+
+    `arrived` and `deadline` are on the clock of `time.monotonic`, in seconds. `trace` holds the W3C headers
+    (`traceparent`, `tracestate`) to pass on to whatever does the work.
+    """
+
+    request: Request
+    request_id: str
+    arrived: float = field(default_factory=time.monotonic)
+    deadline: float | None = None
+    caller: str = ""
+    trace: tuple[tuple[str, str], ...] = ()
+
+    def remaining_s(self, now: float) -> float | None:
+        """Seconds left until the deadline, never below zero; None when there is no deadline."""
+        return None if self.deadline is None else max(0.0, self.deadline - now)
+
+
+Service: TypeAlias = Callable[[Call], AsyncIterator[Event]]
+"""What answers calls: exactly one `Started`, any number of `Token`s, then exactly one `Finished`; or it raises one of
+`polyroute.core.errors`. Yielding `Started` means that the answer has begun: no other attempt may follow."""

@@ -1,0 +1,192 @@
+"""The configuration: what `models.yaml` may say. Reading the file, with its line numbers, is `core.config_file`."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_NAME = re.compile(r"[^\s\x00-\x1f\x7f]+")
+
+
+def parse_duration(value: Any) -> Any:
+    """Seconds of `15m`, `30s`, `1h30m` or a bare number of seconds."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, str):
+        return value
+    parts = _DURATION.findall(value)
+    if not parts or "".join(n + u for n, u in parts) != value.strip():
+        raise ValueError(f"`{value}` is no duration; write one such as 500ms, 30s, 15m or 1h30m")
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+def _check_name(value: str) -> str:
+    if not _NAME.fullmatch(value) or len(value) > 256:
+        raise ValueError("a name has 1 to 256 characters, none of them spaces or control characters")
+    return value
+
+
+Seconds: TypeAlias = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, allow_inf_nan=False)]
+Name: TypeAlias = Annotated[str, BeforeValidator(lambda v: _check_name(v) if isinstance(v, str) else v)]
+StickyKey: TypeAlias = Literal["user", "session", "affinity_key", "request"]
+
+
+class Section(BaseModel):
+    """A mapping of the file: frozen, and every unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CacheConfig(Section):
+    """When answers are kept, and for how long (`ttl` in seconds; None is until they are evicted)."""
+
+    mode: Literal["deterministic", "opt_in", "always", "off"] = "deterministic"
+    ttl: Seconds | None = None
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, value: Any) -> Any:
+        return "off" if value is False else value  # YAML 1.1 reads a bare `off` as false
+
+
+class WarmConfig(Section):
+    """How many replicas are kept loaded."""
+
+    min: int | None = Field(default=None, ge=0, le=1)
+
+
+class TlsConfig(Section):
+    """How a peer's certificate is checked."""
+
+    ca_file: Path | None = None
+    verify: bool = True
+
+
+class SecretFile(Section):
+    """A secret that stands alone in a file."""
+
+    file: Path
+
+
+class DeploymentConfig(Section):
+    """What local and remote models have in common. Times are in seconds."""
+
+    id: Name
+    version: str | None = Field(default=None, min_length=1, max_length=256)
+    max_concurrency: int | None = Field(default=None, ge=1)
+    max_queue: int = Field(default=64, ge=0)
+    queue_timeout: Seconds = 30.0
+    timeout: Seconds | None = None
+    first_token_timeout: Seconds = 60.0
+    balance: Literal["least_outstanding", "round_robin"] = "least_outstanding"
+    cache: CacheConfig | None = None
+
+
+class LocalConfig(DeploymentConfig):
+    """A model that this server runs itself."""
+
+    type: Literal["local"]
+    source: str | None = Field(default=None, min_length=1)
+    revision: str | None = Field(default=None, min_length=1)
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    trust_remote_code: bool = False
+    max_sequences: int = Field(default=8, ge=1, le=1024)
+    warm: WarmConfig = WarmConfig()
+
+    @property
+    def effective_source(self) -> str:
+        """Hub ID, folder, `.gguf` file, or `demo`."""
+        return self.source or self.id
+
+
+class RemoteConfig(DeploymentConfig):
+    """A model that a peer runs."""
+
+    type: Literal["remote"]
+    base_urls: tuple[str, ...] = Field(min_length=1)
+    api: Literal["auto", "openai", "generate"] = "auto"
+    peer_model: str | None = Field(default=None, min_length=1)
+    api_key: SecretStr | SecretFile | None = None
+    headers: dict[str, SecretStr] = {}
+    tls: TlsConfig = TlsConfig()
+    connect_timeout: Seconds = 5.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_url_or_many(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "base_url" in data:
+            if "base_urls" in data:
+                raise ValueError("give `base_url` or `base_urls`, not both")
+            data = {**data, "base_urls": [data["base_url"]]}
+            del data["base_url"]
+        return data
+
+    @field_validator("base_urls")
+    @classmethod
+    def _urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", url):
+                raise ValueError(f"`{url}` is no URL of the form http://host:port")
+        if len(set(urls)) != len(urls):
+            raise ValueError("a URL is listed twice")
+        return tuple(url.rstrip("/") for url in urls)
+
+
+ModelConfig: TypeAlias = Annotated[LocalConfig | RemoteConfig, Field(discriminator="type")]
+
+
+class VariantConfig(Section):
+    """One arm of a route; weights are relative to each other."""
+
+    name: Name
+    model: Name
+    weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+
+
+class RouteConfig(Section):
+    """A name that callers may send as `model`, with the rule behind it."""
+
+    id: Name
+    variants: tuple[VariantConfig, ...] = Field(min_length=1)
+    sticky_by: tuple[StickyKey, ...] = ("user", "session", "affinity_key")
+    fallback: tuple[Name, ...] = ()
+
+    @model_validator(mode="after")
+    def _arms(self) -> Self:
+        names = [v.name for v in self.variants]
+        if len(set(names)) != len(names):
+            raise ValueError("two variants have the same name")
+        if not any(v.weight > 0 for v in self.variants):
+            raise ValueError("every weight is 0: no variant would get traffic")
+        return self
+
+
+class LimitsConfig(Section):
+    """Largest input that is accepted at all; a model's own context is checked besides."""
+
+    max_prompt_bytes: ByteSize = Field(default=ByteSize(4 * 1024 * 1024), gt=0)
+    max_messages: int = Field(default=4096, ge=1)
+
+
+class Config(Section):
+    """A whole `models.yaml`."""
+
+    default_model: Name | None = None
+    models: tuple[ModelConfig, ...] = Field(min_length=1)
+    routes: tuple[RouteConfig, ...] = ()
+    cache: CacheConfig = CacheConfig()
+    limits: LimitsConfig = LimitsConfig()
+
+    @property
+    def effective_default(self) -> str | None:
+        """The model or route for requests that name none: the named one, else the only model."""
+        if self.default_model is None and len(self.models) == 1:
+            return self.models[0].id
+        return self.default_model

@@ -1,0 +1,130 @@
+"""What an answer is made of: `Started`, then `Token`s, then `Finished`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+from polyroute.core.request import ToolCall
+
+
+class CacheResult(Enum):
+    """What the cache did; names as in `polyroute.v1.CacheResult`."""
+
+    UNSPECIFIED = 0
+    MISS = 1
+    HIT = 2
+    COALESCED = 3
+    BYPASS = 4
+
+
+class FinishReason(Enum):
+    """Why an answer ended; names as in `polyroute.v1.FinishReason`."""
+
+    UNSPECIFIED = 0
+    STOP = 1
+    STOP_SEQUENCE = 2
+    LENGTH = 3
+    CONTENT_FILTER = 4
+    TOOL_CALLS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class TopLogprob:
+    """One of the most likely tokens at a place; `logprob` is a natural logarithm."""
+
+    token: str
+    token_bytes: bytes
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """Log probability of one generated token, and of the most likely ones in its place."""
+
+    token: str
+    token_bytes: bytes
+    logprob: float
+    top: tuple[TopLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens read and written."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_prompt_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Where the time of a call went, in seconds. `backend_s` is time spent waiting for a model or a peer."""
+
+    queue_s: float = 0.0
+    backend_s: float = 0.0
+    first_token_s: float = 0.0
+    total_s: float = 0.0
+    router_overhead_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt to answer a call: `reason` and `message` are empty on the one that answered.
+
+    `duration_s` is the time until the attempt's first event or its error.
+    """
+
+    deployment: str
+    replica: str = ""
+    variant: str = ""
+    reason: str = ""
+    message: str = ""
+    duration_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How a call was routed. Each layer fills in what it knows; the router completes it."""
+
+    requested: str = ""
+    model: str = ""
+    version: str = ""
+    deployment: str = ""
+    replica: str = ""
+    variant: str = ""
+    cache: CacheResult = CacheResult.UNSPECIFIED
+    attempts: tuple[Attempt, ...] = ()
+    reasons: tuple[str, ...] = ()
+    upstream: Route | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The answer has begun. A backend yields it together with its first token, never before."""
+
+    route: Route
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A part of the answer: the text of one or more tokens, never a part of a character."""
+
+    text: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The answer is complete."""
+
+    reason: FinishReason
+    usage: Usage = Usage()
+    timing: Timing = Timing()
+    matched_stop: str | None = None
+    seed: int | None = None
+
+
+Event: TypeAlias = Started | Token | Finished
