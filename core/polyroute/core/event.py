@@ -98,6 +98,11 @@ class Route:
     attempts: tuple[Attempt, ...] = ()
     reasons: tuple[str, ...] = ()
     upstream: Route | None = None
+    trace_id: str = ""
+    sticky_by: str = ""
+    hash_point: float | None = None
+    probability: float | None = None
+    cache_age_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

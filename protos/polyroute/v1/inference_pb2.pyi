@@ -909,6 +909,11 @@ class Route(_message.Message):
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     REASONS_FIELD_NUMBER: _builtins.int
     UPSTREAM_FIELD_NUMBER: _builtins.int
+    TRACE_ID_FIELD_NUMBER: _builtins.int
+    STICKY_BY_FIELD_NUMBER: _builtins.int
+    HASH_POINT_FIELD_NUMBER: _builtins.int
+    PROBABILITY_FIELD_NUMBER: _builtins.int
+    CACHE_AGE_FIELD_NUMBER: _builtins.int
     requested: _builtins.str
     """The model or route that the caller named, or the default that stood in for it."""
     model: _builtins.str
@@ -923,6 +928,14 @@ class Route(_message.Message):
     """Name of the variant that was assigned; empty where the route has none."""
     cache: Global___CacheResult.ValueType
     """What the cache did."""
+    trace_id: _builtins.str
+    """W3C trace ID of the call, 32 hexadecimal digits; equal on every server that it crosses."""
+    sticky_by: _builtins.str
+    """What the variant was keyed on: `user`, `session`, `affinity_key` or `request`; empty where none was chosen."""
+    hash_point: _builtins.float
+    """The request's hash point in [0, 1), from which the variant follows."""
+    probability: _builtins.float
+    """The variant's share of the traffic when it was assigned, 0 to 1."""
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
         """The attempts in order; the last one answered."""
@@ -934,6 +947,10 @@ class Route(_message.Message):
     @_builtins.property
     def upstream(self) -> Global___Route:
         """How the peer routed the call, when the peer is a Polyroute too."""
+
+    @_builtins.property
+    def cache_age(self) -> _duration_pb2.Duration:
+        """How old the stored answer is, on a cache hit."""
 
     def __init__(
         self,
@@ -948,12 +965,24 @@ class Route(_message.Message):
         attempts: _abc.Iterable[Global___Attempt] | None = ...,
         reasons: _abc.Iterable[_builtins.str] | None = ...,
         upstream: Global___Route | None = ...,
+        trace_id: _builtins.str = ...,
+        sticky_by: _builtins.str = ...,
+        hash_point: _builtins.float | None = ...,
+        probability: _builtins.float | None = ...,
+        cache_age: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["upstream", b"upstream"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_hash_point", b"_hash_point", "_probability", b"_probability", "cache_age", b"cache_age", "hash_point", b"hash_point", "probability", b"probability", "upstream", b"upstream"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "cache", b"cache", "deployment", b"deployment", "model", b"model", "reasons", b"reasons", "replica", b"replica", "requested", b"requested", "upstream", b"upstream", "variant", b"variant", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hash_point", b"_hash_point", "_probability", b"_probability", "attempts", b"attempts", "cache", b"cache", "cache_age", b"cache_age", "deployment", b"deployment", "hash_point", b"hash_point", "model", b"model", "probability", b"probability", "reasons", b"reasons", "replica", b"replica", "requested", b"requested", "sticky_by", b"sticky_by", "trace_id", b"trace_id", "upstream", b"upstream", "variant", b"variant", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__hash_point: _TypeAlias = _typing.Literal["hash_point"]  # noqa: Y015
+    _WhichOneofArgType__hash_point: _TypeAlias = _typing.Literal["_hash_point", b"_hash_point"]  # noqa: Y015
+    _WhichOneofReturnType__probability: _TypeAlias = _typing.Literal["probability"]  # noqa: Y015
+    _WhichOneofArgType__probability: _TypeAlias = _typing.Literal["_probability", b"_probability"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hash_point) -> _WhichOneofReturnType__hash_point | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__probability) -> _WhichOneofReturnType__probability | None: ...
 
 Global___Route: _TypeAlias = Route  # noqa: Y015
 

@@ -1,0 +1,111 @@
+"""What the router shows of itself: models, plans and the cache, as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from polyroute.core.backend import BackendStatus, ModelState
+
+
+@dataclass(frozen=True, slots=True)
+class VariantView:
+    """One arm of a route; `share` is its part of the traffic, 0 to 1."""
+
+    name: str
+    model: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelView:
+    """A model or a named route as it stands now. A route's `status` is that of its readiest variant."""
+
+    id: str
+    type: Literal["local", "remote", "route"]
+    status: BackendStatus
+    in_flight: int = 0
+    queued: int = 0
+    max_concurrency: int = 0
+    max_queue: int = 0
+    default: bool = False
+    variants: tuple[VariantView, ...] = ()
+    fallback: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedAttempt:
+    """One attempt of a plan. `cache` says in words what the cache would be asked, and why."""
+
+    deployment: str
+    model: str
+    version: str
+    state: ModelState
+    variant: str = ""
+    fallback: bool = False
+    cache: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedShadow:
+    """One shadow of a plan."""
+
+    deployment: str
+    sample: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The ordered attempts for one call, and why they are these. Data only: executing it is the router's part."""
+
+    requested: str
+    attempts: tuple[PlannedAttempt, ...]
+    shadows: tuple[PlannedShadow, ...] = ()
+    reasons: tuple[str, ...] = ()
+    sticky_by: str = ""
+    hash_point: float | None = None
+    probability: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTokenCount:
+    """Tokens of an input, and the model that counted them; `context_length` is 0 when not known."""
+
+    prompt_tokens: int
+    context_length: int
+    model: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class TierStats:
+    """One tier of the answer cache; hits, misses and errors count since the server started."""
+
+    name: str
+    location: str
+    entries: int
+    bytes: int
+    max_bytes: int
+    hits: int
+    misses: int
+    errors: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCacheStats:
+    """The answer cache as one model sees it, since the server started."""
+
+    model: str
+    hits: int = 0
+    misses: int = 0
+    stores: int = 0
+    saved_tokens: int = 0
+    saved_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStats:
+    """What the answer cache holds and how often it helped."""
+
+    tiers: tuple[TierStats, ...]
+    models: tuple[ModelCacheStats, ...]
