@@ -1,0 +1,218 @@
+"""Whether a request makes sense at all: one check for gRPC and REST alike, naming the field and the limit."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from polyroute.core.config import LimitsConfig
+from polyroute.core.errors import InvalidArgument, clip
+from polyroute.core.request import ROLES, Json, Message, Request, ResponseFormat, Sampling, Tool
+
+MAX_STOPS: Final = 16
+MAX_STOP_CHARS: Final = 1024
+MAX_TOOLS: Final = 128
+MAX_LABELS: Final = 16
+MAX_LABEL_CHARS: Final = 256
+MAX_NAME_CHARS: Final = 256
+MAX_REQUEST_ID_CHARS: Final = 128
+MAX_CHOICES: Final = 1024
+MAX_JSON_DEPTH: Final = 32
+
+SAMPLING_RANGES: Final[Mapping[str, tuple[float, float, bool]]] = {
+    # field: (lowest, highest, whether the lowest itself is allowed)
+    "max_tokens": (1, 1_048_576, True),
+    "temperature": (0, 100, True),
+    "top_p": (0, 1, False),
+    "top_k": (0, 1_000_000, True),
+    "min_p": (0, 1, True),
+    "repetition_penalty": (0, 100, False),
+    "presence_penalty": (-2, 2, True),
+    "frequency_penalty": (-2, 2, True),
+    "seed": (-(2**63), 2**63 - 1, True),
+    "logprobs": (0, 20, True),
+}
+"""What each field of `Sampling` may be; a test holds it against the class, so that no field goes unchecked."""
+
+_TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def validate(request: Request, limits: LimitsConfig, names: Mapping[str, str] | None = None) -> None:
+    """Raises `InvalidArgument` for the first thing wrong with `request`.
+
+    `names` renames top-level fields for dialects that call them otherwise (`{"max_tokens": "max_new_tokens"}`).
+    """
+    try:
+        _name("model", request.model, MAX_NAME_CHARS, spaces=False)
+        _input(request, limits)
+        _sampling(request.sampling)
+        _stops(request.stop)
+        if request.response_format is not None:
+            _response_format(request.response_format)
+        _tools(request.tools, request.tool_choice)
+        _json("extra", request.extra, MAX_JSON_DEPTH)
+        _request_id(request.request_id)
+        for field in ("affinity_key", "user", "session", "variant"):
+            _name(f"routing.{field}", getattr(request.routing, field), MAX_NAME_CHARS)
+        if request.cache.max_age_s is not None and not 0 <= request.cache.max_age_s < math.inf:
+            raise InvalidArgument("cache.max_age", f"{request.cache.max_age_s:g} s; must be 0 or more")
+        _labels(request.labels)
+    except InvalidArgument as error:
+        head, dot, rest = error.field.partition(".")
+        base, bracket, index = head.partition("[")
+        renamed = (names or {}).get(base, base) + bracket + index + dot + rest
+        if renamed == error.field:
+            raise
+        raise InvalidArgument(renamed, error.problem) from None
+
+
+def _name(field: str, value: str, limit: int, *, spaces: bool = True) -> None:
+    if len(value) > limit:
+        raise InvalidArgument(field, f"{len(value)} characters, limit {limit}")
+    if not value.isprintable() or (not spaces and any(c.isspace() for c in value)):
+        what = "control characters" if spaces else "spaces or control characters"
+        raise InvalidArgument(field, f"`{clip(value, 80)}` has {what}, which are not allowed")
+
+
+def _request_id(value: str) -> None:
+    _name("request_id", value, MAX_REQUEST_ID_CHARS, spaces=False)
+    if not value.isascii():
+        raise InvalidArgument("request_id", "must be ASCII")
+
+
+def _input(request: Request, limits: LimitsConfig) -> None:
+    if request.prompt is None and request.messages is None:
+        raise InvalidArgument("prompt", "give one of prompt and messages")
+    if request.prompt is not None and request.messages is not None:
+        raise InvalidArgument("prompt", "give one of prompt and messages, not both")
+    if request.prompt is not None:
+        if not request.prompt:
+            raise InvalidArgument("prompt", "must not be empty")
+        _size("prompt", _utf8_size("prompt", request.prompt), limits)
+    if request.messages is not None:
+        if not request.messages:
+            raise InvalidArgument("messages", "must not be empty")
+        if len(request.messages) > limits.max_messages:
+            raise InvalidArgument("messages", f"{len(request.messages)} messages, limit {limits.max_messages}")
+        _size("messages", sum(_message(i, m) for i, m in enumerate(request.messages)), limits)
+
+
+def _size(field: str, size: int, limits: LimitsConfig) -> None:
+    if size > limits.max_prompt_bytes:
+        raise InvalidArgument(field, f"{size} bytes, limit {int(limits.max_prompt_bytes)}")
+
+
+def _utf8_size(field: str, text: str) -> int:
+    if text.isascii():
+        return len(text)
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        raise InvalidArgument(field, "has half a surrogate pair, which no UTF-8 text can hold") from None
+
+
+def _message(i: int, message: Message) -> int:
+    """Checks one message and returns its size in bytes."""
+    path = f"messages[{i}]"
+    if message.role not in ROLES:
+        raise InvalidArgument(f"{path}.role", f"`{clip(message.role, 80)}` is none of {', '.join(ROLES)}")
+    if message.tool_calls and message.role != "assistant":
+        raise InvalidArgument(f"{path}.tool_calls", "only an assistant message may have them")
+    if message.role == "tool" and not message.tool_call_id:
+        raise InvalidArgument(f"{path}.tool_call_id", "a tool message must say which call it answers")
+    _name(f"{path}.tool_call_id", message.tool_call_id, MAX_NAME_CHARS)
+    size = _utf8_size(f"{path}.content", message.content)
+    for j, call in enumerate(message.tool_calls):
+        if not _TOOL_NAME.fullmatch(call.name):
+            raise InvalidArgument(f"{path}.tool_calls[{j}].name", _bad_tool_name(call.name))
+        _name(f"{path}.tool_calls[{j}].id", call.id, MAX_NAME_CHARS)
+        size += _utf8_size(f"{path}.tool_calls[{j}].arguments", call.arguments)
+    return size
+
+
+def _sampling(sampling: Sampling) -> None:
+    for field, (low, high, closed) in SAMPLING_RANGES.items():
+        value = getattr(sampling, field)
+        if value is None:
+            continue
+        if not low <= value <= high or (value == low and not closed):  # NaN fails every comparison
+            at_least = "from" if closed else "above"
+            raise InvalidArgument(field, f"{value:g}; must be {at_least} {low:,} to {high:,}".replace(",", ""))
+
+
+def _stops(stops: tuple[str, ...]) -> None:
+    if len(stops) > MAX_STOPS:
+        raise InvalidArgument("stop", f"{len(stops)} stop strings, limit {MAX_STOPS}")
+    for i, stop in enumerate(stops):
+        if not stop:
+            raise InvalidArgument(f"stop[{i}]", "must not be empty")
+        if len(stop) > MAX_STOP_CHARS:
+            raise InvalidArgument(f"stop[{i}]", f"{len(stop)} characters, limit {MAX_STOP_CHARS}")
+        _utf8_size(f"stop[{i}]", stop)
+
+
+def _response_format(form: ResponseFormat) -> None:
+    path = f"response_format.{form.kind}"
+    if isinstance(form.value, tuple):
+        if not form.value or not all(form.value):
+            raise InvalidArgument(path, "must have choices, none of them empty")
+        if len(form.value) > MAX_CHOICES:
+            raise InvalidArgument(path, f"{len(form.value)} choices, limit {MAX_CHOICES}")
+        return
+    if not form.value:
+        raise InvalidArgument(path, "must not be empty")
+    if form.kind == "json_schema":
+        try:
+            schema = json.loads(form.value)
+        except (ValueError, RecursionError) as error:
+            raise InvalidArgument(path, f"is not JSON: {clip(str(error), 200)}") from None
+        if not isinstance(schema, dict):
+            raise InvalidArgument(path, "must be a JSON object")
+
+
+def _tools(tools: tuple[Tool, ...], choice: str) -> None:
+    if len(tools) > MAX_TOOLS:
+        raise InvalidArgument("tools", f"{len(tools)} tools, limit {MAX_TOOLS}")
+    seen: set[str] = set()
+    for i, tool in enumerate(tools):
+        if not _TOOL_NAME.fullmatch(tool.name):
+            raise InvalidArgument(f"tools[{i}].name", _bad_tool_name(tool.name))
+        if tool.name in seen:
+            raise InvalidArgument(f"tools[{i}].name", f"`{tool.name}` is listed twice")
+        seen.add(tool.name)
+        _json(f"tools[{i}].parameters", tool.parameters, MAX_JSON_DEPTH)
+    if choice and choice not in seen | {"auto", "none", "required"}:
+        raise InvalidArgument("tool_choice", f"`{clip(choice, 80)}` is none of auto, none, required and the tools")
+    if choice == "required" and not tools:
+        raise InvalidArgument("tool_choice", "required, but there are no tools")
+
+
+def _bad_tool_name(name: str) -> str:
+    return f"`{clip(name, 80)}` must have 1 to 64 letters, digits, _ or -"
+
+
+def _json(field: str, value: Json | Mapping[str, Json], depth: int) -> None:
+    """Checks that `value` is finite and not nested too deeply to be passed on."""
+    if depth == 0:
+        raise InvalidArgument(field, f"is nested more than {MAX_JSON_DEPTH} deep")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidArgument(field, f"has {value}, which JSON cannot hold")
+    if isinstance(value, Mapping):
+        for item in value.values():
+            _json(field, item, depth - 1)
+    elif isinstance(value, list):
+        for item in value:
+            _json(field, item, depth - 1)
+
+
+def _labels(labels: Mapping[str, str]) -> None:
+    if len(labels) > MAX_LABELS:
+        raise InvalidArgument("labels", f"{len(labels)} labels, limit {MAX_LABELS}")
+    for key, value in labels.items():
+        if not key:
+            raise InvalidArgument("labels", "a key is empty")
+        _name("labels", key, MAX_LABEL_CHARS)
+        _name(f"labels.{key}", value, MAX_LABEL_CHARS)
