@@ -13,8 +13,7 @@ from grpclib.const import Cardinality
 from grpclib.exceptions import GRPCError
 
 from polyroute.v1 import inference_pb2 as pb
-
-from .conftest import NODE_DIR, ROOT, Running, run, run_json
+from tests.e2e.running import NODE_DIR, ROOT, Running, run, run_json
 
 pytestmark = pytest.mark.demo
 
@@ -66,19 +65,18 @@ def test_grpcurl_streams_the_same_text(demo: Running) -> None:
     assert text == json.loads(grpcurl(demo, REQUEST, GENERATE))["text"]
 
 
+def buf_curl(demo: Running, request: dict[str, Any]) -> list[str]:
+    flags = ["--protocol", "grpc", "--http2-prior-knowledge", "-d", json.dumps(request)]
+    return ["buf", "curl", *flags, f"http://{demo.grpc}/{GENERATE}"]
+
+
 def test_buf_curl_speaks_to_it_too(demo: Running) -> None:
-    answer = run_json(
-        ["buf", "curl", "--protocol", "grpc", "--http2-prior-knowledge", "-d", json.dumps(REQUEST)]
-        + [f"http://{demo.grpc}/{GENERATE}"]
-    )
+    answer = run_json(buf_curl(demo, REQUEST))
     assert "Paris" in str(answer["text"])
 
 
 def test_buf_curl_sees_a_clear_error(demo: Running) -> None:
-    bad = json.dumps({**REQUEST, "temperature": -1})
-    done = run(
-        ["buf", "curl", "--protocol", "grpc", "--http2-prior-knowledge", "-d", bad] + [f"http://{demo.grpc}/{GENERATE}"]
-    )
+    done = run(buf_curl(demo, {**REQUEST, "temperature": -1}))
     assert done.returncode != 0
     assert "invalid_argument" in done.stderr
     assert "temperature: -1; must be from 0 to 100" in done.stderr

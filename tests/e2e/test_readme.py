@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from tests.e2e.running import BIN, ROOT, Running, run, serving
 
 README = (ROOT / "README.md").read_text()
@@ -44,7 +45,7 @@ def test_the_readme_has_its_commands() -> None:
 @pytest.mark.parametrize("command", commands(), ids=lambda c: " ".join(c.split()[:2]).replace("/", "_"))
 def test_a_command_answers(command: str, demo: Running) -> None:
     environ = {"POLYROUTE_GRPC_ADDRESS": demo.grpc, "POLYROUTE_ADMIN_ADDRESS": demo.admin}
-    done = run(["bash", "-c", here(command, demo)], **environ)
+    done = run(["bash", "-c", here(command, demo)], environ=environ)
     assert done.returncode == 0, done.stderr
     assert "error" not in done.stdout
     if "capital of France" in command:
@@ -104,7 +105,7 @@ def test_the_example_file_is_valid() -> None:
     assert (checked.returncode, checked.stdout) == (0, "ok: 2 models, 1 routes\n"), checked.stderr
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")) + [ROOT / "README.md"], ids=lambda p: p.name)
+@pytest.mark.parametrize("page", [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"], ids=lambda p: p.name)
 def test_flags_in_the_docs_are_real(page: Path) -> None:
     """Each `--flag` of a `polyroute` command that a page shows stands in that command's help."""
     text = page.read_text()
