@@ -1,0 +1,1 @@
+"""What runs models: worker processes here, and peers over HTTP."""
