@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-SEED = click.IntRange(-(2**63), 2**63 - 1)
 POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
@@ -71,15 +70,19 @@ def text(value: str) -> str:
     return value
 
 
-def integer(value: str) -> int:
-    """An option's type: a whole number that fits the wire; the server says which make sense."""
-    try:
-        number = int(value)
-    except ValueError:
-        raise click.BadParameter(f"`{value}` is not a whole number") from None
-    if not -(2**31) <= number < 2**31:
-        raise click.BadParameter(f"{number} is out of range")
-    return number
+def integer_type(bits: int) -> Callable[[str], int]:
+    """An option's type: a whole number that fits so many bits of the wire; the server says which make sense."""
+
+    def integer(value: str) -> int:
+        try:
+            number = int(value)
+        except ValueError:
+            raise click.BadParameter(f"`{value}` is not a whole number") from None
+        if not -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):
+            raise click.BadParameter(f"{number} does not fit {bits} bits")
+        return number
+
+    return integer
 
 
 def read_prompt(ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -192,12 +195,12 @@ def generate_options(command: F) -> F:
             click.option("--model", "-m", type=text, help="Model ID or route; the server's default if not given."),
             click.option("--system", type=text, metavar="TEXT", help="System message to begin the conversation with."),
             click.option("--raw", is_flag=True, help="Continue the prompt as it stands, without a chat template."),
-            click.option("--max-tokens", type=integer, help="Most tokens to generate."),
+            click.option("--max-tokens", type=integer_type(32), help="Most tokens to generate."),
             click.option("--temperature", type=float, help="Sampling temperature; 0 is greedy."),
             click.option("--top-p", type=float, help="Keep the likeliest tokens of this total probability."),
-            click.option("--top-k", type=integer, help="Keep this many of the likeliest tokens."),
+            click.option("--top-k", type=integer_type(32), help="Keep this many of the likeliest tokens."),
             click.option("--min-p", type=float, help="Keep tokens at least this likely, relative to the likeliest."),
-            click.option("--seed", type=SEED, metavar="INTEGER", help="Make sampling repeatable."),
+            click.option("--seed", type=integer_type(64), help="Make sampling repeatable."),
             click.option("--stop", type=text, multiple=True, help="End the answer where this appears; repeatable."),
             click.option("--user", type=text, default="", help="User that the call is made for; keeps to one variant."),
             click.option("--session", type=text, default="", help="Session of the call; keeps to one variant."),
