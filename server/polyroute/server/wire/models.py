@@ -1,0 +1,107 @@
+"""What the router shows of itself, as `polyroute.v1` messages."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from polyroute.core.backend import ModelState, ReplicaStatus
+from polyroute.routing.views import CacheStats, ModelView, Plan
+from polyroute.server.wire.values import duration, timestamp
+from polyroute.v1 import admin_pb2
+from polyroute.v1 import models_pb2 as pb
+
+_TYPES: Final = {
+    "local": pb.MODEL_TYPE_LOCAL,
+    "remote": pb.MODEL_TYPE_REMOTE,
+    "route": pb.MODEL_TYPE_ROUTE,
+}
+
+
+def model_to_wire(view: ModelView) -> pb.Model:
+    """A model or route as it stands now."""
+    status = view.status
+    return pb.Model(
+        id=view.id,
+        type=_TYPES[view.type],
+        version=status.version,
+        state=_state(status.state),
+        detail=status.detail,
+        in_flight=view.in_flight,
+        queued=view.queued,
+        max_concurrency=view.max_concurrency,
+        max_queue=view.max_queue,
+        context_length=status.context_length,
+        default=view.default,
+        replicas=map(_replica, status.replicas),
+        variants=[pb.Variant(name=v.name, model=v.model, share=v.share) for v in view.variants],
+        fallback=view.fallback,
+        chat=status.chat,
+        ready_since=timestamp(status.ready_since) if status.ready_since else None,
+    )
+
+
+def plan_to_wire(plan: Plan) -> pb.ExplainRouteResponse:
+    """The plan that a request would get."""
+    return pb.ExplainRouteResponse(
+        requested=plan.requested,
+        attempts=[
+            pb.PlannedAttempt(
+                deployment=attempt.deployment,
+                model=attempt.model,
+                version=attempt.version,
+                variant=attempt.variant,
+                fallback=attempt.fallback,
+                state=_state(attempt.state),
+                cache=attempt.cache,
+            )
+            for attempt in plan.attempts
+        ],
+        shadows=[pb.PlannedShadow(deployment=s.deployment, sample=s.sample) for s in plan.shadows],
+        reasons=plan.reasons,
+        sticky_by=plan.sticky_by,
+        hash_point=plan.hash_point,
+    )
+
+
+def cache_stats_to_wire(stats: CacheStats) -> admin_pb2.GetCacheStatsResponse:
+    """What the cache holds and how often it helped."""
+    return admin_pb2.GetCacheStatsResponse(
+        tiers=[
+            admin_pb2.CacheTier(
+                name=tier.name,
+                entries=tier.entries,
+                bytes=tier.bytes,
+                max_bytes=tier.max_bytes,
+                hits=tier.hits,
+                misses=tier.misses,
+                errors=tier.errors,
+                location=tier.location,
+            )
+            for tier in stats.tiers
+        ],
+        models=[
+            admin_pb2.CacheModelStats(
+                model=model.model,
+                hits=model.hits,
+                misses=model.misses,
+                stores=model.stores,
+                saved_tokens=model.saved_tokens,
+                saved_time=duration(model.saved_s),
+            )
+            for model in stats.models
+        ],
+    )
+
+
+def _replica(status: ReplicaStatus) -> pb.Replica:
+    return pb.Replica(
+        name=status.name,
+        state=_state(status.state),
+        detail=status.detail,
+        in_flight=status.in_flight,
+        version=status.version,
+    )
+
+
+def _state(state: ModelState) -> pb.ModelState.ValueType:
+    return pb.ModelState.ValueType(state.value)

@@ -1,0 +1,110 @@
+"""Requests: from `polyroute.v1` messages to `polyroute.core.request`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from polyroute.core.errors import InvalidArgument
+from polyroute.core.request import (
+    CacheMode,
+    CacheOptions,
+    Message,
+    Request,
+    ResponseFormat,
+    RoutingOptions,
+    Sampling,
+    Tool,
+    ToolCall,
+)
+from polyroute.server.wire.values import plain, seconds_of
+from polyroute.v1 import inference_pb2 as pb
+
+_SAMPLING: Final = (
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "seed",
+    "logprobs",
+)
+
+
+def request_from_wire(wire: pb.GenerateRequest) -> Request:
+    """A request as core knows it; what only the wire can get wrong raises `InvalidArgument`."""
+    prompt, messages = _input(wire)
+    return Request(
+        model=wire.model,
+        prompt=prompt,
+        messages=messages,
+        sampling=Sampling(**{name: getattr(wire, name) for name in _SAMPLING if wire.HasField(name)}),
+        stop=tuple(wire.stop),
+        response_format=_response_format(wire.response_format) if wire.HasField("response_format") else None,
+        tools=_tools(wire.tools),
+        tool_choice=wire.tool_choice,
+        extra=plain(wire.extra),
+        request_id=wire.request_id,
+        routing=RoutingOptions(
+            affinity_key=wire.routing.affinity_key,
+            user=wire.routing.user,
+            session=wire.routing.session,
+            variant=wire.routing.variant,
+            no_shadow=wire.routing.no_shadow,
+            no_fallback=wire.routing.no_fallback,
+        ),
+        cache=_cache(wire.cache),
+        labels=dict(wire.labels),
+    )
+
+
+def request_from_count(wire: pb.CountTokensRequest) -> Request:
+    """The request whose tokens are to be counted."""
+    prompt, messages = _input(wire)
+    return Request(model=wire.model, prompt=prompt, messages=messages, tools=_tools(wire.tools))
+
+
+def tool_call_from_wire(wire: pb.ToolCall) -> ToolCall:
+    """A tool call, whole or in part."""
+    return ToolCall(id=wire.id, name=wire.name, arguments=wire.arguments, index=wire.index)
+
+
+def _input(wire: pb.GenerateRequest | pb.CountTokensRequest) -> tuple[str | None, tuple[Message, ...] | None]:
+    prompt = wire.prompt if wire.HasField("prompt") else None
+    messages = tuple(map(_message, wire.messages.messages)) if wire.HasField("messages") else None
+    return prompt, messages
+
+
+def _message(wire: pb.Message) -> Message:
+    return Message(
+        role=wire.role,
+        content=wire.content,
+        tool_calls=tuple(map(tool_call_from_wire, wire.tool_calls)),
+        tool_call_id=wire.tool_call_id,
+    )
+
+
+def _tools(wire: Iterable[pb.Tool]) -> tuple[Tool, ...]:
+    return tuple(Tool(name=t.name, description=t.description, parameters=plain(t.parameters)) for t in wire)
+
+
+def _response_format(wire: pb.ResponseFormat) -> ResponseFormat:
+    kind = wire.WhichOneof("format")
+    if kind == "json_schema":
+        return ResponseFormat("json_schema", wire.json_schema)
+    if kind == "regex":
+        return ResponseFormat("regex", wire.regex)
+    if kind == "choice":
+        return ResponseFormat("choice", tuple(wire.choice.choices))
+    raise InvalidArgument("response_format", "give one of json_schema, regex and choice")
+
+
+def _cache(wire: pb.CacheOptions) -> CacheOptions:
+    try:
+        mode = CacheMode(wire.mode)
+    except ValueError:
+        raise InvalidArgument("cache.mode", f"{wire.mode} is no cache mode") from None
+    return CacheOptions(mode=mode, max_age_s=seconds_of(wire.max_age) if wire.HasField("max_age") else None)

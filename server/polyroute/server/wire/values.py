@@ -1,0 +1,63 @@
+"""Small wire values as plain Python: durations, times and JSON structures."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.struct_pb2 import Struct, Value
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from polyroute.core.request import Json
+
+_EXACT_INTEGERS: Final = 2.0**53
+_NANOS: Final = 1_000_000_000
+
+
+def duration(seconds: float) -> Duration:
+    """`seconds` as a wire duration."""
+    whole, nanos = divmod(round(seconds * _NANOS), _NANOS)
+    if whole < 0 and nanos:  # both parts of a wire duration have one sign
+        whole, nanos = whole + 1, nanos - _NANOS
+    return Duration(seconds=whole, nanos=nanos)
+
+
+def seconds_of(value: Duration) -> float:
+    """A wire duration in seconds; out-of-range values come as they are, for validation to refuse."""
+    return value.seconds + value.nanos / _NANOS
+
+
+def timestamp(unix_s: float) -> Timestamp:
+    """Unix time in seconds as a wire time."""
+    whole, nanos = divmod(round(unix_s * _NANOS), _NANOS)
+    return Timestamp(seconds=whole, nanos=nanos)
+
+
+def unix_of(value: Timestamp) -> float:
+    """A wire time as Unix time in seconds."""
+    return value.seconds + value.nanos / _NANOS
+
+
+def plain(struct: Struct) -> dict[str, Json]:
+    """A wire structure as plain JSON.
+
+    A structure knows no integers, only doubles: whole ones become integers again, so that a peer that insists on
+    `5` is not sent `5.0`, and that both spellings share a cache key.
+    """
+    return {key: _plain(value) for key, value in struct.fields.items()}
+
+
+def _plain(value: Value) -> Json:
+    kind = value.WhichOneof("kind")
+    if kind == "number_value":
+        number = value.number_value
+        return int(number) if number.is_integer() and abs(number) <= _EXACT_INTEGERS else number
+    if kind == "string_value":
+        return value.string_value
+    if kind == "bool_value":
+        return value.bool_value
+    if kind == "struct_value":
+        return plain(value.struct_value)
+    if kind == "list_value":
+        return [_plain(item) for item in value.list_value.values]
+    return None
