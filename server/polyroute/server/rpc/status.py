@@ -1,0 +1,103 @@
+"""Errors of core as gRPC statuses with `google.rpc` details (gRFC A6, and the "richer error model")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote_from_bytes
+
+import grpc
+from google.protobuf.any_pb2 import Any as Packed
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, ResourceInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+
+from polyroute.core.errors import (
+    DOMAIN,
+    GRPC_CODES,
+    MESSAGE_LIMIT,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    PolyrouteError,
+    clip,
+)
+from polyroute.server.wire.values import duration
+
+DEFAULT_RETRY_S: Final = 1.0
+"""What a caller is told to wait, in seconds, when an error that passes does not say how long it takes."""
+
+TRAILER_LIMIT: Final = 8192
+"""Most bytes that trailing metadata may have: clients refuse more by default."""
+
+_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
+_DESCRIPTION_LIMIT: Final = 700
+_VALUE_LIMIT: Final = 200
+_MOST_VALUES: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a failed RPC ends with."""
+
+    code: grpc.StatusCode
+    message: str
+    trailers: tuple[tuple[str, str | bytes], ...]
+
+
+def refusal(error: PolyrouteError, request_id: str) -> Refusal:
+    """The status of `error`, with its details; all of it together stays below `TRAILER_LIMIT`."""
+    message = fit(error.message, MESSAGE_LIMIT)
+    status = Status(code=GRPC_CODES[error.grpc], message=message)
+    details: list[Message] = [
+        ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=_metadata(error, request_id)),
+    ]
+    if isinstance(error, InvalidArgument):
+        violation = BadRequest.FieldViolation(
+            field=fit(error.field, _VALUE_LIMIT), description=fit(error.problem, _DESCRIPTION_LIMIT)
+        )
+        details.append(BadRequest(field_violations=[violation]))
+    if isinstance(error, NotFound):
+        name = fit(error.name, _VALUE_LIMIT)
+        details.append(ResourceInfo(resource_type=f"{DOMAIN}.{error.kind}", resource_name=name))
+    trailers: list[tuple[str, str | bytes]] = [("x-request-id", request_id)]
+    delay_s = retry_delay_s(error)
+    if delay_s is not None:
+        details.append(RetryInfo(retry_delay=duration(delay_s)))
+        if error.try_next:  # a client takes a pushback for leave to retry (gRFC A6)
+            trailers.append(("grpc-retry-pushback-ms", str(round(delay_s * 1000))))
+    for detail in details:
+        packed = Packed()
+        packed.Pack(detail)
+        status.details.append(packed)
+    trailers.append(("grpc-status-details-bin", status.SerializeToString()))
+    return Refusal(_CODES[GRPC_CODES[error.grpc]], message, tuple(trailers))
+
+
+def retry_delay_s(error: PolyrouteError) -> float | None:
+    """Seconds after which the caller may try again; None where waiting changes nothing, as far as is known."""
+    if error.retry_after_s is not None:
+        return max(0.0, error.retry_after_s)
+    return DEFAULT_RETRY_S if error.grpc in ("UNAVAILABLE", "RESOURCE_EXHAUSTED") else None
+
+
+def fit(text: str, limit: int) -> str:
+    """Cuts `text` so that it takes at most `limit` bytes, percent-encoded as gRPC sends status messages."""
+    shown = clip(text, limit)
+    while len(quote_from_bytes(shown.encode("utf-8", "backslashreplace"), safe=_PRINTABLE)) > limit:
+        # Every character takes at most 12 bytes (4 of UTF-8, each as %XX), so this ends soon.
+        text = text[: max(1, min(len(text), len(shown)) * 3 // 4)]
+        shown = text[:-1] + "..." if len(text) > 1 else ""
+        shown = clip(shown, limit)
+    return shown
+
+
+_PRINTABLE: Final = "".join(chr(c) for c in range(0x20, 0x7F) if c != 0x25)
+
+
+def _metadata(error: PolyrouteError, request_id: str) -> dict[str, str]:
+    """`ErrorInfo.metadata`: of an internal error the request ID alone."""
+    if isinstance(error, Internal):
+        return {"request_id": request_id}
+    shown = {key: fit(value, _VALUE_LIMIT) for key, value in list(error.metadata.items())[:_MOST_VALUES]}
+    return {"request_id": request_id, **shown}
