@@ -101,7 +101,9 @@ class Permits:
                 return
             waited = self._clock() - begun
             if hurried:
-                raise DeadlineExceeded(f"`{self.name}`: the deadline passed after {waited:.1f} s in the queue") from None
+                raise DeadlineExceeded(
+                    f"`{self.name}`: the deadline passed after {waited:.1f} s in the queue"
+                ) from None
             raise Overloaded(
                 f"`{self.name}`: no permit within {self.queue_timeout_s:g} s, "
                 f"{self._in_flight} of {self.max_concurrency} in use",

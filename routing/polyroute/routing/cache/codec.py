@@ -1,0 +1,33 @@
+"""A stored answer, and what turns it into bytes. The bytes' format is the server's business."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from polyroute.core.event import Finished, Token
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """One complete answer. `key` is the canonical request; `created` is Unix time and `took_s` is in seconds."""
+
+    key: bytes
+    model: str
+    version: str
+    tokens: tuple[Token, ...]
+    finished: Finished
+    created: float
+    took_s: float
+
+
+class Codec(Protocol):
+    """Turns answers into bytes and back."""
+
+    def encode(self, answer: StoredAnswer) -> bytes:
+        """The answer as bytes."""
+        ...
+
+    def decode(self, blob: bytes) -> StoredAnswer:
+        """The answer in `blob`; raises `ValueError` for anything that `encode` did not make."""
+        ...

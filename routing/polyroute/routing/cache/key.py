@@ -1,0 +1,48 @@
+"""What an answer is stored under: everything that can change it, in one canonical form."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from typing import Any
+
+from polyroute.core.request import Request
+
+FORMAT = 1
+"""Raised whenever the encoding changes its meaning, so that old entries are no longer found."""
+
+EXCLUDED = frozenset({"model", "request_id", "routing", "cache", "labels"})
+"""The fields of `Request` that cannot change an answer (`model` is replaced by the ID of the model that answers).
+Every other field counts, those of a later version too."""
+
+
+def canonical(model: str, version: str, fingerprint: str, request: Request) -> bytes:
+    """The full key: JSON with sorted keys, in which `1` and `1.0` are one number and None is not a default.
+
+    `fingerprint` stands for the options that the deployment runs the model with.
+    """
+    counted = {f.name: _plain(getattr(request, f.name)) for f in fields(request) if f.name not in EXCLUDED}
+    whole = {"format": FORMAT, "model": model, "version": version, "deployment": fingerprint, "request": counted}
+    return json.dumps(whole, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def digest(key: bytes) -> str:
+    """The short key: SHA-256 of the full one, in hexadecimal."""
+    return hashlib.sha256(key).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, Enum):
+        return value.name
+    if is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    return value

@@ -1,0 +1,175 @@
+"""An answer that is stored is replayed; one that is not is run, and stored where it may be."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+import structlog
+
+from polyroute.core.backend import BackendStatus
+from polyroute.core.call import Call, Service
+from polyroute.core.config import CacheConfig
+from polyroute.core.errors import NotCached
+from polyroute.core.event import CacheResult, Event, Finished, FinishReason, Route, Started, Timing, Token
+from polyroute.core.request import CacheMode
+from polyroute.routing.cache.codec import Codec, StoredAnswer
+from polyroute.routing.cache.eligibility import Use, eligibility
+from polyroute.routing.cache.key import canonical, digest
+from polyroute.routing.cache.store import AnswerStore
+from polyroute.routing.metrics import Metrics
+from polyroute.routing.streams import generator
+from polyroute.routing.views import ModelCacheStats
+
+MAX_ANSWER_BYTES = 8 * 1024 * 1024
+"""Largest answer that is stored."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """The part of the cache that belongs to one deployment. `status` tells how its backend is now."""
+
+    model: str
+    local: bool
+    fingerprint: str
+    config: CacheConfig
+    status: Callable[[], BackendStatus]
+
+    def use(self, call: Call) -> Use:
+        """What a call may do with it."""
+        return eligibility(call.request, self.config, self.status(), local=self.local)
+
+    def key(self, call: Call, version: str) -> bytes:
+        """The full key of a call's answer at `version`."""
+        return canonical(self.model, version, self.fingerprint, call.request)
+
+
+class Cached:
+    """Looks an answer up before the layers below, and stores a complete one after them."""
+
+    def __init__(
+        self,
+        inner: Service,
+        shelf: Shelf,
+        store: AnswerStore,
+        codec: Codec,
+        metrics: Metrics,
+        *,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._inner = inner
+        self._shelf = shelf
+        self._store = store
+        self._codec = codec
+        self._metrics = metrics
+        self._wall = wall
+        self._writing: set[asyncio.Task[None]] = set()
+        self.stats = ModelCacheStats(shelf.model)
+
+    async def __call__(self, call: Call) -> AsyncIterator[Event]:
+        use = self._shelf.use(call)
+        if use.read:
+            found = await self._look_up(call)
+            if found is not None:
+                async with aclosing(self._replay(found, use)) as events:
+                    async for event in events:
+                        yield event
+                return
+        if call.request.cache.mode is CacheMode.ONLY_IF_CACHED:
+            why = "no stored answer" if use.read else use.reason
+            raise NotCached("answer", self._shelf.model, f"`{self._shelf.model}`: {why}, and the request asks for one")
+        async with aclosing(self._run(call, use)) as events:
+            async for event in events:
+                yield event
+
+    async def flush(self) -> None:
+        """Waits until what is being stored is stored."""
+        while self._writing:
+            await asyncio.wait(self._writing)
+
+    async def _look_up(self, call: Call) -> StoredAnswer | None:
+        key = self._shelf.key(call, self._shelf.status().version)
+        errors = self._store.errors
+        found = self._acceptable(await self._store.get(digest(key)), key, call.request.cache.max_age_s)
+        result = "hit" if found is not None else "error" if self._store.errors > errors else "miss"
+        self._metrics.cache_lookup(self._shelf.model, result)
+        if found is None:
+            self.stats = replace(self.stats, misses=self.stats.misses + 1)
+        else:
+            self.stats = replace(
+                self.stats,
+                hits=self.stats.hits + 1,
+                saved_tokens=self.stats.saved_tokens + found.finished.usage.completion_tokens,
+                saved_s=self.stats.saved_s + found.took_s,
+            )
+        return found
+
+    def _acceptable(self, blob: bytes | None, key: bytes, max_age_s: float | None) -> StoredAnswer | None:
+        if blob is None:
+            return None
+        try:
+            answer = self._codec.decode(blob)
+        except ValueError as error:
+            log.warning("cache.foreign", model=self._shelf.model, error=str(error), effect="a miss")
+            return None
+        age_s = self._wall() - answer.created
+        return answer if answer.key == key and (max_age_s is None or age_s <= max_age_s) else None
+
+    async def _replay(self, answer: StoredAnswer, use: Use) -> AsyncGenerator[Event, None]:
+        age_s = max(0.0, self._wall() - answer.created)
+        yield Started(
+            Route(
+                model=answer.model,
+                version=answer.version,
+                cache=CacheResult.HIT,
+                cache_age_s=age_s,
+                reasons=(use.reason, f"cache: found, stored {age_s:.0f} s ago"),
+            )
+        )
+        for token in answer.tokens:
+            yield token
+        yield replace(answer.finished, timing=Timing())
+
+    async def _run(self, call: Call, use: Use) -> AsyncGenerator[Event, None]:
+        begun = time.monotonic()
+        tokens: list[Token] | None = [] if use.write else None
+        version = ""
+        async with aclosing(generator(self._inner(call))) as events:
+            async for event in events:
+                if isinstance(event, Started):
+                    version = event.route.version
+                    event = Started(self._told(event.route, use))
+                elif isinstance(event, Token) and tokens is not None:
+                    tokens.append(event)
+                elif isinstance(event, Finished) and tokens is not None:
+                    # Begun before the end is passed on: who has the end may never come back for more.
+                    self._keep(call, version, tokens, event, time.monotonic() - begun)
+                yield event
+
+    def _told(self, route: Route, use: Use) -> Route:
+        result = CacheResult.MISS if use.read else CacheResult.BYPASS
+        reasons = (use.reason, "cache: not found") if use.read else (use.reason,)
+        return replace(route, cache=result, reasons=(*route.reasons, *reasons))
+
+    def _keep(self, call: Call, version: str, tokens: list[Token], finished: Finished, took_s: float) -> None:
+        if finished.reason in (FinishReason.CONTENT_FILTER, FinishReason.UNSPECIFIED) or not version:
+            return
+        key = self._shelf.key(call, version)
+        answer = StoredAnswer(key, self._shelf.model, version, tuple(tokens), finished, self._wall(), took_s)
+        task = asyncio.create_task(self._write(answer))
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+
+    async def _write(self, answer: StoredAnswer) -> None:
+        blob = self._codec.encode(answer)
+        kept = len(blob) <= MAX_ANSWER_BYTES and await self._store.put(
+            digest(answer.key), blob, tag=answer.model, ttl_s=self._shelf.config.ttl
+        )
+        self._metrics.cache_store(self._shelf.model, "stored" if kept else "refused")
+        if kept:
+            self.stats = replace(self.stats, stores=self.stats.stores + 1)

@@ -1,0 +1,114 @@
+"""What the router counts, on a Prometheus registry; names and meanings stand in `core.telemetry`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from polyroute.core import telemetry
+from polyroute.core.backend import ModelState
+from polyroute.core.event import Timing, Usage
+from polyroute.core.telemetry import Metric
+from polyroute.routing.views import ModelView
+
+
+class Metrics:
+    """The instruments. `known` are the names that may become labels; all others are counted as `_other`."""
+
+    def __init__(self, registry: CollectorRegistry, known: Collection[str] = ()) -> None:
+        self.registry = registry
+        self._known = frozenset(known)
+        self._requests = _counter(telemetry.REQUESTS, registry)
+        self._in_flight = _gauge(telemetry.IN_FLIGHT, registry)
+        self._duration = _histogram(telemetry.DURATION, registry)
+        self._first_token = _histogram(telemetry.FIRST_TOKEN, registry)
+        self._overhead = _histogram(telemetry.OVERHEAD, registry)
+        self._tokens = _counter(telemetry.TOKENS, registry)
+        self._attempt_failures = _counter(telemetry.ATTEMPT_FAILURES, registry)
+        self._lookups = _counter(telemetry.CACHE_LOOKUPS, registry)
+        self._stores = _counter(telemetry.CACHE_STORES, registry)
+        self._restarts = _counter(telemetry.WORKER_RESTARTS, registry)
+
+    def know(self, names: Collection[str]) -> None:
+        """From now on these are the names that may become labels."""
+        self._known = frozenset(names)
+
+    def call_begun(self) -> None:
+        """A call has come in."""
+        self._in_flight.inc()
+
+    def call_ended(self, model: str, cache: str, outcome: str, timing: Timing, usage: Usage) -> None:
+        """A call is over: `outcome` is `ok` or an error's reason. Times count for whole answers only."""
+        model = self._label(model)
+        self._in_flight.dec()
+        self._requests.labels(model, cache, outcome).inc()
+        if outcome == "ok":
+            self._duration.labels(model).observe(timing.total_s)
+            self._first_token.labels(model).observe(timing.first_token_s)
+            self._overhead.labels(model).observe(timing.router_overhead_s)
+            self._tokens.labels(model, "prompt").inc(usage.prompt_tokens)
+            self._tokens.labels(model, "completion").inc(usage.completion_tokens)
+
+    def attempt_failed(self, deployment: str, reason: str) -> None:
+        """One attempt of a call has failed."""
+        self._attempt_failures.labels(self._label(deployment), reason).inc()
+
+    def cache_lookup(self, model: str, result: str) -> None:
+        """The cache was asked: `hit`, `miss` or `error`."""
+        self._lookups.labels(self._label(model), result).inc()
+
+    def cache_store(self, model: str, result: str) -> None:
+        """An answer was offered to the cache: `stored` or `refused`."""
+        self._stores.labels(self._label(model), result).inc()
+
+    def worker_restarted(self, model: str) -> None:
+        """A worker process died and is being replaced."""
+        self._restarts.labels(self._label(model)).inc()
+
+    def watch(self, models: Callable[[], Iterable[ModelView]]) -> None:
+        """Reads the state of `models` at every scrape."""
+        self.registry.register(_States(models))
+
+    def _label(self, name: str) -> str:
+        return name if name in self._known else telemetry.OTHER
+
+
+class _States(Collector):
+    """Gauges that are read, not counted."""
+
+    def __init__(self, models: Callable[[], Iterable[ModelView]]) -> None:
+        self._models = models
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        return [_family(metric) for metric in (telemetry.PERMITS, telemetry.QUEUED, telemetry.MODEL_STATE)]
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        permits, queued, states = self.describe()
+        for model in self._models():
+            if model.type == "route":
+                continue
+            permits.add_metric([model.id], model.in_flight)
+            queued.add_metric([model.id], model.queued)
+            for state in ModelState:
+                if state is not ModelState.UNSPECIFIED:
+                    states.add_metric([model.id, state.name.lower()], float(model.status.state is state))
+        yield from (permits, queued, states)
+
+
+def _family(metric: Metric) -> GaugeMetricFamily:
+    return GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
+
+
+def _counter(metric: Metric, registry: CollectorRegistry) -> Counter:
+    return Counter(metric.name, metric.help, metric.labels, registry=registry)
+
+
+def _gauge(metric: Metric, registry: CollectorRegistry) -> Gauge:
+    return Gauge(metric.name, metric.help, metric.labels, registry=registry)
+
+
+def _histogram(metric: Metric, registry: CollectorRegistry) -> Histogram:
+    return Histogram(metric.name, metric.help, metric.labels, registry=registry, buckets=metric.buckets)
