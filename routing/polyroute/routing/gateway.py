@@ -2,58 +2,243 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
+from polyroute.core.backend import BackendStatus, ModelState
 from polyroute.core.call import Call
+from polyroute.core.errors import Draining, InvalidArgument
 from polyroute.core.event import Event
 from polyroute.core.request import Request
-from polyroute.routing.views import CacheStats, ModelTokenCount, ModelView, Plan
+from polyroute.routing.cache.store import AnswerStore
+from polyroute.routing.layers.observed import Observed
+from polyroute.routing.metrics import Metrics
+from polyroute.routing.plan import Rule, decide
+from polyroute.routing.registry import Deployment, Snapshot
+from polyroute.routing.router import Router
+from polyroute.routing.streams import generator
+from polyroute.routing.views import (
+    CacheStats,
+    ModelTokenCount,
+    ModelView,
+    Plan,
+    PlannedAttempt,
+    VariantView,
+)
+
+_READIEST = (ModelState.WARM, ModelState.LOADING, ModelState.COLD, ModelState.DRAINING, ModelState.FAILED)
+_COME_BACK_S = 5.0
 
 
 class Gateway:
-    """INTERFACE STUB, to be implemented. gRPC, REST and admin services are written against it."""
+    """Answers calls over one registry snapshot. gRPC, REST and the admin service are faces of this."""
+
+    def __init__(self, snapshot: Snapshot, store: AnswerStore, metrics: Metrics) -> None:
+        self._snapshot = snapshot
+        self._store = store
+        self._metrics = metrics
+        self._intake = _Intake(Router(lambda: self._snapshot, metrics))
+        self._observed = Observed(self._intake, metrics)
+        metrics.know(frozenset(snapshot.rules))
+        metrics.watch(self.models)
 
     @property
     def default_model(self) -> str:
         """Model or route for requests that name none; empty where there is none."""
-        raise NotImplementedError
+        return self._snapshot.default
+
+    @property
+    def draining(self) -> bool:
+        """Whether new calls are refused."""
+        return self._intake.closed
 
     def generate(self, call: Call) -> AsyncIterator[Event]:
         """Answers a call: `Started` with the complete route, `Token`s, `Finished` with the complete timing."""
-        raise NotImplementedError
+        return self._observed(call)
 
     async def count_tokens(self, call: Call) -> ModelTokenCount:
-        """Counts the tokens of the call's input."""
-        raise NotImplementedError
+        """Counts the tokens of the call's input by the model that would answer it first."""
+        snapshot = self._snapshot
+        rule = snapshot.resolve(call.request.model)
+        first = decide(rule, call.request, call.request_id, snapshot.rules).steps[0]
+        deployment = snapshot.deployments[first.deployment]
+        count = await deployment.backend.count_tokens(call)
+        version = deployment.backend.status().version
+        return ModelTokenCount(count.prompt_tokens, count.context_length, deployment.id, version)
 
     def models(self) -> tuple[ModelView, ...]:
         """Every model and named route, by ID."""
-        raise NotImplementedError
+        return tuple(self._view(rule) for _, rule in sorted(self._snapshot.rules.items()))
 
     def model(self, name: str) -> ModelView:
         """One model or route (empty: the default); raises `UnknownModel`."""
-        raise NotImplementedError
+        return self._view(self._snapshot.resolve(name))
 
-    def explain(self, request: Request) -> Plan:
+    def explain(self, request: Request, request_id: str = "") -> Plan:
         """The plan that a request would get; runs nothing."""
-        raise NotImplementedError
+        snapshot = self._snapshot
+        decision = decide(snapshot.resolve(request.model), request, request_id or request.request_id, snapshot.rules)
+        attempts = []
+        call = Call(request, request_id)
+        for step in decision.steps:
+            deployment = snapshot.deployments[step.deployment]
+            status = deployment.backend.status()
+            attempts.append(
+                PlannedAttempt(
+                    deployment=deployment.id,
+                    model=deployment.id,
+                    version=status.version,
+                    state=status.state,
+                    variant=step.variant,
+                    fallback=step.fallback,
+                    cache=deployment.shelf.use(call).reason,
+                )
+            )
+        return Plan(
+            requested=decision.requested,
+            attempts=tuple(attempts),
+            reasons=decision.reasons,
+            sticky_by=decision.sticky_by,
+            hash_point=decision.hash_point,
+            probability=decision.probability,
+        )
 
     def ready(self) -> bool:
-        """Whether the default model answers."""
-        raise NotImplementedError
+        """Whether the default model answers; where there is no default, whether any model does."""
+        if self.draining:
+            return False
+        if not self.default_model:
+            return any(d.backend.status().state is ModelState.WARM for d in self._snapshot.deployments.values())
+        return self.model("").status.state is ModelState.WARM
 
     async def load(self, model_id: str, *, wait: bool) -> ModelView:
         """Loads a model now; with `wait`, returns once it is warm or raises why it cannot be."""
-        raise NotImplementedError
+        deployment = self._snapshot.deployment(model_id)
+        loading = asyncio.create_task(deployment.backend.load())
+        if wait:
+            await loading
+        else:
+            self._intake.adopt(loading)
+            await asyncio.sleep(0)  # so that the answer says LOADING
+        return self.model(model_id)
 
     async def unload(self, model_id: str, grace_s: float) -> ModelView:
-        """Lets a local model finish its calls, then frees its memory."""
-        raise NotImplementedError
+        """Lets a local model finish its calls, for `grace_s` seconds at most, then frees its memory."""
+        deployment = self._snapshot.deployment(model_id)
+        if not deployment.local:
+            raise InvalidArgument("model", f"`{model_id}` is remote; only local models can be unloaded")
+        await deployment.backend.unload(grace_s)
+        return self.model(model_id)
 
     async def cache_stats(self, model_id: str = "") -> CacheStats:
         """What the cache holds; of one model where one is named (raises `UnknownModel`)."""
-        raise NotImplementedError
+        chosen = self._chosen(model_id)
+        return CacheStats((await self._store.stats(),), tuple(deployment.cached.stats for deployment in chosen))
 
     async def invalidate_cache(self, model_id: str = "", key: str = "") -> int:
         """Removes stored answers: of one model, or of all; or the one with this key. Returns how many."""
-        raise NotImplementedError
+        self._chosen(model_id)
+        return await (self._store.delete(key) if key else self._store.clear(model_id))
+
+    async def start(self) -> None:
+        """Begins to load or to reach every model, in the background."""
+        for deployment in self._snapshot.deployments.values():
+            await deployment.backend.start()
+
+    async def drain(self, grace_s: float) -> bool:
+        """Refuses new calls and waits, `grace_s` seconds at most, for those in flight; says whether all have ended."""
+        return await self._intake.drain(grace_s)
+
+    async def close(self) -> None:
+        """Stops every backend and the cache. Not to be used afterwards."""
+        deployments = self._snapshot.deployments.values()
+        await self._intake.abandon()
+        await asyncio.gather(*(deployment.cached.flush() for deployment in deployments))
+        await asyncio.gather(*(deployment.backend.stop() for deployment in deployments))
+        await self._store.close()
+
+    def _chosen(self, model_id: str) -> tuple[Deployment, ...]:
+        if model_id:
+            return (self._snapshot.deployment(model_id),)
+        return tuple(deployment for _, deployment in sorted(self._snapshot.deployments.items()))
+
+    def _view(self, rule: Rule) -> ModelView:
+        if rule.direct:
+            deployment = self._snapshot.deployments[rule.id]
+            return ModelView(
+                id=rule.id,
+                type=deployment.config.type,
+                status=deployment.backend.status(),
+                in_flight=deployment.permits.in_flight,
+                queued=deployment.permits.queued,
+                max_concurrency=deployment.permits.max_concurrency,
+                max_queue=deployment.permits.max_queue,
+                default=rule.id == self.default_model,
+            )
+        arms = [self._snapshot.deployments[variant.deployment].backend.status() for variant in rule.variants]
+        readiest = min(arms, key=lambda status: _READIEST.index(status.state))
+        return ModelView(
+            id=rule.id,
+            type="route",
+            status=BackendStatus(
+                readiest.state,
+                readiest.detail,
+                context_length=readiest.context_length,
+                chat=readiest.chat,
+                ready_since=readiest.ready_since,
+            ),
+            default=rule.id == self.default_model,
+            variants=tuple(VariantView(v.name, v.deployment, v.share) for v in rule.variants),
+            fallback=rule.fallback,
+        )
+
+
+class _Intake:
+    """Lets calls in until it is closed, and knows when the last has left."""
+
+    def __init__(self, inner: Router) -> None:
+        self._inner = inner
+        self._inside = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.closed = False
+
+    async def __call__(self, call: Call) -> AsyncIterator[Event]:
+        if self.closed:
+            raise Draining("the server is shutting down", retry_after_s=_COME_BACK_S)
+        self._inside += 1
+        self._empty.clear()
+        try:
+            async with aclosing(generator(self._inner(call))) as events:
+                async for event in events:
+                    yield event
+        finally:
+            self._inside -= 1
+            if not self._inside:
+                self._empty.set()
+
+    def adopt(self, task: asyncio.Task[None]) -> None:
+        """Keeps a task that nobody waits for; how it ends shows in the model's state."""
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()
+
+    async def drain(self, grace_s: float) -> bool:
+        self.closed = True
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._empty.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def abandon(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -102,7 +102,7 @@ class Permits:
             waited = self._clock() - begun
             if hurried:
                 raise DeadlineExceeded(
-                    f"`{self.name}`: the deadline passed after {waited:.1f} s in the queue"
+                    f"`{self.name}`: the deadline passed in the queue, after {waited:.1f} s"
                 ) from None
             raise Overloaded(
                 f"`{self.name}`: no permit within {self.queue_timeout_s:g} s, "

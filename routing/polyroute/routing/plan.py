@@ -100,7 +100,7 @@ def hash_point(salt: str, key: str) -> float:
 def fall(variants: tuple[Variant, ...], point: float) -> Variant:
     """The variant that `point` falls to: shares are laid end to end, in the order in which they are declared.
 
-    So a variant whose weight grows keeps every key that it had.
+    So the first variant keeps every key that it had when its weight grows.
     """
     upper = 0.0
     taken = [variant for variant in variants if variant.share > 0]

@@ -1,0 +1,103 @@
+"""What can be called: deployments and the names that lead to them, as one immutable snapshot."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from polyroute.core.backend import Backend
+from polyroute.core.call import Service
+from polyroute.core.config import Config, DeploymentConfig, LocalConfig, ModelConfig, RouteConfig
+from polyroute.core.errors import InvalidArgument, UnknownModel
+from polyroute.routing.layers.cached import Cached, Shelf
+from polyroute.routing.near import NearNames
+from polyroute.routing.permits import Permits
+from polyroute.routing.plan import Rule, Variant
+
+REMOTE_CONCURRENCY = 128
+"""Permits of a remote deployment that sets none; a local one has as many as its engine runs sequences."""
+
+_ANSWERING = ("source", "revision", "dtype", "trust_remote_code", "peer_model", "api", "version")
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One model served one way: its backend, and the layers around it as one service."""
+
+    config: ModelConfig
+    backend: Backend
+    permits: Permits
+    shelf: Shelf
+    cached: Cached
+    service: Service
+
+    @property
+    def id(self) -> str:
+        """The model ID."""
+        return self.config.id
+
+    @property
+    def local(self) -> bool:
+        """Whether this server runs the model itself."""
+        return isinstance(self.config, LocalConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Every deployment and every name at one moment. Built once, then only read."""
+
+    deployments: Mapping[str, Deployment]
+    rules: Mapping[str, Rule]
+    default: str
+    near: NearNames
+
+    @classmethod
+    def of(cls, config: Config, deployments: Mapping[str, Deployment]) -> Snapshot:
+        """The snapshot of a checked configuration; `deployments` holds one of each of its models."""
+        rules = {id: Rule(id, (Variant("", id, 1.0),), direct=True) for id in deployments}
+        rules.update({route.id: _rule(route) for route in config.routes})
+        return cls(
+            deployments=MappingProxyType(dict(deployments)),
+            rules=MappingProxyType(rules),
+            default=config.effective_default or "",
+            near=NearNames(rules),
+        )
+
+    def resolve(self, name: str) -> Rule:
+        """The rule behind `name`; an empty name stands for the default. Raises `UnknownModel`."""
+        wanted = name or self.default
+        if not wanted:
+            raise InvalidArgument("model", "name one; this server has no default model")
+        rule = self.rules.get(wanted)
+        if rule is None:
+            raise UnknownModel(wanted, self.near.near(wanted))
+        return rule
+
+    def deployment(self, id: str) -> Deployment:
+        """The deployment of that model ID, which may not be a route; raises `UnknownModel`."""
+        found = self.deployments.get(id)
+        if found is None:
+            raise UnknownModel(id, self.near.near(id))
+        return found
+
+
+def permits_for(config: ModelConfig) -> Permits:
+    """The permits that a deployment has by its configuration."""
+    most = config.max_concurrency
+    if most is None:
+        most = config.max_sequences if isinstance(config, LocalConfig) else REMOTE_CONCURRENCY
+    return Permits(config.id, most, config.max_queue, config.queue_timeout)
+
+
+def fingerprint(config: DeploymentConfig) -> str:
+    """Short digest of the options that can change what the same weights answer; part of every cache key."""
+    options = {name: getattr(config, name) for name in _ANSWERING if hasattr(config, name)}
+    return hashlib.sha256(repr(sorted(options.items())).encode()).hexdigest()[:16]
+
+
+def _rule(route: RouteConfig) -> Rule:
+    total = sum(variant.weight for variant in route.variants)
+    variants = tuple(Variant(v.name, v.model, v.weight / total) for v in route.variants)
+    return Rule(route.id, variants, route.sticky_by, route.fallback)
