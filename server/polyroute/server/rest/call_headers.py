@@ -1,0 +1,118 @@
+"""Makes a `Call` of a request and of the headers it came with."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+
+from aiohttp import web
+
+from polyroute.core.call import Call
+from polyroute.core.errors import InvalidArgument, clip
+from polyroute.core.request import CacheMode, CacheOptions, Request, RoutingOptions
+
+MAX_TIMEOUT_MS = 24 * 3600 * 1000
+
+REQUEST_ID = web.RequestKey("request_id", str)
+
+ROUTING_HEADERS = {
+    "X-Polyroute-User": "user",
+    "X-Polyroute-Session": "session",
+    "X-Polyroute-Affinity-Key": "affinity_key",
+    "X-Polyroute-Variant": "variant",
+    "X-Polyroute-No-Fallback": "no_fallback",
+    "X-Polyroute-No-Shadow": "no_shadow",
+}
+"""Header: field of `RoutingOptions`. What the body says wins over a header."""
+
+CACHE_HEADER = "X-Polyroute-Cache"
+MAX_AGE_HEADER = "X-Polyroute-Cache-Max-Age"
+TIMEOUT_HEADER = "X-Polyroute-Timeout-Ms"
+
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[\x21-\x7e]{0,128})?")
+_TRACESTATE = re.compile(r"[\x20-\x7e]{1,512}")
+_YES_NO = {"true": True, "1": True, "false": False, "0": False}
+
+
+def request_id(request: web.Request) -> str:
+    """The caller's `X-Request-ID` where it is printable ASCII of at most 128 characters, else a new one."""
+    given = request.headers.get("X-Request-ID", "")
+    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def call(http: web.Request, asked: Request) -> Call:
+    """The call that `asked` and the headers make together; raises `InvalidArgument` that names the header."""
+    request_id = http[REQUEST_ID]
+    arrived = time.monotonic()
+    timeout_s = _timeout_s(http)
+    return Call(
+        request=replace(
+            asked, request_id=request_id, routing=_routing(http, asked.routing), cache=_cache(http, asked.cache)
+        ),
+        request_id=request_id,
+        arrived=arrived,
+        deadline=None if timeout_s is None else arrived + timeout_s,
+        caller=http.remote or "",
+        trace=_trace(http),
+    )
+
+
+def _routing(http: web.Request, asked: RoutingOptions) -> RoutingOptions:
+    given: dict[str, str | bool] = {}
+    for header, field in ROUTING_HEADERS.items():
+        text = http.headers.get(header)
+        if text is None or getattr(asked, field):
+            continue
+        given[field] = _yes_no(header, text) if field.startswith("no_") else text
+    return replace(asked, **given) if given else asked  # type: ignore[arg-type]
+
+
+def _yes_no(header: str, text: str) -> bool:
+    if text.lower() not in _YES_NO:
+        raise InvalidArgument(header, f"`{clip(text, 80)}` is neither true nor false")
+    return _YES_NO[text.lower()]
+
+
+def _cache(http: web.Request, asked: CacheOptions) -> CacheOptions:
+    mode, max_age_s = asked.mode, asked.max_age_s
+    if (word := http.headers.get(CACHE_HEADER)) is not None and mode is CacheMode.UNSPECIFIED:
+        names = {m.name.lower(): m for m in CacheMode if m is not CacheMode.UNSPECIFIED}
+        if word.lower() not in names:
+            raise InvalidArgument(CACHE_HEADER, f"`{clip(word, 80)}` is none of {', '.join(names)}")
+        mode = names[word.lower()]
+    if (text := http.headers.get(MAX_AGE_HEADER)) is not None and max_age_s is None:
+        max_age_s = _number(MAX_AGE_HEADER, text, "seconds", float, 0, float("inf"))
+    return CacheOptions(mode, max_age_s)
+
+
+def _timeout_s(http: web.Request) -> float | None:
+    text = http.headers.get(TIMEOUT_HEADER)
+    if text is None:
+        return None
+    return _number(TIMEOUT_HEADER, text, "whole milliseconds", int, 1, MAX_TIMEOUT_MS) / 1000
+
+
+def _number(header: str, text: str, unit: str, kind: Callable[[str], float], low: float, high: float) -> float:
+    try:
+        value = kind(text) if len(text) <= 20 and text.isascii() and "_" not in text else None
+    except ValueError:
+        value = None
+    if value is None:
+        raise InvalidArgument(header, f"`{clip(text, 80)}` is no number of {unit}")
+    if not low <= value <= high or value == float("inf"):
+        bounds = f"must be {low:g} or more" if high == float("inf") else f"must be from {low:g} to {high:.0f}"
+        raise InvalidArgument(header, f"{value:g}; {bounds}")
+    return value
+
+
+def _trace(http: web.Request) -> tuple[tuple[str, str], ...]:
+    """W3C trace context, where it is well formed (https://www.w3.org/TR/trace-context/)."""
+    parent = http.headers.get("traceparent", "")
+    if not _TRACEPARENT.fullmatch(parent):
+        return ()
+    state = ",".join(http.headers.getall("tracestate", []))
+    return (("traceparent", parent), *((("tracestate", state),) if _TRACESTATE.fullmatch(state) else ()))

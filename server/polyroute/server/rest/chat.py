@@ -1,0 +1,135 @@
+"""`POST /v1/chat/completions`, whole and streamed."""
+
+from __future__ import annotations
+
+import time
+
+from aiohttp import web
+
+from polyroute.core.config import LimitsConfig
+from polyroute.core.event import Event, Finished, Route, Token
+from polyroute.core.validate import validate
+from polyroute.routing.gateway import Gateway
+from polyroute.server.rest.answer_headers import route_headers
+from polyroute.server.rest.answers import Answer, answered
+from polyroute.server.rest.call_headers import call
+from polyroute.server.rest.chat_body import CHAT, ChatBody
+from polyroute.server.rest.edge import DIALECT
+from polyroute.server.rest.failures import FailureBody, json_response
+from polyroute.server.rest.json_body import read_body
+from polyroute.server.rest.openai_shapes import (
+    FINISH,
+    AssistantMessage,
+    ChatAnswer,
+    ChatChunk,
+    ChatChunkChoice,
+    ChatDelta,
+    ChatLogprobs,
+    chat_logprobs,
+    part_of_tool_call,
+    usage,
+    whole_tool_call,
+)
+from polyroute.server.rest.sse import DONE, frame, stream
+
+
+class ChatEndpoint:
+    """Chat completions over one gateway."""
+
+    def __init__(self, gateway: Gateway, limits: LimitsConfig) -> None:
+        self._gateway = gateway
+        self._limits = limits
+
+    async def complete(self, http: web.Request) -> web.StreamResponse:
+        """One answer to a conversation; with `stream`, as server-sent events."""
+        http[DIALECT] = CHAT
+        body = await read_body(http, ChatBody, {"messages": self._limits.max_messages})
+        http[DIALECT] = body.dialect
+        made = call(http, body.request())
+        validate(made.request, self._limits)
+        name = f"chatcmpl-{made.request_id}"
+        if body.stream:
+            return await stream(http, self._gateway, made, _Frames(name, bool(body.logprobs), body.wants_usage))
+        answer = await answered(self._gateway, made)
+        response = json_response(_answer(answer, name, bool(body.logprobs)))
+        response.headers.update(route_headers(answer.route))
+        return response
+
+
+def _answer(answer: Answer, name: str, with_logprobs: bool) -> ChatAnswer:
+    message: AssistantMessage = {"role": "assistant", "content": answer.text, "refusal": None}
+    if answer.tool_calls:
+        message["tool_calls"] = [whole_tool_call(called) for called in answer.tool_calls]
+        message["content"] = answer.text or None
+    return {
+        "id": name,
+        "object": "chat.completion",
+        "created": answer.created,
+        "model": answer.route.model,
+        "choices": [
+            {
+                "index": 0,
+                "message": message,
+                "logprobs": chat_logprobs(answer.logprobs) if with_logprobs else None,
+                "finish_reason": FINISH[answer.end.reason],
+                "stop_reason": answer.end.matched_stop,
+            }
+        ],
+        "usage": usage(answer.end.usage),
+        "system_fingerprint": answer.route.version or None,
+    }
+
+
+class _Frames:
+    """Chunks: the role, the parts, the reason of the end, the usage where it is wanted, and `[DONE]`."""
+
+    def __init__(self, name: str, with_logprobs: bool, with_usage: bool) -> None:
+        self._name = name
+        self._with_logprobs = with_logprobs
+        self._with_usage = with_usage
+        self._created = 0
+        self._route = Route()
+
+    def started(self, route: Route) -> bytes:
+        self._created, self._route = int(time.time()), route
+        return self._part({"role": "assistant", "content": ""})
+
+    def event(self, event: Event) -> bytes:
+        if isinstance(event, Finished):
+            return self._end(event)
+        if not isinstance(event, Token) or not (event.text or event.tool_calls or event.logprobs):
+            return b""
+        delta: ChatDelta = {"content": event.text} if event.text or not event.tool_calls else {}
+        if event.tool_calls:
+            delta["tool_calls"] = [part_of_tool_call(part) for part in event.tool_calls]
+        return self._part(delta, chat_logprobs(event.logprobs) if self._with_logprobs else None)
+
+    def failed(self, body: FailureBody) -> bytes:
+        return frame(body)
+
+    def _part(self, delta: ChatDelta, logprobs: ChatLogprobs | None = None) -> bytes:
+        return self._chunk([{"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": None}])
+
+    def _end(self, end: Finished) -> bytes:
+        last: ChatChunkChoice = {
+            "index": 0,
+            "delta": {},
+            "logprobs": None,
+            "finish_reason": FINISH[end.reason],
+            "stop_reason": end.matched_stop,
+        }
+        used = self._chunk([], end) if self._with_usage else b""
+        return self._chunk([last]) + used + DONE
+
+    def _chunk(self, choices: list[ChatChunkChoice], end: Finished | None = None) -> bytes:
+        chunk: ChatChunk = {
+            "id": self._name,
+            "object": "chat.completion.chunk",
+            "created": self._created,
+            "model": self._route.model,
+            "choices": choices,
+            "system_fingerprint": self._route.version or None,
+        }
+        if self._with_usage:
+            chunk["usage"] = None if end is None else usage(end.usage)
+        return frame(chunk)

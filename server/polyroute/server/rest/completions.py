@@ -1,0 +1,106 @@
+"""`POST /v1/completions`, whole and streamed."""
+
+from __future__ import annotations
+
+import time
+
+from aiohttp import web
+
+from polyroute.core.config import LimitsConfig
+from polyroute.core.event import Event, Finished, Route, Token, TokenLogprob
+from polyroute.core.validate import validate
+from polyroute.routing.gateway import Gateway
+from polyroute.server.rest.answer_headers import route_headers
+from polyroute.server.rest.answers import answered
+from polyroute.server.rest.call_headers import call
+from polyroute.server.rest.edge import DIALECT
+from polyroute.server.rest.failures import FailureBody, json_response
+from polyroute.server.rest.json_body import read_body
+from polyroute.server.rest.openai_bodies import COMPLETION, CompletionBody
+from polyroute.server.rest.openai_shapes import FINISH, CompletionAnswer, CompletionChoice, completion_logprobs, usage
+from polyroute.server.rest.sse import DONE, frame, stream
+
+
+class CompletionEndpoint:
+    """Completions over one gateway."""
+
+    def __init__(self, gateway: Gateway, limits: LimitsConfig) -> None:
+        self._gateway = gateway
+        self._limits = limits
+
+    async def complete(self, http: web.Request) -> web.StreamResponse:
+        """One prompt continued; with `stream`, as server-sent events."""
+        http[DIALECT] = COMPLETION
+        body = await read_body(http, CompletionBody)
+        made = call(http, body.request())
+        validate(made.request, self._limits)
+        shape = _Shape(f"cmpl-{made.request_id}", body.logprobs is not None)
+        if body.stream:
+            return await stream(http, self._gateway, made, _Frames(shape, body.wants_usage))
+        answer = await answered(self._gateway, made)
+        told = shape.answer(answer.route, answer.created, [shape.choice(answer.text, answer.logprobs, answer.end)])
+        told["usage"] = usage(answer.end.usage)
+        response = json_response(told)
+        response.headers.update(route_headers(answer.route))
+        return response
+
+
+class _Shape:
+    """The shape that a whole answer and a chunk share."""
+
+    def __init__(self, name: str, with_logprobs: bool) -> None:
+        self._name = name
+        self._with_logprobs = with_logprobs
+        self._offset = 0
+
+    def choice(self, text: str, tokens: tuple[TokenLogprob, ...], end: Finished | None) -> CompletionChoice:
+        told = completion_logprobs(tokens, self._offset) if self._with_logprobs and (tokens or text) else None
+        self._offset += len(text)
+        return {
+            "index": 0,
+            "text": text,
+            "logprobs": told,
+            "finish_reason": None if end is None else FINISH[end.reason],
+            "stop_reason": None if end is None else end.matched_stop,
+        }
+
+    def answer(self, route: Route, created: int, choices: list[CompletionChoice]) -> CompletionAnswer:
+        return {
+            "id": self._name,
+            "object": "text_completion",
+            "created": created,
+            "model": route.model,
+            "choices": choices,
+            "system_fingerprint": route.version or None,
+        }
+
+
+class _Frames:
+    """Chunks: the parts, the reason of the end, the usage where it is wanted, and `[DONE]`."""
+
+    def __init__(self, shape: _Shape, with_usage: bool) -> None:
+        self._shape = shape
+        self._with_usage = with_usage
+        self._created = 0
+        self._route = Route()
+
+    def started(self, route: Route) -> bytes:
+        self._created, self._route = int(time.time()), route
+        return b""
+
+    def event(self, event: Event) -> bytes:
+        if isinstance(event, Finished):
+            used = self._chunk([], event) if self._with_usage else b""
+            return self._chunk([self._shape.choice("", (), event)]) + used + DONE
+        if isinstance(event, Token) and (event.text or event.logprobs):
+            return self._chunk([self._shape.choice(event.text, event.logprobs, None)])
+        return b""
+
+    def failed(self, body: FailureBody) -> bytes:
+        return frame(body)
+
+    def _chunk(self, choices: list[CompletionChoice], end: Finished | None = None) -> bytes:
+        chunk = self._shape.answer(self._route, self._created, choices)
+        if self._with_usage:
+            chunk["usage"] = None if end is None else usage(end.usage)
+        return frame(chunk)

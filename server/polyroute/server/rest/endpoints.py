@@ -1,0 +1,115 @@
+"""The list of endpoints: one entry each, from which both the routes and the API's description are made."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from polyroute.core.config import LimitsConfig
+from polyroute.routing.gateway import Gateway
+from polyroute.server.rest.bodies import BatchBody, GenerateBody
+from polyroute.server.rest.chat import ChatEndpoint
+from polyroute.server.rest.chat_body import ChatBody
+from polyroute.server.rest.completions import CompletionEndpoint
+from polyroute.server.rest.console import PAGES, page
+from polyroute.server.rest.health import Alive, HealthPages, Readiness
+from polyroute.server.rest.json_body import Body
+from polyroute.server.rest.models import Model, ModelList, ModelsEndpoints
+from polyroute.server.rest.native import BatchAnswer, NativeAnswer, NativeEndpoints
+from polyroute.server.rest.openai_bodies import CompletionBody
+from polyroute.server.rest.openai_shapes import ChatAnswer, CompletionAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One method of one path. `body` and `answer` are its JSON; `media` lists what else it may answer with."""
+
+    method: str
+    path: str
+    summary: str
+    answers: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    body: type[Body] | None = None
+    answer: Any = None
+    media: tuple[str, ...] = ()
+    failures: tuple[int, ...] = ()
+
+
+_EVENTS = "text/event-stream"
+_CALL = (400, 404, 429, 500, 501, 502, 503, 504)
+
+
+def endpoints(
+    gateway: Gateway, limits: LimitsConfig, registry: CollectorRegistry, draining: Callable[[], bool]
+) -> list[Endpoint]:
+    """Every endpoint over one gateway, `/openapi.json` excepted: it describes them."""
+    native, models = NativeEndpoints(gateway, limits), ModelsEndpoints(gateway)
+    chat, completion = ChatEndpoint(gateway, limits), CompletionEndpoint(gateway, limits)
+    health = HealthPages(gateway, registry, draining)
+    metrics = ("text/plain", "application/openmetrics-text")
+    return [
+        Endpoint(
+            "POST",
+            "/v1/generate",
+            "One prompt, one answer",
+            native.generate,
+            GenerateBody,
+            NativeAnswer,
+            failures=_CALL,
+        ),
+        Endpoint("POST", "/v1/generate/batch", "Several prompts", native.batch, BatchBody, BatchAnswer, failures=_CALL),
+        Endpoint(
+            "POST",
+            "/v1/stream",
+            "One prompt, streamed as `start`, `delta` and `end`, or `error`",
+            native.stream,
+            GenerateBody,
+            media=(_EVENTS,),
+            failures=_CALL,
+        ),
+        Endpoint(
+            "POST",
+            "/v1/chat/completions",
+            "A conversation, as OpenAI has it",
+            chat.complete,
+            ChatBody,
+            ChatAnswer,
+            (_EVENTS,),
+            _CALL,
+        ),
+        Endpoint(
+            "POST",
+            "/v1/completions",
+            "One prompt, as OpenAI has it",
+            completion.complete,
+            CompletionBody,
+            CompletionAnswer,
+            (_EVENTS,),
+            _CALL,
+        ),
+        Endpoint("GET", "/v1/models", "Every model and route", models.list, answer=ModelList),
+        Endpoint(
+            "GET",
+            "/v1/models/{model}",
+            "One model or route; its ID may have slashes",
+            models.one,
+            answer=Model,
+            failures=(404,),
+        ),
+        Endpoint("GET", "/healthz", "Whether the process lives", health.healthz, answer=Alive),
+        Endpoint(
+            "GET",
+            "/readyz",
+            "Whether the default model answers; 503 with the same JSON where not",
+            health.readyz,
+            answer=Readiness,
+        ),
+        Endpoint("GET", "/metrics", "Metrics for Prometheus", health.metrics, media=metrics),
+        *(
+            Endpoint("GET", path, f"The console: {name}", page(path), media=(kind.split(";")[0],))
+            for path, (name, kind) in PAGES.items()
+        ),
+    ]

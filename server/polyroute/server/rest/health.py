@@ -1,0 +1,78 @@
+"""The pages for those who operate the server: liveness, readiness and metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Literal
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from typing_extensions import TypedDict
+
+from polyroute.core.errors import UnknownModel
+from polyroute.routing.gateway import Gateway
+from polyroute.server.rest.failures import json_response
+
+
+class Alive(TypedDict):
+    """The process lives."""
+
+    status: Literal["ok"]
+
+
+class Readiness(TypedDict):
+    """Whether calls are answered now; where not, `reason` and the default model's `detail` say why."""
+
+    status: Literal["ready", "not_ready"]
+    reason: str
+    default_model: str
+    state: str
+    detail: str
+
+
+class HealthPages:
+    """What a probe or a scraper asks for; none of them waits for a model."""
+
+    def __init__(self, gateway: Gateway, registry: CollectorRegistry, draining: Callable[[], bool]) -> None:
+        self._gateway = gateway
+        self._registry = registry
+        self._draining = draining
+
+    async def healthz(self, http: web.Request) -> web.Response:
+        """200 while the process lives."""
+        alive: Alive = {"status": "ok"}
+        return json_response(alive)
+
+    async def readyz(self, http: web.Request) -> web.Response:
+        """200 once the default model answers, and until the server drains; else 503."""
+        readiness = self._readiness()
+        return json_response(readiness, status=200 if readiness["status"] == "ready" else 503)
+
+    def _readiness(self) -> Readiness:
+        name = self._gateway.default_model
+        state = detail = ""
+        try:
+            status = self._gateway.model("").status
+            state, detail = status.state.name.lower(), status.detail
+        except UnknownModel:
+            pass  # no default model: there is nothing to tell of it
+        reason = ""
+        if self._draining():
+            reason = "the server is draining"
+        elif not self._gateway.ready():
+            reason = f"`{name}` is {state}" if name else "there is no default model"
+        return {
+            "status": "not_ready" if reason else "ready",
+            "reason": reason,
+            "default_model": name,
+            "state": state,
+            "detail": detail,
+        }
+
+    async def metrics(self, http: web.Request) -> web.Response:
+        """Prometheus text; OpenMetrics where `Accept` asks for it. Rendered off the event loop."""
+        encode, content_type = choose_encoder(http.headers.get("Accept", ""))
+        text = await asyncio.to_thread(encode, self._registry)
+        return web.Response(body=text, headers={"Content-Type": content_type})
