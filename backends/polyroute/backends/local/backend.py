@@ -1,0 +1,207 @@
+"""The backend of a model that this server runs itself: a Service over a worker process."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+from polyroute.backends.local.answers import Answers
+from polyroute.backends.local.messages import Cancel, Count, Input, Load, Submit, ToolSpec, encode_frame
+from polyroute.backends.local.supervisor import Supervisor
+from polyroute.core.backend import BackendStatus, ModelState, ReplicaStatus, TokenCount
+from polyroute.core.call import Call
+from polyroute.core.config import LocalConfig
+from polyroute.core.errors import DeadlineExceeded, Draining, InvalidArgument, Unsupported
+from polyroute.core.event import Event, Finished, Route, Started, Usage
+from polyroute.core.request import Request
+
+_T = TypeVar("_T")
+
+
+class LocalBackend:
+    """Runs one model in one worker process; see `polyroute.core.backend.Backend`.
+
+    `cache_dir` is where prepared weights are kept. With `warm`, `start` loads the model; else its first call does.
+    `on_restart` is called each time that a worker died and is replaced.
+    """
+
+    def __init__(
+        self,
+        config: LocalConfig,
+        *,
+        cache_dir: Path,
+        warm: bool = False,
+        on_restart: Callable[[], None] | None = None,
+    ) -> None:
+        self._config = config
+        self._warm = warm
+        self._answers = Answers(config.id)
+        self._supervisor = Supervisor(
+            Load(
+                model=config.id,
+                source=config.effective_source,
+                revision=config.revision,
+                device=config.device,
+                dtype=config.dtype,
+                trust_remote_code=config.trust_remote_code,
+                cache_dir=str(cache_dir),
+                max_sequences=config.max_sequences,
+            ),
+            receive=self._answers.receive,
+            abandon=self._answers.abandon,
+            on_restart=on_restart or (lambda: None),
+            persist=warm,
+        )
+        self._change = asyncio.Lock()  # one load or unload at a time
+        self._draining = False
+        self._stopped = False
+        self._version = config.version or ""
+
+    def __repr__(self) -> str:
+        return f"<LocalBackend {self._config.id} {self.status().state.name}>"
+
+    async def start(self) -> None:
+        """Begins to load the model, where it is to be kept warm."""
+        if self._warm:
+            self._supervisor.begin()
+
+    async def load(self) -> None:
+        """Returns once the model is warm; raises `ModelFailed`, or `Draining` after `stop`."""
+        async with self._change:
+            self._refuse_if_leaving()
+            await self._supervisor.load()
+
+    async def unload(self, grace_s: float) -> None:
+        """Lets answers go on for `grace_s` seconds, then ends them and the worker process."""
+        async with self._change:
+            self._draining = True
+            try:
+                await asyncio.wait_for(self._answers.idle(), grace_s)
+            except TimeoutError:
+                self._answers.abandon(Draining(f"`{self._config.id}` is being unloaded"))
+            finally:
+                await self._supervisor.end()
+                self._draining = False
+
+    async def stop(self) -> None:
+        """Ends answers and worker at once."""
+        self._stopped = True
+        self._answers.abandon(Draining(f"`{self._config.id}` is being stopped"))
+        await self._supervisor.end()
+
+    async def stream(self, call: Call) -> AsyncIterator[Event]:
+        """Answers a call; closing the stream takes the sequence out of the worker within one of its steps."""
+        source = _input(call.request)
+        self._refuse_if_leaving()
+        worker, ready = self._supervisor.require()
+        id = self._answers.new_id()
+        frame = _encode(Submit(id, source, call.request.sampling, call.request.stop))
+        inbox = self._answers.open(id)
+        worker.send_frame(frame)
+        try:
+            started = False
+            while True:
+                await _in_time(call, inbox.wait())
+                if inbox.error is not None:
+                    raise inbox.error
+                finish, token = inbox.finish, inbox.take()
+                if not started and (token.text or token.logprobs or finish is not None):
+                    started = True
+                    yield Started(self._route(self._config.version or ready.version))
+                if token.text or token.logprobs:
+                    yield token
+                if finish is not None:
+                    yield Finished(
+                        finish.reason,
+                        Usage(finish.prompt_tokens, finish.completion_tokens),
+                        matched_stop=finish.matched_stop,
+                        seed=finish.seed,
+                    )
+                    return
+        finally:
+            if self._answers.close(id):
+                worker.send(Cancel(id))
+
+    async def count_tokens(self, call: Call) -> TokenCount:
+        """Counts with the model's own tokenizer and chat template; raises what `stream` raises."""
+        source = _input(call.request)
+        self._refuse_if_leaving()
+        worker, ready = self._supervisor.require()
+        id = self._answers.new_id()
+        frame = _encode(Count(id, source))
+        count = self._answers.open_count(id)
+        worker.send_frame(frame)
+        return TokenCount(await _in_time(call, count), ready.context_length)
+
+    def status(self) -> BackendStatus:
+        """How it is now."""
+        ready = self._supervisor.ready
+        if ready is not None:
+            self._version = self._config.version or ready.version
+        state = ModelState.DRAINING if self._draining else self._supervisor.state
+        detail = self._supervisor.detail
+        replica = ReplicaStatus(self._replica, state, detail, self._answers.held, self._version)
+        return BackendStatus(
+            state=state,
+            detail=detail,
+            version=self._version,
+            context_length=ready.context_length if ready else 0,
+            chat=ready.chat if ready else True,
+            greedy_default=ready.greedy_default if ready else False,
+            ready_since=self._supervisor.ready_since if ready else 0.0,
+            replicas=(replica,),
+        )
+
+    @property
+    def _replica(self) -> str:
+        return f"{self._config.id}#0"
+
+    def _route(self, version: str) -> Route:
+        return Route(model=self._config.id, version=version, replica=self._replica)
+
+    def _refuse_if_leaving(self) -> None:
+        if self._stopped or self._draining:
+            doing = "stopped" if self._stopped else "unloaded"
+            raise Draining(f"`{self._config.id}` is being {doing}", retry_after_s=None if self._stopped else 2.0)
+
+
+async def _in_time(call: Call, wait: Awaitable[_T]) -> _T:
+    """Waits until the call's deadline at most; raises `DeadlineExceeded`."""
+    try:
+        async with asyncio.timeout_at(_loop_time(call)):
+            return await wait
+    except TimeoutError:
+        raise DeadlineExceeded("the deadline passed while the model was answering") from None
+
+
+def _loop_time(call: Call) -> float | None:
+    remaining_s = call.remaining_s(time.monotonic())
+    return None if remaining_s is None else asyncio.get_running_loop().time() + remaining_s
+
+
+def _input(request: Request) -> Input:
+    """What the worker is to read; raises `Unsupported` for what no local model can do."""
+    if request.response_format is not None:
+        raise Unsupported("response_format", "local models do not support it yet")
+    if request.extra:
+        raise Unsupported("extra", "only for openai peers")
+    if request.tool_choice not in ("", "auto", "none"):
+        raise Unsupported("tool_choice", f"local models know auto and none, not `{request.tool_choice}`")
+    tools = () if request.tool_choice == "none" else request.tools
+    if tools and request.messages is None:
+        raise Unsupported("tools", "they are part of a conversation; send messages instead of a prompt")
+    return Input(
+        prompt=request.prompt,
+        messages=request.messages,
+        tools=tuple(ToolSpec(t.name, t.description, dict(t.parameters)) for t in tools),
+    )
+
+
+def _encode(message: Submit | Count) -> bytes:
+    try:
+        return encode_frame(message)
+    except (TypeError, OverflowError, UnicodeEncodeError) as error:
+        raise InvalidArgument("tools", f"cannot be passed on: {error}") from error

@@ -1,0 +1,160 @@
+"""What the router and a worker process say to each other, and how it is framed.
+
+A frame is its length (4 bytes, big-endian) and one message in MessagePack, tagged with its type. Both directions go over
+one socket pair; end of file means that the other side is gone.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from polyroute.core.event import FinishReason, TokenLogprob
+from polyroute.core.request import Message, Sampling
+
+LENGTH_BYTES = 4
+
+
+class Load(msgspec.Struct, frozen=True, tag="load"):
+    """The first message to a worker: which model to load, and how; fields as in `core.config.LocalConfig`."""
+
+    model: str
+    source: str
+    revision: str | None
+    device: str
+    dtype: str
+    trust_remote_code: bool
+    cache_dir: str
+    max_sequences: int
+
+
+class ToolSpec(msgspec.Struct, frozen=True):
+    """A tool for the chat template; `parameters` is a JSON schema."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+
+class Input(msgspec.Struct, frozen=True):
+    """What a model is given: exactly one of `prompt` and `messages`."""
+
+    prompt: str | None = None
+    messages: tuple[Message, ...] | None = None
+    tools: tuple[ToolSpec, ...] = ()
+
+
+class Submit(msgspec.Struct, frozen=True, tag="submit"):
+    """Generate one answer, known from now on by `id`."""
+
+    id: int
+    input: Input
+    sampling: Sampling
+    stop: tuple[str, ...]
+
+
+class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
+    """Nobody reads answer `id` any more. Answered by `Dropped`, unless the answer has ended meanwhile."""
+
+    id: int
+
+
+class Count(msgspec.Struct, frozen=True, tag="count"):
+    """Count the tokens of an input; answered by `Counted` or `Rejected`."""
+
+    id: int
+    input: Input
+
+
+class Stop(msgspec.Struct, frozen=True, tag="stop"):
+    """End the process."""
+
+
+class Progress(msgspec.Struct, frozen=True, tag="progress"):
+    """How far a load is: `done` of `total` in the unit of the stage; `total` is 0 when not known."""
+
+    stage: str
+    done: int = 0
+    total: int = 0
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready"):
+    """The model has answered a real forward pass. `context_length` is in tokens, 0 when the model has no limit."""
+
+    version: str
+    context_length: int
+    chat: bool
+    greedy_default: bool
+    device: str
+    dtype: str
+
+
+class LoadFailed(msgspec.Struct, frozen=True, tag="load_failed"):
+    """The model cannot be loaded: why, and what to do, in one line. The process ends after it."""
+
+    message: str
+
+
+class Finish(msgspec.Struct, frozen=True):
+    """How an answer ended. `seed` is the one that it was sampled with, None when it was greedy and none was given."""
+
+    reason: FinishReason
+    prompt_tokens: int
+    completion_tokens: int
+    matched_stop: str | None = None
+    seed: int | None = None
+
+
+class Output(msgspec.Struct, frozen=True):
+    """What one step added to one answer."""
+
+    id: int
+    text: str = ""
+    logprobs: tuple[TokenLogprob, ...] = ()
+    finish: Finish | None = None
+
+
+class Step(msgspec.Struct, frozen=True, tag="step"):
+    """What one step of the engine added to all answers."""
+
+    outputs: tuple[Output, ...]
+
+
+class Rejected(msgspec.Struct, frozen=True, tag="rejected"):
+    """Answer or count `id` has ended with an error; `field` is a path in the request, where one is at fault."""
+
+    id: int
+    kind: Literal["too_long", "invalid", "unsupported", "out_of_memory", "failed"]
+    field: str
+    message: str
+
+
+class Dropped(msgspec.Struct, frozen=True, tag="dropped"):
+    """Answer `id` was cancelled after `completion_tokens`; nothing more comes of it, and its memory is free."""
+
+    id: int
+    completion_tokens: int
+
+
+class Counted(msgspec.Struct, frozen=True, tag="counted"):
+    """Tokens of an input."""
+
+    id: int
+    tokens: int
+
+
+ToWorker: TypeAlias = Load | Submit | Cancel | Count | Stop
+FromWorker: TypeAlias = Progress | Ready | LoadFailed | Step | Rejected | Dropped | Counted
+
+_encoder = msgspec.msgpack.Encoder()
+to_worker_decoder = msgspec.msgpack.Decoder(ToWorker)
+from_worker_decoder = msgspec.msgpack.Decoder(FromWorker)
+
+
+def encode_frame(message: ToWorker | FromWorker) -> bytes:
+    """The message with its length before it."""
+    frame = bytearray(LENGTH_BYTES)
+    _encoder.encode_into(message, frame, LENGTH_BYTES)
+    frame[:LENGTH_BYTES] = (len(frame) - LENGTH_BYTES).to_bytes(LENGTH_BYTES, "big")
+    return bytes(frame)

@@ -1,0 +1,41 @@
+"""The worker process: `python -m polyroute.backends.local.worker FD`, where FD is its end of a socket pair."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+
+from polyroute.backends.local.messages import Load, Stop
+from polyroute.backends.local.worker.link import Link
+
+
+def main() -> None:
+    """Serves the router at the other end of the socket, and ends with it."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # they are for the router, which lets its calls finish first
+        signal.signal(number, signal.SIG_IGN)
+    link = Link(socket.socket(fileno=int(sys.argv[1])))
+    messages = link.receive()
+    order = next(messages, None)
+    if not isinstance(order, Load):
+        return
+    inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
+
+    def receive() -> None:
+        for message in messages:
+            if isinstance(message, Stop):
+                break
+            inbox.put(message)
+        os._exit(0)  # even out of a load or a step: there is nobody left to finish it for
+
+    threading.Thread(target=receive, name="router", daemon=True).start()
+    from polyroute.backends.local.worker.serving import serve  # torch: seconds, in which the router may leave
+
+    serve(order, link, inbox)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""One answer in the making: its tokens, its text and when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+import torch
+
+from polyroute.backends.local.messages import Finish, Output
+from polyroute.backends.local.worker.detokenize import TextStream, Vocabulary
+from polyroute.backends.local.worker.logprobs import LogprobTrail
+from polyroute.backends.local.worker.sampling import Sampler
+from polyroute.backends.local.worker.stops import StopScan
+from polyroute.core.event import FinishReason
+
+
+class Sequence:
+    """Holds everything about one answer but its cache of keys and values, which is the engine's.
+
+    `processed` counts the tokens that the model has read, of the prompt and of the answer.
+    """
+
+    def __init__(
+        self,
+        id: int,
+        prompt: list[int],
+        sampler: Sampler,
+        vocabulary: Vocabulary,
+        *,
+        max_tokens: int,
+        eos: Set[int],
+        stop: tuple[str, ...] = (),
+        logprobs: int | None = None,
+        continues: bool = False,
+    ) -> None:
+        self.id = id
+        self.prompt = prompt
+        self.generated: list[int] = []
+        self.processed = 0
+        self._sampler = sampler
+        self._max_tokens = max_tokens
+        self._eos = eos
+        self._stream: TextStream = vocabulary.stream(prompt if continues else ())
+        self._stops = StopScan(stop)
+        self._trail = None if logprobs is None else LogprobTrail(logprobs, vocabulary)
+        self._decoded = 0  # characters that the tokens so far have made, shown or held back
+        self._shown = 0
+
+    def __repr__(self) -> str:
+        return f"<Sequence {self.id}: {self.processed} of {len(self.prompt)}+{len(self.generated)} tokens processed>"
+
+    @property
+    def prefilling(self) -> bool:
+        """Whether the model has still to read a part of the prompt."""
+        return self.processed < len(self.prompt)
+
+    def next_input(self, chunk: int) -> list[int]:
+        """The tokens that the model reads next: at most `chunk` of the prompt, or the latest of the answer."""
+        if self.prefilling:
+            return self.prompt[self.processed : self.processed + chunk]
+        return self.generated[-1:]
+
+    def accept(self, logits: torch.Tensor) -> Output:
+        """Chooses the next token by `logits`, float32 [1, vocabulary]; returns what that adds to the answer."""
+        token = self._sampler.choose(logits)
+        self.generated.append(token)
+        if token in self._eos:
+            return self._end(FinishReason.STOP, "")
+        if self._trail is not None:
+            self._trail.add(token, logits, self._decoded)
+        text = self._scan(self._stream.add(token))
+        if self._stops.found is not None:
+            return self._output(text, self._finish(FinishReason.STOP_SEQUENCE))
+        if len(self.generated) >= self._max_tokens:
+            return self._end(FinishReason.LENGTH, text)
+        return self._output(text)
+
+    def _end(self, reason: FinishReason, text: str) -> Output:
+        text += self._scan(self._stream.flush())
+        if self._stops.found is not None:
+            return self._output(text, self._finish(FinishReason.STOP_SEQUENCE))
+        return self._output(text + self._stops.flush(), self._finish(reason))
+
+    def _scan(self, piece: str) -> str:
+        self._decoded += len(piece)
+        return self._stops.feed(piece)
+
+    def _output(self, text: str, finish: Finish | None = None) -> Output:
+        self._shown += len(text)
+        logprobs = ()
+        if self._trail is not None:
+            cut = finish is None or self._stops.found is not None
+            logprobs = self._trail.take(self._shown if cut else None)
+        return Output(self.id, text, logprobs, finish)
+
+    def _finish(self, reason: FinishReason) -> Finish:
+        return Finish(reason, len(self.prompt), len(self.generated), self._stops.found, self._sampler.seed)
