@@ -1,0 +1,144 @@
+"""The commands that need the server: `polyroute serve` and `polyroute check`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from polyroute.core.backend import ModelState
+from polyroute.core.config_file import ConfigError, read_config
+from polyroute.server import logs
+from polyroute.server.settings import Flags, Settings, SettingsError, settings
+
+_POLL_S = 0.1
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--config", type=click.Path(path_type=Path), help="A models.yaml: many models. [env: POLYROUTE_CONFIG]")
+@click.option("--demo", is_flag=True, help="Serve the packaged demo model.")
+@click.option("--grpc-address", metavar="H:P", help="gRPC. [env: POLYROUTE_GRPC_ADDRESS; default: 127.0.0.1:50051]")
+@click.option(
+    "--http-address",
+    metavar="H:P",
+    help="REST, console and metrics. [env: POLYROUTE_HTTP_ADDRESS; default: 127.0.0.1:8080]",
+)
+@click.option(
+    "--admin-address", metavar="H:P", help="Operator's calls. [env: POLYROUTE_ADMIN_ADDRESS; default: 127.0.0.1:50052]"
+)
+@click.option(
+    "--drain-timeout",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="How long calls in flight may take to finish on SIGTERM. [default: 30]",
+)
+def serve(**given: Any) -> None:
+    """Run the server until SIGTERM or Ctrl-C.
+
+    Without --config it serves the one model of MODEL_ID (a hub ID, a folder or a .gguf file).
+    """
+    try:
+        chosen = settings(Flags(**given), os.environ)
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from None
+    except ConfigError as error:
+        click.echo("\n".join(map(str, error.problems)), err=True)
+        sys.exit(2)
+    logs.set_up()
+    try:
+        import uvloop
+    except ImportError:  # an option: not on every platform
+        sys.exit(asyncio.run(_serve(chosen)))
+    sys.exit(uvloop.run(_serve(chosen)))
+
+
+async def _serve(chosen: Settings) -> int:
+    from polyroute.server.app import BindError, Server
+
+    begun = time.monotonic()
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def asked_to_stop() -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked_to_stop)
+    server = Server(chosen, environ=os.environ)
+    try:
+        await server.start()
+    except BindError as error:
+        click.echo(f"polyroute: {error}", err=True)
+        await server.stop(0)
+        return 1
+    announcing = asyncio.create_task(_announce(server, begun))
+    await stop.wait()
+    announcing.cancel()
+    click.echo("polyroute: stopping; calls in flight may finish (once more to stop at once)", err=True)
+    draining = asyncio.create_task(server.drain(chosen.drain_s))
+    hurried = asyncio.create_task(hurry.wait())
+    await asyncio.wait({draining, hurried}, return_when=asyncio.FIRST_COMPLETED)
+    draining.cancel()
+    hurried.cancel()
+    await asyncio.gather(draining, hurried, announcing, return_exceptions=True)
+    await server.stop(0)
+    return 0
+
+
+async def _announce(server: Any, begun: float) -> None:
+    """Prints how the default model's load goes, and one line once it answers."""
+    told = ""
+    while not server.gateway.ready():
+        view = server.gateway.model("") if server.gateway.default_model else None
+        if view is not None and view.status.detail != told:
+            told = view.status.detail
+            prefix = "error" if view.status.state is ModelState.FAILED else "loading"
+            if told:
+                click.echo(f"polyroute: {prefix}: {view.id}: {told}", err=True)
+        await asyncio.sleep(_POLL_S)
+    click.echo(_ready(server, time.monotonic() - begun))
+
+
+def _ready(server: Any, took_s: float) -> str:
+    model = server.gateway.default_model
+    grpc, http = server.grpc_address, server.http_address
+    question = "What is the capital of France?"
+    message = json.dumps({"messages": {"messages": [{"role": "user", "content": question}]}})
+    chat = json.dumps({"model": model, "messages": [{"role": "user", "content": question}]})
+    at = "" if str(grpc) == "127.0.0.1:50051" else f" --address {grpc}"
+    return "\n".join(
+        [
+            f"polyroute ready: gRPC {grpc}, REST and console http://{http}, model {model} ({took_s:.1f} s)",
+            "try:",
+            f"  grpcurl -plaintext -d '{message}' {grpc} polyroute.v1.InferenceService/Generate",
+            f"  curl -s http://{http}/v1/chat/completions -H 'Content-Type: application/json' -d '{chat}'",
+            f'  polyroute generate{at} "{question}"',
+        ]
+    )
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def check(file: Path, as_json: bool) -> None:
+    """Check a models.yaml as the server would read it: exit 0, or 2 with each problem on a line."""
+    try:
+        config = read_config(file, os.environ)
+    except ConfigError as error:
+        if as_json:
+            listed = [{"file": p.file, "line": p.line, "path": p.path, "message": p.message} for p in error.problems]
+            click.echo(json.dumps({"ok": False, "problems": listed}))
+        else:
+            click.echo("\n".join(map(str, error.problems)))
+        sys.exit(2)
+    if as_json:
+        click.echo(json.dumps({"ok": True, "models": len(config.models), "routes": len(config.routes)}))
+    else:
+        click.echo(f"ok: {len(config.models)} models, {len(config.routes)} routes")

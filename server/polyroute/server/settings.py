@@ -1,0 +1,134 @@
+"""What the server runs with: flags win over environment, environment over file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import platformdirs
+from pydantic import ByteSize, TypeAdapter, ValidationError
+
+from polyroute.core.config import Config
+from polyroute.core.config_file import format_path, read_config
+
+DEFAULT_MODEL: Final = "meta-llama/Llama-3.1-8B-Instruct"
+DEFAULT_CACHE_SIZE: Final = "1GiB"
+DEFAULT_DRAIN_S: Final = 30.0
+UNUSED: Final = ("POLYROUTE_STATE_URL", "POLYROUTE_REDIS_URL")
+"""Variables of the full design that this version reads no further than to say so."""
+
+
+class SettingsError(Exception):
+    """A flag or a variable cannot be used; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen. `port` 0 is any free one; `source` is the flag or variable that a message should name."""
+
+    host: str
+    port: int
+    source: str = ""
+
+    @classmethod
+    def parse(cls, text: str, source: str) -> Address:
+        """Reads `host:port`, with brackets around an IPv6 address."""
+        host, colon, port = text.rpartition(":")
+        bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+        if not colon or not bare or not port.isdecimal() or int(port) > 65535 or (":" in bare and bare == host):
+            raise SettingsError(f"{source}: `{text}` is no address of the form host:port, such as 127.0.0.1:50051")
+        return cls(bare, int(port), source)
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that the composition root needs to know. Sizes are in bytes, times in seconds."""
+
+    config: Config
+    grpc: Address
+    http: Address
+    admin: Address
+    cache_dir: Path
+    cache_bytes: int
+    drain_s: float = DEFAULT_DRAIN_S
+    unused: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """The flags of `polyroute serve`, None where one is not given."""
+
+    config: Path | None = None
+    demo: bool = False
+    grpc_address: str | None = None
+    http_address: str | None = None
+    admin_address: str | None = None
+    drain_timeout: float | None = None
+
+
+def settings(flags: Flags, environ: Mapping[str, str]) -> Settings:
+    """The settings in force; raises `SettingsError`, or `ConfigError` for the file."""
+    given = {name: value for name, value in environ.items() if value != ""}
+    return Settings(
+        config=_config(flags, given),
+        grpc=_address(flags.grpc_address, "--grpc-address", given, "POLYROUTE_GRPC_ADDRESS", "127.0.0.1:50051"),
+        http=_address(flags.http_address, "--http-address", given, "POLYROUTE_HTTP_ADDRESS", "127.0.0.1:8080"),
+        admin=_address(flags.admin_address, "--admin-address", given, "POLYROUTE_ADMIN_ADDRESS", "127.0.0.1:50052"),
+        cache_dir=Path(given.get("POLYROUTE_CACHE_DIR") or platformdirs.user_cache_dir("polyroute")).expanduser(),
+        cache_bytes=_size("POLYROUTE_CACHE_SIZE", given.get("POLYROUTE_CACHE_SIZE", DEFAULT_CACHE_SIZE)),
+        drain_s=DEFAULT_DRAIN_S if flags.drain_timeout is None else flags.drain_timeout,
+        unused=tuple(name for name in UNUSED if name in given),
+    )
+
+
+def _config(flags: Flags, environ: Mapping[str, str]) -> Config:
+    if flags.demo and flags.config is not None:
+        raise SettingsError("--demo and --config: give one of them")
+    if flags.demo:
+        return single_model("demo", environ)
+    path = flags.config or (Path(environ["POLYROUTE_CONFIG"]) if "POLYROUTE_CONFIG" in environ else None)
+    if path is not None:
+        return read_config(path, environ)
+    return single_model(environ.get("MODEL_ID", DEFAULT_MODEL), environ)
+
+
+def single_model(model_id: str, environ: Mapping[str, str]) -> Config:
+    """The configuration of one local model; raises `SettingsError`."""
+    variables = {"id": "MODEL_ID", "device": "MODEL_DEVICE", "dtype": "MODEL_DTYPE"}
+    model: dict[str, Any] = {"id": model_id, "type": "local"}
+    model |= {key: environ[name] for key, name in variables.items() if key != "id" and name in environ}
+    try:
+        return Config.model_validate({"models": [model]})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][-1])
+        name = variables.get(key, format_path(tuple(first["loc"])))
+        raise SettingsError(f"{name}: `{first.get('input')}`: {first['msg'].removeprefix('Value error, ')}") from None
+
+
+def _address(flag: str | None, flag_name: str, environ: Mapping[str, str], variable: str, default: str) -> Address:
+    if flag is not None:
+        return Address.parse(flag, flag_name)
+    if variable in environ:
+        return Address.parse(environ[variable], variable)
+    return Address.parse(default, flag_name)
+
+
+def _size(name: str, text: str) -> int:
+    try:
+        size = int(TypeAdapter(ByteSize).validate_python(text))
+    except ValidationError:
+        raise SettingsError(f"{name}: `{text}` is no size; write one such as 500MiB or 1GiB") from None
+    if size < 1024 * 1024:
+        raise SettingsError(f"{name}: {size} bytes, at least 1MiB")
+    return size
