@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,17 @@ from polyroute.server.settings import Flags, Settings, SettingsError, settings
 _POLL_S = 0.1
 
 
+def _address_option(name: str, what: str, default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    shown = f"{what} [env: POLYROUTE_{name.upper()}_ADDRESS; default: {default}]"
+    return click.option(f"--{name}-address", metavar="H:P", help=shown)
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--config", type=click.Path(path_type=Path), help="A models.yaml: many models. [env: POLYROUTE_CONFIG]")
 @click.option("--demo", is_flag=True, help="Serve the packaged demo model.")
-@click.option("--grpc-address", metavar="H:P", help="gRPC. [env: POLYROUTE_GRPC_ADDRESS; default: 127.0.0.1:50051]")
-@click.option(
-    "--http-address",
-    metavar="H:P",
-    help="REST, console and metrics. [env: POLYROUTE_HTTP_ADDRESS; default: 127.0.0.1:8080]",
-)
-@click.option(
-    "--admin-address", metavar="H:P", help="Operator's calls. [env: POLYROUTE_ADMIN_ADDRESS; default: 127.0.0.1:50052]"
-)
+@_address_option("grpc", "gRPC.", "127.0.0.1:50051")
+@_address_option("http", "REST, console and metrics.", "127.0.0.1:8080")
+@_address_option("admin", "The operator's calls.", "127.0.0.1:50052")
 @click.option(
     "--drain-timeout",
     type=click.FloatRange(min=0),
