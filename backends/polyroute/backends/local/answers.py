@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Callable
 
 from polyroute.backends.local.inbox import Inbox
 from polyroute.backends.local.messages import Counted, Dropped, FromWorker, Rejected, Step
@@ -86,10 +87,10 @@ class Answers:
                 if count is not None and not count.done():
                     count.set_result(message.tokens)
 
-    def abandon(self, error: PolyrouteError) -> None:
-        """The worker is gone or going: ends with `error` whatever is not complete."""
+    def abandon(self, why: Callable[[], PolyrouteError]) -> None:
+        """The worker is gone or going: ends whatever is not complete, each with an error of its own."""
         for id in [*self._open, *self._counts]:
-            self._fail(id, error)
+            self._fail(id, why())
         self._held.clear()
         self._idle.set()
 

@@ -55,10 +55,9 @@ class LocalBackend:
             on_restart=on_restart or (lambda: None),
             persist=warm,
         )
-        self._change = asyncio.Lock()  # one load or unload at a time
+        self._change = asyncio.Lock()  # one unload at a time, and none while a load begins
         self._draining = False
         self._stopped = False
-        self._version = config.version or ""
 
     def __repr__(self) -> str:
         return f"<LocalBackend {self._config.id} {self.status().state.name}>"
@@ -72,7 +71,8 @@ class LocalBackend:
         """Returns once the model is warm; raises `ModelFailed`, or `Draining` after `stop`."""
         async with self._change:
             self._refuse_if_leaving()
-            await self._supervisor.load()
+            await self._supervisor.begin_anew()
+        await self._supervisor.settled()
 
     async def unload(self, grace_s: float) -> None:
         """Lets answers go on for `grace_s` seconds, then ends them and the worker process."""
@@ -81,7 +81,7 @@ class LocalBackend:
             try:
                 await asyncio.wait_for(self._answers.idle(), grace_s)
             except TimeoutError:
-                self._answers.abandon(Draining(f"`{self._config.id}` is being unloaded"))
+                self._answers.abandon(lambda: Draining(f"`{self._config.id}` is being unloaded"))
             finally:
                 await self._supervisor.end()
                 self._draining = False
@@ -89,14 +89,14 @@ class LocalBackend:
     async def stop(self) -> None:
         """Ends answers and worker at once."""
         self._stopped = True
-        self._answers.abandon(Draining(f"`{self._config.id}` is being stopped"))
+        self._answers.abandon(lambda: Draining(f"`{self._config.id}` is being stopped"))
         await self._supervisor.end()
 
     async def stream(self, call: Call) -> AsyncIterator[Event]:
         """Answers a call; closing the stream takes the sequence out of the worker within one of its steps."""
         source = _input(call.request)
         self._refuse_if_leaving()
-        worker, ready = self._supervisor.require()
+        worker, _ = self._supervisor.require()
         id = self._answers.new_id()
         frame = _encode(Submit(id, source, call.request.sampling, call.request.stop))
         inbox = self._answers.open(id)
@@ -110,7 +110,7 @@ class LocalBackend:
                 finish, token = inbox.finish, inbox.take()
                 if not started and (token.text or token.logprobs or finish is not None):
                     started = True
-                    yield Started(self._route(self._config.version or ready.version))
+                    yield Started(self._route())
                 if token.text or token.logprobs:
                     yield token
                 if finish is not None:
@@ -139,15 +139,13 @@ class LocalBackend:
     def status(self) -> BackendStatus:
         """How it is now."""
         ready = self._supervisor.ready
-        if ready is not None:
-            self._version = self._config.version or ready.version
         state = ModelState.DRAINING if self._draining else self._supervisor.state
         detail = self._supervisor.detail
-        replica = ReplicaStatus(self._replica, state, detail, self._answers.held, self._version)
+        replica = ReplicaStatus(self._replica, state, detail, self._answers.held, self._version())
         return BackendStatus(
             state=state,
             detail=detail,
-            version=self._version,
+            version=self._version(),
             context_length=ready.context_length if ready else 0,
             chat=ready.chat if ready else True,
             greedy_default=ready.greedy_default if ready else False,
@@ -159,8 +157,11 @@ class LocalBackend:
     def _replica(self) -> str:
         return f"{self._config.id}#0"
 
-    def _route(self, version: str) -> Route:
-        return Route(model=self._config.id, version=version, replica=self._replica)
+    def _version(self) -> str:
+        return self._config.version or self._supervisor.version
+
+    def _route(self) -> Route:
+        return Route(model=self._config.id, version=self._version(), replica=self._replica)
 
     def _refuse_if_leaving(self) -> None:
         if self._stopped or self._draining:

@@ -30,8 +30,8 @@ class Inbox:
         self._arrived.set()
 
     def fail(self, error: PolyrouteError) -> None:
-        """Ends the answer with an error, unless it is complete."""
-        if self.finish is None:
+        """Ends the answer with an error, unless it has ended before."""
+        if self.finish is None and self.error is None:
             self.error = error
             self._arrived.set()
 

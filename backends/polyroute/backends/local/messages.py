@@ -1,7 +1,7 @@
 """What the router and a worker process say to each other, and how it is framed.
 
-A frame is its length (4 bytes, big-endian) and one message in MessagePack, tagged with its type. Both directions go over
-one socket pair; end of file means that the other side is gone.
+A frame is its length (4 bytes, big-endian) and one message in MessagePack, tagged with its type. Both directions go
+over one socket pair; end of file means that the other side is gone.
 """
 
 from __future__ import annotations

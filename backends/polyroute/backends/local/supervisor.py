@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -26,8 +25,8 @@ _RETRY_S: Final = (2.0, 10.0)  # bounds of what callers are told to wait for a l
 class Supervisor:
     """The life of one model's worker.
 
-    `receive` gets the messages that concern answers; `abandon` is told when no more will come, and why. With `persist`, a
-    load that failed is tried again without being asked; else the next `require` after the wait does.
+    `receive` gets the messages that concern answers; `abandon` is told when no more will come, and why. With `persist`,
+    a load that failed is tried again without being asked; else the next `require` after the wait does.
     """
 
     def __init__(
@@ -35,7 +34,7 @@ class Supervisor:
         order: Load,
         *,
         receive: Callable[[FromWorker], None],
-        abandon: Callable[[PolyrouteError], None],
+        abandon: Callable[[Callable[[], PolyrouteError]], None],
         on_restart: Callable[[], None],
         persist: bool,
     ) -> None:
@@ -56,6 +55,7 @@ class Supervisor:
         self.worker: WorkerProcess | None = None
         self.ready: Ready | None = None
         self.ready_since = 0.0
+        self.version = ""  # as of the last time that it was ready
 
     @property
     def state(self) -> ModelState:
@@ -100,11 +100,14 @@ class Supervisor:
             retry_after_s=min(max(left, _RETRY_S[0]), _RETRY_S[1]),
         )
 
-    async def load(self) -> None:
-        """Returns once the model is warm; raises `ModelFailed` when this try fails."""
-        if self._failure:  # asked for: no waiting for the next try
+    async def begin_anew(self) -> None:
+        """As `begin`; where the last try failed, the next one is now."""
+        if self._failure:
             await self.end()
         self.begin()
+
+    async def settled(self) -> None:
+        """Returns once the model is warm; raises `ModelFailed` when it cannot be loaded."""
         await self._settled.wait()
         if self.ready is None:
             raise self._failed() if self._failure else Unavailable(f"`{self._order.model}` was unloaded meanwhile")
@@ -114,28 +117,30 @@ class Supervisor:
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await asyncio.shield(task)
+            await asyncio.wait([task])
         self._failure, self._failures = "", 0
         self._settled.set()
 
     async def _supervise(self) -> None:
         deaths = 0
-        while True:
-            self._began_at = time.monotonic()
-            ending = await self._live()
-            lived_s = time.monotonic() - self._began_at
-            if self._failure:
-                if not self._persist:
+        try:
+            while True:
+                self._began_at = time.monotonic()
+                ending = await self._live()
+                if not self._failure:
+                    lived_s = time.monotonic() - self._began_at
+                    deaths = 1 if lived_s > _STEADY_S else deaths + 1
+                    wait_s = _backoff(_RESTART_S, deaths)
+                    self._progress = f"restarting: the worker process ended ({ending})"
+                    _log.error("worker.died", model=self._order.model, ending=ending, restart_in_s=wait_s)
+                    self._on_restart()
+                elif self._persist:
+                    wait_s = max(0.0, self._retry_at - time.monotonic())
+                else:
                     return
-                await asyncio.sleep(max(0.0, self._retry_at - time.monotonic()))
-                continue
-            deaths = 1 if lived_s > _STEADY_S else deaths + 1
-            wait_s = _backoff(_RESTART_S, deaths)
-            _log.error("worker.died", model=self._order.model, ending=ending, restart_in_s=wait_s)
-            self._progress = f"restarting: the worker process ended ({ending})"
-            self._on_restart()
-            await asyncio.sleep(wait_s)
+                await asyncio.sleep(wait_s)
+        finally:
+            self._settled.set()
 
     async def _live(self) -> str:
         """One worker from start to end; returns how it ended, with `_failure` set if that was before it was ready."""
@@ -144,23 +149,18 @@ class Supervisor:
         except OSError as error:
             self._fail(f"no worker process can be started: {error}")
             return str(error)
-        self.worker = worker
-        self._told, ending = False, ""
+        self.worker, self._told, ending = worker, False, ""
         try:
             worker.send(self._order)
             ending = await worker.run(self._receive)
+            if self.ready is None and not self._told:
+                self._fail(f"its worker process ended while it loaded ({ending})")
             return ending
         finally:
-            was_ready, self.ready, self.worker = self.ready is not None, None, None
-            if was_ready:
+            if self.ready is not None:
                 self._settled.clear()
-                self._abandon(
-                    WorkerDied(
-                        f"`{self._order.model}`: its worker process ended ({ending or 'stopped'})", retry_after_s=2
-                    )
-                )
-            elif ending and not self._told:
-                self._fail(f"its worker process ended while it loaded ({ending})")
+            self.worker = self.ready = None
+            self._abandon(lambda: self._died(ending or "stopped"))
             await worker.stop()
 
     def _receive(self, message: FromWorker) -> None:
@@ -168,7 +168,7 @@ class Supervisor:
             case Progress():
                 self._follow(message)
             case Ready():
-                self.ready, self.ready_since = message, time.time()
+                self.ready, self.ready_since, self.version = message, time.time(), message.version
                 self._failure, self._failures = "", 0
                 self._load_s = time.monotonic() - self._began_at
                 self._settled.set()
@@ -187,10 +187,8 @@ class Supervisor:
                 self._receive_answer(message)
 
     def _follow(self, progress: Progress) -> None:
-        amount = (
-            f" {progress.done} of {progress.total}" if progress.total else f" {progress.done}" * (progress.done > 0)
-        )
-        self._progress = f"{progress.stage}{amount}"
+        of = f" of {progress.total}" if progress.total else ""
+        self._progress = f"{progress.stage} {progress.done}{of}" if progress.done else progress.stage
         _log.info("model.progress", model=self._order.model, progress=self._progress)
 
     def _fail(self, why: str) -> None:
@@ -201,8 +199,11 @@ class Supervisor:
         self._failure = why
         self._settled.set()
 
+    def _died(self, ending: str) -> WorkerDied:
+        return WorkerDied(f"`{self._order.model}`: its worker process ended ({ending})", retry_after_s=_RETRY_S[0])
+
     def _failed(self, retry_after_s: float | None = None) -> ModelFailed:
-        return ModelFailed(f"model `{self._order.model}` is not there: {self._failure}", retry_after_s=retry_after_s)
+        return ModelFailed(f"model `{self._order.model}` is not loaded: {self._failure}", retry_after_s=retry_after_s)
 
 
 def _backoff(bounds: tuple[float, float], times: int) -> float:

@@ -8,21 +8,26 @@ import signal
 import socket
 import sys
 import threading
+from typing import TYPE_CHECKING
 
 from polyroute.backends.local.messages import Load, Stop
 from polyroute.backends.local.worker.link import Link
+
+if TYPE_CHECKING:
+    from polyroute.backends.local.worker.serving import Inbox
 
 
 def main() -> None:
     """Serves the router at the other end of the socket, and ends with it."""
     for number in (signal.SIGINT, signal.SIGTERM):  # they are for the router, which lets its calls finish first
         signal.signal(number, signal.SIG_IGN)
+    threading.excepthook = _end_with
     link = Link(socket.socket(fileno=int(sys.argv[1])))
     messages = link.receive()
     order = next(messages, None)
     if not isinstance(order, Load):
         return
-    inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
+    inbox: Inbox = queue.SimpleQueue()
 
     def receive() -> None:
         for message in messages:
@@ -35,6 +40,12 @@ def main() -> None:
     from polyroute.backends.local.worker.serving import serve  # torch: seconds, in which the router may leave
 
     serve(order, link, inbox)
+
+
+def _end_with(failure: threading.ExceptHookArgs) -> None:
+    """A thread that dies takes the process with it: the router starts a new one, and knows that it must."""
+    sys.excepthook(failure.exc_type, failure.exc_value or SystemExit(1), failure.exc_traceback)
+    os._exit(1)
 
 
 if __name__ == "__main__":

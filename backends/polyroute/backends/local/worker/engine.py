@@ -129,9 +129,7 @@ class Engine:
         """Logits after the last of `tokens`, float32 [1, vocabulary], prepared as `generate` prepares them."""
         total = past + len(tokens)
         if self._mask.shape[1] < total:
-            self._mask = torch.ones(
-                (1, max(total, 2 * self._mask.shape[1])), dtype=torch.long, device=self._mask.device
-            )
+            self._mask = self._mask.new_ones((1, max(total, 2 * self._mask.shape[1])))
         inputs = self._model.prepare_inputs_for_generation(
             torch.tensor([tokens], device=self._mask.device),
             past_key_values=cache,

@@ -162,7 +162,8 @@ def _own_dtype(model: Any) -> torch.dtype:
     """The dtype that the checkpoint says of itself; where it says none, the one it was loaded in."""
     raw, _ = type(model.config).get_config_dict(model.config.name_or_path, local_files_only=True)
     said = raw.get("dtype") or raw.get("torch_dtype")
-    return getattr(torch, said) if isinstance(said, str) else model.dtype
+    own: torch.dtype = getattr(torch, said) if isinstance(said, str) else model.dtype
+    return own
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -65,7 +65,7 @@ class _Bar:
 
     def __init__(self, report: Reporter, stage: str, iterable: Iterable[Any], total: int | None) -> None:
         self._report, self._stage, self._iterable = report, stage, iterable
-        self._total = total if total is not None else len(iterable) if hasattr(iterable, "__len__") else 0
+        self._total = total or (len(iterable) if isinstance(iterable, Sized) else 0)
         self._done = 0
 
     def __iter__(self) -> Iterator[Any]:

@@ -11,7 +11,7 @@ from polyroute.backends.local.worker.detokenize import TextStream, Vocabulary
 from polyroute.backends.local.worker.logprobs import LogprobTrail
 from polyroute.backends.local.worker.sampling import Sampler
 from polyroute.backends.local.worker.stops import StopScan
-from polyroute.core.event import FinishReason
+from polyroute.core.event import FinishReason, TokenLogprob
 
 
 class Sequence:
@@ -87,7 +87,7 @@ class Sequence:
 
     def _output(self, text: str, finish: Finish | None = None) -> Output:
         self._shown += len(text)
-        logprobs = ()
+        logprobs: tuple[TokenLogprob, ...] = ()
         if self._trail is not None:
             cut = finish is None or self._stops.found is not None
             logprobs = self._trail.take(self._shown if cut else None)

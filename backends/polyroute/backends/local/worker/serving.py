@@ -35,7 +35,7 @@ from polyroute.backends.local.worker.progress import Reporter
 from polyroute.backends.local.worker.prompts import PromptReader, Refused
 from polyroute.core.request import Sampling
 
-Inbox: TypeAlias = "queue.SimpleQueue[ToWorker | _Prepared]"
+Inbox: TypeAlias = "queue.SimpleQueue[ToWorker | Prepared]"
 
 
 def serve(order: Load, link: Link, inbox: Inbox) -> None:
@@ -84,7 +84,7 @@ def _prove(engine: Engine, loaded: Loaded) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
+class Prepared:
     """A prompt that has been read; `tokens` is None where that failed, which the router knows already."""
 
     submit: Submit
@@ -94,8 +94,8 @@ class _Prepared:
 class _Worker:
     """Between the router's messages and the engine.
 
-    Prompts are read in a thread of their own, since long ones take time; everything else, all state included, belongs to
-    the thread that calls `run`.
+    Prompts are read in a thread of their own, since long ones take time; everything else, all state included, belongs
+    to the thread that calls `run`.
     """
 
     def __init__(self, engine: Engine, reader: PromptReader, link: Link, inbox: Inbox) -> None:
@@ -126,7 +126,7 @@ class _Worker:
         if outputs:
             self._link.send(Step(tuple(outputs)))
 
-    def _take(self, message: ToWorker | _Prepared) -> None:
+    def _take(self, message: ToWorker | Prepared) -> None:
         match message:
             case Submit():
                 self._reading.add(message.id)
@@ -135,7 +135,7 @@ class _Worker:
                 self._unread.put(message)
             case Cancel():
                 self._cancel(message.id)
-            case _Prepared():
+            case Prepared():
                 self._begin(message.submit, message.tokens)
 
     def _begin(self, submit: Submit, tokens: list[int] | None) -> None:
@@ -165,4 +165,4 @@ class _Worker:
             except Refused as refusal:
                 self._link.send(Rejected(message.id, refusal.kind, refusal.field, refusal.message))
             if isinstance(message, Submit):
-                self._inbox.put(_Prepared(message, tokens))
+                self._inbox.put(Prepared(message, tokens))
