@@ -40,6 +40,7 @@ async def test_breaking_out_of_the_loop_stops_the_work() -> None:
     async with serving(Peer(endless=True)) as peer, Client(peer.address) as client:
         async for delta in client.stream("x"):
             assert delta.text == "Paris"
+            await asyncio.wait_for(peer.streaming.wait(), LIMIT_S)
             break
         gc.collect()
         await asyncio.wait_for(peer.cancelled.wait(), LIMIT_S)
@@ -49,6 +50,7 @@ async def test_leaving_the_block_stops_the_work() -> None:
     async with serving(Peer(endless=True)) as peer, Client(peer.address) as client:
         async with client.stream("x") as stream:
             await anext(stream)
+            await asyncio.wait_for(peer.streaming.wait(), LIMIT_S)
         await asyncio.wait_for(peer.cancelled.wait(), LIMIT_S)
         with pytest.raises(RuntimeError, match="not complete"):
             _ = stream.answer
@@ -63,6 +65,7 @@ async def test_a_generator_around_the_stream_closes_it() -> None:
     async with serving(Peer(endless=True)) as peer, Client(peer.address) as client:
         async with aclosing(texts(client)) as forwarded:
             assert await anext(forwarded) == "Paris"
+            await asyncio.wait_for(peer.streaming.wait(), LIMIT_S)
         await asyncio.wait_for(peer.cancelled.wait(), LIMIT_S)
 
 

@@ -118,6 +118,8 @@ class Connection:
 
     def start(self, method: Any, request: object, options: CallOptions) -> Any:
         """Starts a call of `method` (one of a stub on this channel) and returns it."""
+        if self._closed:
+            raise RuntimeError("the client is closed")
         timeout = options.get("timeout")
         metadata = (*self._metadata, *options.get("metadata", ()), *_trace(options.get("traceparent", "")))
         return method(request, timeout=self._timeout if timeout is None else _seconds(timeout), metadata=metadata)

@@ -142,11 +142,14 @@ def build_request(prompt: Prompt, options: GenerateOptions) -> pb.GenerateReques
     set_input(request, prompt)
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     for name, value in given.items():
-        write = _WRITERS.get(name)
-        if write is None:
-            setattr(request, name, value)
-        else:
-            write(request, value)
+        try:
+            write = _WRITERS.get(name)
+            if write is None:
+                setattr(request, name, value)
+            else:
+                write(request, value)
+        except (TypeError, ValueError) as error:  # protobuf's own words do not name the field
+            raise type(error)(str(error) if str(error).startswith(name) else f"{name}: {error}") from None
     return request
 
 

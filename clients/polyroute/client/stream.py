@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from dataclasses import replace
 from types import TracebackType
@@ -67,6 +68,12 @@ class AnswerStream:
         """Cancels the call, unless it has ended."""
         self._closed = True
         self._call.cancel()
+
+    def __del__(self) -> None:
+        # gRPC's own call object outlives its last reference from outside while its loop runs.
+        if not self._call.done():
+            with contextlib.suppress(RuntimeError):  # the loop may have ended first, and the call with it
+                self._call.cancel()
 
     async def __aenter__(self) -> Self:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import click
@@ -17,6 +18,8 @@ def polyroute() -> None:
 
 def main() -> None:
     """Runs the command line and exits: 0 done, 1 the call failed, 2 wrong usage, 130 interrupted."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # an answer may hold what the terminal's encoding does not
     try:
         code = polyroute.main(prog_name="polyroute", standalone_mode=False)
     except click.ClickException as error:

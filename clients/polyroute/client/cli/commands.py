@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -40,7 +42,8 @@ class Commands(click.Group):
             module, attribute = OWN[name][0].split(":")
             command = getattr(importlib.import_module(module), attribute)
         elif name in (points := _points()):
-            command = points[name].load()
+            with _server_installed(lambda: name):
+                command = points[name].load()
         else:
             return None
         if not isinstance(command, click.Command):
@@ -54,19 +57,26 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            result = super().invoke(ctx)
+            with _server_installed(lambda: ctx.invoked_subcommand or ""):
+                result = super().invoke(ctx)
             sys.stdout.flush()
             return result
-        except ModuleNotFoundError as error:
-            if not error.name or error.name.split(".")[0] == "polyroute":
-                raise
-            name = ctx.invoked_subcommand or "this command"
-            missing = f"`polyroute {name}` needs the server: pip install 'polyroute[server,local]' ({error})"
-            raise click.ClickException(missing) from error
         except BrokenPipeError:
             # The reader has left: nothing more to say, and nothing to flush at exit either.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise click.exceptions.Exit(SIGPIPE_EXIT) from None
+
+
+@contextmanager
+def _server_installed(name: Callable[[], str]) -> Iterator[None]:
+    """Where a package of others is missing, says which command needs it and what to install."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.split(".")[0] == "polyroute":
+            raise
+        missing = f"`polyroute {name()}` needs the server: pip install 'polyroute[server,local]' ({error})"
+        raise click.ClickException(missing) from error
 
 
 def _points() -> dict[str, EntryPoint]:

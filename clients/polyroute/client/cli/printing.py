@@ -62,7 +62,8 @@ def say(text: str) -> None:
 
 def print_json(value: object) -> None:
     """Prints dataclasses as JSON by field name; bytes in base64, moments in ISO 8601, infinities as null."""
-    text = json.dumps(jsonable(value), ensure_ascii=False, indent=2)
+    unicode = sys.stdout.encoding.lower().replace("-", "") == "utf8"
+    text = json.dumps(jsonable(value), ensure_ascii=not unicode, indent=2)
     # JSON escapes C0 controls itself; the others can only stand inside strings.
     print(re.sub(r"[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", text))
 
