@@ -7,7 +7,10 @@ translated where they are met: aiohttp's in `backends.remote`, torch's in the wo
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
+
+if TYPE_CHECKING:
+    from polyroute.core.event import Attempt
 
 DOMAIN = "polyroute"
 """`google.rpc.ErrorInfo.domain` of every error."""
@@ -40,13 +43,16 @@ class PolyrouteError(Exception):
     """Root of the tree. `message` is meant for the caller: it names the thing and the limit.
 
     `retry_after_s` is how long the caller should wait before it tries again, in seconds; None where that is not
-    known. `metadata` goes into `ErrorInfo.metadata`.
+    known. `metadata` goes into `ErrorInfo.metadata`. `attempts` are those that were made before the call failed with
+    this error, its own among them; empty where it came to none.
     """
 
     grpc: ClassVar[str] = "INTERNAL"
     http: ClassVar[int] = 500
     reason: ClassVar[str] = "INTERNAL"
     try_next: ClassVar[bool] = False
+
+    attempts: tuple[Attempt, ...] = ()
 
     def __init__(
         self, message: str, *, retry_after_s: float | None = None, metadata: dict[str, str] | None = None
@@ -55,6 +61,15 @@ class PolyrouteError(Exception):
         self.message = message
         self.retry_after_s = retry_after_s
         self.metadata = metadata or {}
+
+    def after(self, attempts: tuple[Attempt, ...], message: str) -> Self:
+        """A copy for one call, with what that call went through: a backend may raise one error to many callers."""
+        copy = type(self).__new__(type(self), message)
+        copy.__dict__.update(self.__dict__)
+        copy.args = (message,)
+        copy.message = message
+        copy.attempts = attempts
+        return copy
 
 
 class InvalidArgument(PolyrouteError):

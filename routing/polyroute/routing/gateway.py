@@ -27,7 +27,14 @@ from polyroute.routing.views import (
     VariantView,
 )
 
-_READIEST = (ModelState.WARM, ModelState.LOADING, ModelState.COLD, ModelState.DRAINING, ModelState.FAILED)
+_READIEST = (
+    ModelState.WARM,
+    ModelState.LOADING,
+    ModelState.COLD,
+    ModelState.DRAINING,
+    ModelState.FAILED,
+    ModelState.UNSPECIFIED,
+)
 _COME_BACK_S = 5.0
 
 
@@ -142,7 +149,8 @@ class Gateway:
         return await (self._store.delete(key) if key else self._store.clear(model_id))
 
     async def start(self) -> None:
-        """Begins to load or to reach every model, in the background."""
+        """Opens the cache, and begins to load or to reach every model, in the background."""
+        await self._store.start()
         for deployment in self._snapshot.deployments.values():
             await deployment.backend.start()
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from polyroute.core.backend import Backend
 from polyroute.core.call import Service
-from polyroute.core.config import Config, DeploymentConfig, LocalConfig, ModelConfig, RouteConfig
+from polyroute.core.config import Config, LocalConfig, ModelConfig, RemoteConfig, RouteConfig
 from polyroute.core.errors import InvalidArgument, UnknownModel
 from polyroute.routing.layers.cached import Cached, Shelf
 from polyroute.routing.near import NearNames
@@ -19,7 +19,14 @@ from polyroute.routing.plan import Rule, Variant
 REMOTE_CONCURRENCY = 128
 """Permits of a remote deployment that sets none; a local one has as many as its engine runs sequences."""
 
-_ANSWERING = ("source", "revision", "dtype", "trust_remote_code", "peer_model", "api", "version")
+_SAME_ANSWER = frozenset(
+    {
+        *("id", "version"),  # in the key by themselves
+        *("max_concurrency", "max_queue", "queue_timeout", "timeout", "first_token_timeout", "balance", "cache"),
+        *("warm", "max_sequences", "api_key", "tls", "connect_timeout"),
+    }
+)
+"""Options that cannot change what a model answers. Every other one counts, those of a later version too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +83,11 @@ class Snapshot:
         return rule
 
     def deployment(self, id: str) -> Deployment:
-        """The deployment of that model ID, which may not be a route; raises `UnknownModel`."""
+        """The deployment of that model ID; raises `UnknownModel`, or `InvalidArgument` where it is a route's."""
         found = self.deployments.get(id)
         if found is None:
+            if id in self.rules:
+                raise InvalidArgument("model", f"`{id}` is a route; name one of its models")
             raise UnknownModel(id, self.near.near(id))
         return found
 
@@ -91,10 +100,16 @@ def permits_for(config: ModelConfig) -> Permits:
     return Permits(config.id, most, config.max_queue, config.queue_timeout)
 
 
-def fingerprint(config: DeploymentConfig) -> str:
-    """Short digest of the options that can change what the same weights answer; part of every cache key."""
-    options = {name: getattr(config, name) for name in _ANSWERING if hasattr(config, name)}
-    return hashlib.sha256(repr(sorted(options.items())).encode()).hexdigest()[:16]
+def fingerprint(config: ModelConfig) -> str:
+    """Digest of the options that can change what a model answers under the same name; part of every cache key.
+
+    The peer's addresses and headers are among them: another tenant's header, or another peer, may mean other answers.
+    """
+    options = {name: getattr(config, name) for name in type(config).model_fields if name not in _SAME_ANSWER}
+    if isinstance(config, RemoteConfig):
+        options["base_urls"] = sorted(config.base_urls)
+        options["headers"] = sorted((name.lower(), value.get_secret_value()) for name, value in config.headers.items())
+    return hashlib.sha256(repr(sorted(options.items())).encode()).hexdigest()
 
 
 def _rule(route: RouteConfig) -> Rule:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from polyroute.core.call import Call
 from polyroute.core.errors import DeadlineExceeded, PolyrouteError, clip
-from polyroute.core.event import Attempt, Event, Route, Started
+from polyroute.core.event import Attempt, Event, Finished, Route, Started
 from polyroute.routing.metrics import Metrics
 from polyroute.routing.plan import Decision, Step, decide
 from polyroute.routing.registry import Snapshot
@@ -31,11 +31,12 @@ class Router:
     async def __call__(self, call: Call) -> AsyncIterator[Event]:
         snapshot = self._snapshot()
         decision = decide(snapshot.resolve(call.request.model), call.request, call.request_id, snapshot.rules)
-        failed: list[Attempt] = []
+        failed: tuple[Attempt, ...] = ()
         for step in decision.steps:
             begun = self._clock()
             if call.deadline is not None and begun >= call.deadline:
-                raise DeadlineExceeded(_with_history("the deadline passed before an answer was begun", failed))
+                late = DeadlineExceeded("the caller's deadline passed before an answer began")
+                raise late.after(failed, _with_history(late.message, failed))
             answering = False
             try:
                 async with aclosing(generator(snapshot.deployments[step.deployment].service(call))) as events:
@@ -43,29 +44,31 @@ class Router:
                         if isinstance(event, Started):
                             answering = True
                             event = Started(_complete(event.route, decision, step, failed, self._clock() - begun))
+                        elif isinstance(event, Finished) and failed:
+                            event = _with_lost_time(event, failed)
                         yield event
                 return
             except PolyrouteError as error:
                 if answering:
                     raise
                 self._metrics.attempt_failed(step.deployment, error.reason)
-                last = step is decision.steps[-1]
-                if last or not error.try_next:
-                    error.message = _with_history(error.message, failed)
-                    raise
-                failed.append(
-                    Attempt(
-                        deployment=step.deployment,
-                        variant=step.variant,
-                        reason=error.reason,
-                        message=clip(error.message, _QUOTED_CHARS),
-                        duration_s=self._clock() - begun,
-                    )
-                )
+                attempts = (*failed, _failure(step, error, self._clock() - begun))
+                if not error.try_next or step is decision.steps[-1]:
+                    raise error.after(attempts, _with_history(error.message, failed)) from error
+                failed = attempts
 
 
-def _complete(route: Route, decision: Decision, step: Step, failed: list[Attempt], duration_s: float) -> Route:
-    answered = Attempt(step.deployment, route.replica, step.variant, duration_s=duration_s)
+def _failure(step: Step, error: PolyrouteError, duration_s: float) -> Attempt:
+    return Attempt(
+        deployment=step.deployment,
+        variant=step.variant,
+        reason=error.reason,
+        message=clip(error.message, _QUOTED_CHARS),
+        duration_s=duration_s,
+    )
+
+
+def _complete(route: Route, decision: Decision, step: Step, failed: tuple[Attempt, ...], duration_s: float) -> Route:
     reasons = decision.reasons
     if failed:
         reasons += tuple(f"`{attempt.deployment}` failed: {attempt.reason}" for attempt in failed)
@@ -74,8 +77,8 @@ def _complete(route: Route, decision: Decision, step: Step, failed: list[Attempt
         route,
         requested=decision.requested,
         deployment=step.deployment,
-        variant=step.variant,
-        attempts=(*failed, answered),
+        variant=decision.variant,
+        attempts=(*failed, Attempt(step.deployment, route.replica, step.variant, duration_s=duration_s)),
         reasons=(*reasons, *route.reasons),
         sticky_by=decision.sticky_by,
         hash_point=decision.hash_point,
@@ -83,7 +86,14 @@ def _complete(route: Route, decision: Decision, step: Step, failed: list[Attempt
     )
 
 
-def _with_history(message: str, failed: list[Attempt]) -> str:
+def _with_lost_time(finished: Finished, failed: tuple[Attempt, ...]) -> Finished:
+    """Time that went into attempts which failed was spent waiting for models, not in the router."""
+    timing = finished.timing
+    lost_s = sum(attempt.duration_s for attempt in failed)
+    return replace(finished, timing=replace(timing, backend_s=timing.backend_s + lost_s))
+
+
+def _with_history(message: str, failed: tuple[Attempt, ...]) -> str:
     if not failed:
         return message
     tried = "; ".join(f"`{attempt.deployment}` {attempt.reason}" for attempt in failed)

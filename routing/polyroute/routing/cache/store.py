@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,54 +13,18 @@ from typing import Any, Final, TypeVar
 
 import diskcache
 import structlog
-from diskcache.core import MODE_BINARY, MODE_RAW
 
+from polyroute.routing.cache.disk import BytesDisk
 from polyroute.routing.views import TierStats
 
 T = TypeVar("T")
 
-_GET_S: Final = 0.25
-_SET_S: Final = 2.0
 _ADMIN_S: Final = 30.0
 _REOPEN_S: Final = 30.0
 _WARN_EVERY_S: Final = 30.0
 _MOST_PENDING: Final = 256
 
 log = structlog.get_logger(__name__)
-
-
-class ForeignEntry(Exception):
-    """The folder holds something that this store did not write."""
-
-
-class BytesDisk(diskcache.Disk):  # type: ignore[misc]
-    """Text keys and byte values only. diskcache would pickle others, and unpickle whatever a row says is a pickle,
-    which runs code (CVE-2025-69872)."""
-
-    def put(self, key: Any) -> tuple[str, bool]:
-        if not isinstance(key, str):
-            raise TypeError(f"a key must be text, not {type(key).__name__}")
-        return key, True
-
-    def get(self, key: Any, raw: Any) -> str:
-        if not raw or not isinstance(key, str):
-            raise ForeignEntry("a key is not plain text")
-        return key
-
-    def store(self, value: Any, read: bool, key: Any = None) -> Any:
-        if read or not isinstance(value, bytes):
-            raise TypeError(f"a value must be bytes, not {type(value).__name__}")
-        return super().store(value, read, key)
-
-    def fetch(self, mode: Any, filename: Any, value: Any, read: Any) -> bytes:
-        if mode == MODE_RAW and isinstance(value, bytes):
-            return value
-        if mode == MODE_BINARY and isinstance(filename, str):
-            folder = Path(self._directory).resolve()
-            path = (folder / filename).resolve()
-            if path.is_relative_to(folder):
-                return path.read_bytes()
-        raise ForeignEntry(f"an entry of mode {mode!r} was not written by this store")
 
 
 class AnswerStore:
@@ -69,25 +34,40 @@ class AnswerStore:
     opened is tried again later.
     """
 
-    def __init__(self, folder: Path, max_bytes: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        max_bytes: int,
+        *,
+        get_timeout_s: float = 0.25,
+        put_timeout_s: float = 2.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.folder = folder
         self.max_bytes = max_bytes
         self.hits = 0
         self.misses = 0
         self.errors = 0
+        self._get_timeout_s = get_timeout_s
+        self._put_timeout_s = put_timeout_s
         self._clock = clock
         self._cache: diskcache.Cache | None = None
         self._closed_until = 0.0
         self._warned = float("-inf")
         self._pending = 0
+        self._opening = threading.Lock()
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="answers")
 
     def __repr__(self) -> str:
         return f"<AnswerStore {self.folder} hits={self.hits} misses={self.misses} errors={self.errors}>"
 
+    async def start(self) -> None:
+        """Opens the folder, so that the first call finds it open. A folder that cannot be opened is no error here."""
+        await self._run("open", _ADMIN_S, lambda _: None, None)
+
     async def get(self, key: str) -> bytes | None:
         """The bytes under `key`; None when there are none, or on any failure."""
-        blob = await self._run("get", _GET_S, lambda cache: cache.get(key), None)
+        blob = await self._run("get", self._get_timeout_s, lambda cache: cache.get(key), None)
         if isinstance(blob, bytes):
             self.hits += 1
             return blob
@@ -96,11 +76,13 @@ class AnswerStore:
 
     async def put(self, key: str, blob: bytes, *, tag: str, ttl_s: float | None) -> bool:
         """Keeps `blob` under `key`, found again by `tag` when that is cleared; says whether it was kept."""
-        return await self._run("set", _SET_S, lambda c: bool(c.set(key, blob, expire=ttl_s, tag=tag)), False)
+        return await self._run(
+            "set", self._put_timeout_s, lambda c: bool(c.set(key, blob, expire=ttl_s, tag=tag)), False
+        )
 
     async def delete(self, key: str) -> int:
         """Removes one entry; returns how many there were."""
-        return await self._run("delete", _SET_S, lambda cache: int(cache.delete(key)), 0)
+        return await self._run("delete", self._put_timeout_s, lambda cache: int(cache.delete(key)), 0)
 
     async def clear(self, tag: str = "") -> int:
         """Removes the entries of `tag`, or all; returns how many there were."""
@@ -131,14 +113,18 @@ class AnswerStore:
         if self._pending >= _MOST_PENDING or (self._cache is None and self._clock() < self._closed_until):
             self.errors += 1
             return otherwise
+        try:
+            done = self._threads.submit(self._work, work)
+        except RuntimeError:  # closed
+            self.errors += 1
+            return otherwise
         self._pending += 1
-        done = self._threads.submit(self._work, work)
         done.add_done_callback(partial(self._returned, asyncio.get_running_loop()))
         waiting = asyncio.wrap_future(done)
+        waiting.add_done_callback(lambda late: late.cancelled() or late.exception())  # nobody may be left to ask
         try:
             return await asyncio.wait_for(asyncio.shield(waiting), limit_s)
         except TimeoutError:
-            waiting.add_done_callback(lambda late: late.cancelled() or late.exception())
             self._failed(what, f"took longer than {limit_s:g} s")
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a cache is a miss
             self._failed(what, f"{type(error).__name__}: {error}")
@@ -148,20 +134,21 @@ class AnswerStore:
         return work(self._open())
 
     def _open(self) -> diskcache.Cache:
-        if self._cache is None:
-            try:
-                self._cache = diskcache.Cache(
-                    str(self.folder),
-                    timeout=1,
-                    disk=BytesDisk,
-                    eviction_policy="least-recently-stored",
-                    size_limit=self.max_bytes,
-                    tag_index=True,
-                )
-            except Exception:
-                self._closed_until = self._clock() + _REOPEN_S
-                raise
-        return self._cache
+        with self._opening:
+            if self._cache is None:
+                try:
+                    self._cache = diskcache.Cache(
+                        str(self.folder),
+                        timeout=1,
+                        disk=BytesDisk,
+                        eviction_policy="least-recently-stored",
+                        size_limit=self.max_bytes,
+                        tag_index=True,
+                    )
+                except Exception:
+                    self._closed_until = self._clock() + _REOPEN_S
+                    raise
+            return self._cache
 
     def _returned(self, loop: asyncio.AbstractEventLoop, _: Future[Any]) -> None:
         try:

@@ -27,6 +27,8 @@ from polyroute.routing.views import ModelCacheStats
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
 """Largest answer that is stored."""
 
+_LOGPROB_BYTES = 32  # the least that one takes
+
 log = structlog.get_logger(__name__)
 
 
@@ -138,14 +140,18 @@ class Cached:
     async def _run(self, call: Call, use: Use) -> AsyncGenerator[Event, None]:
         begun = time.monotonic()
         tokens: list[Token] | None = [] if use.write else None
-        version = ""
+        version, size = "", 0
         async with aclosing(generator(self._inner(call))) as events:
             async for event in events:
                 if isinstance(event, Started):
                     version = event.route.version
                     event = Started(self._told(event.route, use))
                 elif isinstance(event, Token) and tokens is not None:
+                    size += len(event.text) + _LOGPROB_BYTES * len(event.logprobs)
                     tokens.append(event)
+                    if size > MAX_ANSWER_BYTES:
+                        tokens = None
+                        self._metrics.cache_store(self._shelf.model, "refused")
                 elif isinstance(event, Finished) and tokens is not None:
                     # Begun before the end is passed on: who has the end may never come back for more.
                     self._keep(call, version, tokens, event, time.monotonic() - begun)
@@ -166,8 +172,12 @@ class Cached:
         task.add_done_callback(self._writing.discard)
 
     async def _write(self, answer: StoredAnswer) -> None:
-        blob = self._codec.encode(answer)
-        kept = len(blob) <= MAX_ANSWER_BYTES and await self._store.put(
+        try:
+            blob = self._codec.encode(answer)
+        except ValueError as error:
+            log.warning("cache.refused", model=self._shelf.model, error=str(error), effect="the answer is not kept")
+            blob = b""
+        kept = 0 < len(blob) <= MAX_ANSWER_BYTES and await self._store.put(
             digest(answer.key), blob, tag=answer.model, ttl_s=self._shelf.config.ttl
         )
         self._metrics.cache_store(self._shelf.model, "stored" if kept else "refused")

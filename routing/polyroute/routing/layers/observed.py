@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import structlog
 from opentelemetry import trace
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from polyroute.core.call import Call, Service
@@ -22,6 +23,7 @@ from polyroute.routing.streams import generator
 log = structlog.get_logger(__name__)
 
 _W3C = TraceContextTextMapPropagator()
+_IDS = RandomIdGenerator()
 
 
 class Observed:
@@ -76,9 +78,11 @@ class _Observation:
         self._clock = clock
         self._arrived = call.arrived
         context = span.get_span_context()
-        self.trace_id = trace.format_trace_id(context.trace_id) if context.is_valid else ""
+        if not context.is_valid:  # nobody records spans, and the caller has no trace: one is begun all the same
+            context = SpanContext(_IDS.generate_trace_id(), _IDS.generate_span_id(), is_remote=False)
+        self.trace_id = trace.format_trace_id(context.trace_id)
         headers = dict(call.trace)
-        _W3C.inject(headers, trace.set_span_in_context(span))
+        _W3C.inject(headers, trace.set_span_in_context(trace.NonRecordingSpan(context)))
         self.call = replace(call, trace=tuple(headers.items()))
         self.route = Route(requested=call.request.model)
         self.timing = Timing()
@@ -113,12 +117,16 @@ class _Observation:
         """The call ends with an error."""
         self.outcome = error.reason
         self.error = error.message
+        if error.attempts:
+            last = error.attempts[-1]
+            self.route = replace(self.route, deployment=last.deployment, variant=last.variant, attempts=error.attempts)
         self._level = "error" if error.http == 500 else "warning" if error.http > 500 else "info"
 
     def close(self, metrics: Metrics) -> None:
         """The call is over: counts, span and log line."""
         route, cache = self.route, self.route.cache.name.lower()
-        metrics.call_ended(route.model or route.requested, cache, self.outcome, self.timing, self.usage)
+        answering = route.deployment or route.requested
+        metrics.call_ended(answering, cache, self.outcome, self.timing, self.usage)
         if self._span.is_recording():
             self._describe()
         self._span.end()
@@ -133,12 +141,13 @@ class _Observation:
             replica=route.replica,
             variant=route.variant,
             cache=cache,
-            attempts=len(route.attempts),
+            attempts=[f"{attempt.deployment}: {attempt.reason or 'ok'}" for attempt in route.attempts],
             outcome=self.outcome,
             **({"error": self.error} if self.error else {}),
             queue_s=round(self.timing.queue_s, 6),
             first_token_s=round(self.timing.first_token_s, 6),
             total_s=round(self._clock() - self._arrived, 6),
+            backend_s=round(self.timing.backend_s, 6),
             router_overhead_s=round(self.timing.router_overhead_s, 6),
             prompt_tokens=self.usage.prompt_tokens,
             completion_tokens=self.usage.completion_tokens,
