@@ -76,7 +76,7 @@ async def _serve(chosen: Settings) -> int:
         await server.start()
     except BindError as error:
         click.echo(f"polyroute: {error}", err=True)
-        await server.stop(0)
+        await server.stop()
         return 1
     announcing = asyncio.create_task(_announce(server, begun))
     await stop.wait()
@@ -88,7 +88,7 @@ async def _serve(chosen: Settings) -> int:
     draining.cancel()
     hurried.cancel()
     await asyncio.gather(draining, hurried, announcing, return_exceptions=True)
-    await server.stop(0)
+    await server.stop()
     return 0
 
 

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Mapping
 
 import structlog
-from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.trace import Tracer
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
@@ -22,7 +22,11 @@ class Tracing:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._provider = _provider(environ)
-        trace.set_tracer_provider(self._provider)
+
+    @property
+    def tracer(self) -> Tracer:
+        """What makes the spans."""
+        return self._provider.get_tracer("polyroute")
 
     async def close(self, budget_s: float) -> None:
         """Sends what is left, for `budget_s` seconds at most: a dead collector does not hold up the end."""

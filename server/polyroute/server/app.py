@@ -1,0 +1,221 @@
+"""The composition root: builds everything out of the settings, starts it, and takes it down again in order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack
+from functools import partial
+from types import ModuleType
+from typing import Final, Self
+
+import grpc.aio
+import structlog
+from aiohttp import web
+from google.protobuf.descriptor import FileDescriptor
+from grpc_channelz.v1 import channelz, channelz_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+
+from polyroute.backends.local.backend import LocalBackend
+from polyroute.backends.pool import Pool
+from polyroute.backends.remote.backend import RemoteBackend
+from polyroute.core.backend import Backend
+from polyroute.core.config import Config, LocalConfig, ModelConfig, RemoteConfig
+from polyroute.routing.cache.store import AnswerStore
+from polyroute.routing.gateway import Gateway
+from polyroute.routing.metrics import Metrics
+from polyroute.routing.registry import Snapshot
+from polyroute.routing.stack import deploy
+from polyroute.server.rest.app import build_rest
+from polyroute.server.rpc.admin import AdminService
+from polyroute.server.rpc.boundary import Boundary
+from polyroute.server.rpc.health import Health
+from polyroute.server.rpc.inference import InferenceService
+from polyroute.server.rpc.models import ModelService
+from polyroute.server.rpc.options import channel_options
+from polyroute.server.rpc.reflection import add_reflection
+from polyroute.server.settings import Address, Settings
+from polyroute.server.tracing import Tracing
+from polyroute.server.wire.stored import AnswerCodec
+from polyroute.v1 import admin_pb2, admin_pb2_grpc, inference_pb2, inference_pb2_grpc, models_pb2, models_pb2_grpc
+
+_LAST_WORDS_S: Final = 1.0
+"""How long answers that are complete may take to reach their callers once the server stops, in seconds."""
+_TELEMETRY_S: Final = 3.0
+_BACKLOG: Final = 1024
+
+_PUBLIC: Final = ("polyroute.v1.InferenceService", "polyroute.v1.ModelService")
+_ADMIN: Final = ("polyroute.v1.AdminService", "grpc.channelz.v1.Channelz")
+_HEALTH: Final = "grpc.health.v1.Health"
+
+log = structlog.get_logger(__name__)
+
+
+class BindError(Exception):
+    """An address cannot be listened on; the message names it and the flag or variable that it came from."""
+
+
+class Server:
+    """A whole server: `async with Server(settings)`, or `start`, then `drain`, then `stop`.
+
+    `backends` stand in for those that the configuration would build, by model ID. After `start`, `gateway` answers
+    calls, and `grpc_address`, `http_address` and `admin_address` say where it listens.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        environ: Mapping[str, str] = os.environ,
+        backends: Mapping[str, Backend] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.registry = CollectorRegistry(auto_describe=True)
+        tracing = Tracing(environ)
+        self.gateway = _gateway(settings, self.registry, tracing, backends or {})
+        self.grpc_address, self.http_address, self.admin_address = settings.grpc, settings.http, settings.admin
+        self._health = Health(self.gateway, answering=_PUBLIC, standing=(_HEALTH, *_ADMIN))
+        self._ends = AsyncExitStack()  # what was begun last ends first
+        self._ends.push_async_callback(tracing.close, _TELEMETRY_S)
+        self._ends.push_async_callback(self.gateway.close)
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Listens on all three addresses and begins to load models, behind it. Raises `BindError`."""
+        self.http_address = await self._serve_http()
+        self.grpc_address = await self._serve_public()
+        self.admin_address = await self._serve_admin()
+        await self.gateway.start()
+        for address in (self.grpc_address, self.http_address, self.admin_address):
+            if not address.loopback:
+                log.warning(
+                    "server.open", address=str(address), risk="anyone who reaches it may use it: there is no auth"
+                )
+        for name in self.settings.unused:
+            log.warning("setting.unused", name=name, reason="not served by this version yet")
+
+    async def drain(self, grace_s: float) -> None:
+        """Says that it is leaving, takes no new calls, and waits `grace_s` seconds at most for those in flight."""
+        self._health.end()
+        await self.gateway.drain(grace_s)
+
+    async def stop(self) -> None:
+        """Ends what is still running and frees everything; also after a start that failed half way."""
+        await self.drain(0)
+        await self._ends.aclose()
+
+    async def _serve_public(self) -> Address:
+        limits = self.settings.config.limits
+        server = self._grpc_server()
+        inference_pb2_grpc.add_InferenceServiceServicer_to_server(InferenceService(self.gateway, limits), server)
+        models_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self.gateway, limits), server)
+        add_reflection(server, (*_PUBLIC, _HEALTH), _files(inference_pb2, models_pb2, health_pb2))
+        return await self._listen(server, self.settings.grpc)
+
+    async def _serve_admin(self) -> Address:
+        server = self._grpc_server()
+        admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(self.gateway, self.settings.drain_s), server)
+        channelz.add_channelz_servicer(server)
+        add_reflection(server, (*_ADMIN, _HEALTH), _files(admin_pb2, channelz_pb2, health_pb2))
+        return await self._listen(server, self.settings.admin)
+
+    def _grpc_server(self) -> grpc.aio.Server:
+        options = channel_options(self.settings.config.limits)
+        server = grpc.aio.server(interceptors=(Boundary(self.gateway),), options=options)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        return server
+
+    async def _listen(self, server: grpc.aio.Server, address: Address) -> Address:
+        self._ends.push_async_callback(server.stop, _LAST_WORDS_S)
+        try:
+            port = server.add_insecure_port(str(address))
+        except RuntimeError as error:
+            raise BindError(_taken(address, "")) from error
+        await server.start()
+        return Address(address.host, port, address.source)
+
+    async def _serve_http(self) -> Address:
+        app = build_rest(
+            self.gateway,
+            limits=self.settings.config.limits,
+            registry=self.registry,
+            drain=lambda: self.gateway.draining,
+        )
+        # A caller that leaves cancels its handler, and so the work below it.
+        runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_LAST_WORDS_S)
+        await runner.setup()
+        self._ends.push_async_callback(runner.cleanup)
+        address = self.settings.http
+        try:
+            await web.TCPSite(runner, address.host, address.port, backlog=_BACKLOG).start()
+        except OSError as error:
+            raise BindError(_taken(address, f": {error.strerror}" if error.strerror else "")) from error
+        return Address(address.host, int(runner.addresses[0][1]), address.source)
+
+
+def _gateway(
+    settings: Settings, registry: CollectorRegistry, tracing: Tracing, backends: Mapping[str, Backend]
+) -> Gateway:
+    disable_created_metrics()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    config, metrics, codec = settings.config, Metrics(registry), AnswerCodec()
+    store = AnswerStore(settings.cache_dir / "answers", settings.cache_bytes)
+    warm = _warm(config)
+    deployments = {
+        model.id: deploy(
+            model,
+            backends.get(model.id) or _backend(model, settings, metrics, warm=model.id in warm),
+            cache=config.cache,
+            store=store,
+            codec=codec,
+            metrics=metrics,
+        )
+        for model in config.models
+    }
+    return Gateway(Snapshot.of(config, deployments), store, metrics, tracer=tracing.tracer)
+
+
+def _backend(model: ModelConfig, settings: Settings, metrics: Metrics, *, warm: bool) -> Backend:
+    if isinstance(model, LocalConfig):
+        restarted = partial(metrics.worker_restarted, model.id)
+        return LocalBackend(model, cache_dir=settings.cache_dir, warm=warm, on_restart=restarted)
+    return _remote(model)
+
+
+def _remote(model: RemoteConfig) -> Backend:
+    replicas = [RemoteBackend(model, url) for url in model.base_urls]
+    return replicas[0] if len(replicas) == 1 else Pool(replicas, model.balance)
+
+
+def _warm(config: Config) -> set[str]:
+    """IDs of the local models that are loaded at start: those that say so, and the default unless it says not to."""
+    default = config.effective_default
+    behind = {default} | {v.model for route in config.routes if route.id == default for v in route.variants}
+    local = [model for model in config.models if isinstance(model, LocalConfig)]
+    return {m.id for m in local if m.warm.min == 1 or (m.warm.min is None and m.id in behind)}
+
+
+def _taken(address: Address, why: str) -> str:
+    return f"cannot listen on {address}{why or ': the address is in use or not of this machine'} ({address.source})"
+
+
+def _files(*modules: ModuleType) -> Iterable[FileDescriptor]:
+    return [module.DESCRIPTOR for module in modules]
