@@ -200,7 +200,13 @@ async def serving(
     peer: Peer, *, address: str = "127.0.0.1:0", credentials: grpc.ServerCredentials | None = None
 ) -> AsyncIterator[Peer]:
     """Serves `peer` while the block runs; `peer.address` says where."""
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", 64 * 2**20)])
+    server = grpc.aio.server(
+        options=[
+            ("grpc.so_reuseport", 0),
+            ("grpc.http2.min_ping_interval_without_data_ms", 500),
+            ("grpc.max_receive_message_length", 64 * 2**20),
+        ]
+    )
     add_InferenceServiceServicer_to_server(peer, server)
     add_ModelServiceServicer_to_server(peer, server)
     add_AdminServiceServicer_to_server(peer, server)

@@ -103,10 +103,11 @@ async def test_a_peer_that_vanished_without_a_word_is_noticed() -> None:
             async with Client(address, keepalive_s=1, retries=0) as client:
                 call = asyncio.create_task(client.generate("x"))
                 await asyncio.wait_for(peer.streaming.wait(), LIMIT_S)
+                await asyncio.sleep(5)  # a few pings: gRPC by itself gives up after two without data between them
                 for pump in pumps:
                     pump.cancel()
                 with pytest.raises(Unreachable):
-                    await asyncio.wait_for(call, LIMIT_S)
+                    await asyncio.wait_for(call, 30)  # pings held back would take a minute
         finally:
             await asyncio.gather(*pumps, return_exceptions=True)
             for writer in writers:

@@ -161,6 +161,7 @@ def channel_options(
         # A peer that vanished without a word is noticed while a call waits for it.
         ("grpc.keepalive_time_ms", int(keepalive_s * 1000)),
         ("grpc.http2.ping_timeout_ms", int(min(20.0, keepalive_s) * 1000)),
+        ("grpc.http2.max_pings_without_data", 0),  # a unary call sends none for as long as the model thinks
         ("grpc.primary_user_agent", f"polyroute-python/{version('polyroute')}"),
     ]
     if address.loopback:
