@@ -1,190 +1,188 @@
-"""The composition root: everything is built here, and nowhere else are backends known."""
+"""The composition root: builds everything out of the settings, starts it, and takes it down again in order."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
-from types import TracebackType
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack
+from functools import partial
+from types import ModuleType
 from typing import Final, Self
 
+import grpc.aio
 import structlog
 from aiohttp import web
-from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, disable_created_metrics
+from google.protobuf.descriptor import FileDescriptor
+from grpc_channelz.v1 import channelz, channelz_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
 
 from polyroute.backends.local.backend import LocalBackend
+from polyroute.backends.pool import Pool
+from polyroute.backends.remote.backend import RemoteBackend
 from polyroute.core.backend import Backend
-from polyroute.core.config import Config, LocalConfig, ModelConfig
+from polyroute.core.config import Config, LocalConfig, ModelConfig, RemoteConfig
 from polyroute.routing.cache.store import AnswerStore
 from polyroute.routing.gateway import Gateway
 from polyroute.routing.metrics import Metrics
 from polyroute.routing.registry import Snapshot
 from polyroute.routing.stack import deploy
 from polyroute.server.rest.app import build_rest
-from polyroute.server.rpc.faces import Faces
+from polyroute.server.rpc.admin import AdminService
+from polyroute.server.rpc.boundary import Boundary
+from polyroute.server.rpc.health import Health
+from polyroute.server.rpc.inference import InferenceService
+from polyroute.server.rpc.models import ModelService
+from polyroute.server.rpc.options import channel_options
+from polyroute.server.rpc.reflection import add_reflection
 from polyroute.server.settings import Address, Settings
 from polyroute.server.tracing import Tracing
-from polyroute.server.wire.codec import AnswerCodec
+from polyroute.server.wire.stored import AnswerCodec
+from polyroute.v1 import admin_pb2, admin_pb2_grpc, inference_pb2, inference_pb2_grpc, models_pb2, models_pb2_grpc
 
-HTTP_BACKLOG: Final = 1024
-"""Connections that may wait to be accepted; a short queue costs a burst of callers a second each."""
+_LAST_WORDS_S: Final = 1.0
+"""How long answers that are complete may take to reach their callers once the server stops, in seconds."""
+_TELEMETRY_S: Final = 3.0
+_BACKLOG: Final = 1024
 
-_LAST_WORDS_S: Final = 5.0
-"""How long answers that are complete may take to reach their callers, and spans to be sent, at the end."""
+_PUBLIC: Final = ("polyroute.v1.InferenceService", "polyroute.v1.ModelService")
+_ADMIN: Final = ("polyroute.v1.AdminService", "grpc.channelz.v1.Channelz")
+_HEALTH: Final = "grpc.health.v1.Health"
 
 log = structlog.get_logger(__name__)
 
 
 class BindError(Exception):
-    """An address cannot be listened on; the message names it and the flag or variable that sets it."""
+    """An address cannot be listened on; the message names it and the flag or variable that it came from."""
 
 
 class Server:
-    """A whole server: three addresses over one gateway.
+    """A whole server: `async with Server(settings)`, or `start`, then `drain`, then `stop`.
 
-    `backends` stand in for those that the configuration describes, by model ID. `async with Server(...)` starts it and
-    stops it at once; `drain` is for a gentle end.
+    `backends` stand in for those that the configuration would build, by model ID. After `start`, `gateway` answers
+    calls, and `grpc_address`, `http_address` and `admin_address` say where it listens.
     """
 
     def __init__(
         self,
         settings: Settings,
         *,
-        environ: Mapping[str, str],
+        environ: Mapping[str, str] = os.environ,
         backends: Mapping[str, Backend] | None = None,
     ) -> None:
-        self._settings = settings
-        self._tracing = Tracing(environ)
-        self._registry = _registry()
-        self._draining = False
-        self.gateway = _gateway(settings, Metrics(self._registry), backends or {})
-        self._faces = Faces(self.gateway, settings.config.limits, settings.drain_s)
-        self._http: web.AppRunner | None = None
-        self._stopping: asyncio.Task[None] | None = None
-        self.grpc_address = settings.grpc
-        self.http_address = settings.http
-        self.admin_address = settings.admin
+        self.settings = settings
+        self.registry = CollectorRegistry(auto_describe=True)
+        tracing = Tracing(environ)
+        self.gateway = _gateway(settings, self.registry, tracing, backends or {})
+        self.grpc_address, self.http_address, self.admin_address = settings.grpc, settings.http, settings.admin
+        self._health = Health(self.gateway, answering=_PUBLIC, standing=(_HEALTH, *_ADMIN))
+        self._ends = AsyncExitStack()  # what was begun last ends first
+        self._ends.push_async_callback(tracing.close, _TELEMETRY_S)
+        self._ends.push_async_callback(self.gateway.close)
 
     async def __aenter__(self) -> Self:
         try:
             await self.start()
         except BaseException:
-            await self.stop(0)
+            await self.stop()
             raise
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop(0)
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
 
     async def start(self) -> None:
-        """Listens on every address and begins to load models, without waiting for them; raises `BindError`.
-
-        The addresses are then those really bound: port 0 has become a number.
-        """
-        self._warn()
-        self.grpc_address = await _bound(self._settings.grpc, self._bind_grpc)
-        self.admin_address = await _bound(self._settings.admin, self._bind_admin)
-        self.http_address = await _bound(self._settings.http, self._bind_http)
-        await self._faces.start()
+        """Listens on all three addresses and begins to load models, behind it. Raises `BindError`."""
+        self.http_address = await self._serve_http()
+        self.grpc_address = await self._serve_public()
+        self.admin_address = await self._serve_admin()
         await self.gateway.start()
-        log.info(
-            "server.started", grpc=str(self.grpc_address), http=str(self.http_address), admin=str(self.admin_address)
-        )
-
-    async def drain(self, grace_s: float) -> bool:
-        """Lets calls in flight finish, `grace_s` seconds at most; says whether all did.
-
-        Health goes first, so that callers turn elsewhere; new calls are refused while those in flight go on.
-        """
-        self._draining = True
-        self._faces.health.end()
-        log.info("server.draining", grace_s=grace_s)
-        done = await self.gateway.drain(grace_s)
-        if done:
-            await self._leave(_LAST_WORDS_S)
-        return done
-
-    async def stop(self, grace_s: float) -> None:
-        """Ends what is still going on after `grace_s` seconds, and closes everything. Repeated calls wait for the first."""
-        if self._stopping is None:
-            self._stopping = asyncio.create_task(self._stop(grace_s))
-        await asyncio.shield(self._stopping)
-
-    async def _stop(self, grace_s: float) -> None:
-        self._draining = True
-        self._faces.health.end()
-        await self._leave(grace_s)
-        await self.gateway.close()
-        await self._tracing.close(_LAST_WORDS_S)
-        log.info("server.stopped")
-
-    async def _leave(self, grace_s: float) -> None:
-        """Ends every connection, once its calls are over or `grace_s` seconds have passed."""
-        ending: list[Awaitable[None]] = [self._faces.stop(grace_s)]
-        if self._http is not None:
-            self._http.shutdown_timeout = grace_s  # type: ignore[attr-defined]
-            ending.append(self._http.cleanup())
-        await asyncio.gather(*ending)
-
-    async def _bind_grpc(self, address: Address) -> int:
-        return self._faces.public.add_insecure_port(str(address))
-
-    async def _bind_admin(self, address: Address) -> int:
-        return self._faces.admin.add_insecure_port(str(address))
-
-    async def _bind_http(self, address: Address) -> int:
-        app = build_rest(
-            self.gateway,
-            limits=self._settings.config.limits,
-            registry=self._registry,
-            drain=lambda: self._draining,
-        )
-        self._http = web.AppRunner(app, access_log=None, handler_cancellation=True)
-        await self._http.setup()
-        await web.TCPSite(self._http, address.host, address.port, backlog=HTTP_BACKLOG, reuse_port=False).start()
-        return int(self._http.addresses[0][1])
-
-    def _warn(self) -> None:
-        for address in (self._settings.grpc, self._settings.http, self._settings.admin):
+        for address in (self.grpc_address, self.http_address, self.admin_address):
             if not address.loopback:
                 log.warning(
-                    "server.open",
-                    address=str(address),
-                    meaning="everyone who reaches this address may use it: this version has no authentication",
+                    "server.open", address=str(address), risk="anyone who reaches it may use it: there is no auth"
                 )
-        for name in self._settings.unused:
-            log.warning("settings.unused", variable=name, meaning="this version does not use it")
+        for name in self.settings.unused:
+            log.warning("setting.unused", name=name, reason="not served by this version yet")
+
+    async def drain(self, grace_s: float) -> None:
+        """Says that it is leaving, takes no new calls, and waits `grace_s` seconds at most for those in flight."""
+        self._health.end()
+        await self.gateway.drain(grace_s)
+
+    async def stop(self) -> None:
+        """Ends what is still running and frees everything; also after a start that failed half way."""
+        await self.drain(0)
+        await self._ends.aclose()
+
+    async def _serve_public(self) -> Address:
+        limits = self.settings.config.limits
+        server = self._grpc_server()
+        inference_pb2_grpc.add_InferenceServiceServicer_to_server(InferenceService(self.gateway, limits), server)
+        models_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self.gateway, limits), server)
+        add_reflection(server, (*_PUBLIC, _HEALTH), _files(inference_pb2, models_pb2, health_pb2))
+        return await self._listen(server, self.settings.grpc)
+
+    async def _serve_admin(self) -> Address:
+        server = self._grpc_server()
+        admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(self.gateway, self.settings.drain_s), server)
+        channelz.add_channelz_servicer(server)
+        add_reflection(server, (*_ADMIN, _HEALTH), _files(admin_pb2, channelz_pb2, health_pb2))
+        return await self._listen(server, self.settings.admin)
+
+    def _grpc_server(self) -> grpc.aio.Server:
+        options = channel_options(self.settings.config.limits)
+        server = grpc.aio.server(interceptors=(Boundary(),), options=options)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        return server
+
+    async def _listen(self, server: grpc.aio.Server, address: Address) -> Address:
+        self._ends.push_async_callback(server.stop, _LAST_WORDS_S)
+        try:
+            port = server.add_insecure_port(str(address))
+        except RuntimeError as error:
+            raise BindError(_taken(address, "")) from error
+        await server.start()
+        return Address(address.host, port, address.source)
+
+    async def _serve_http(self) -> Address:
+        app = build_rest(
+            self.gateway,
+            limits=self.settings.config.limits,
+            registry=self.registry,
+            drain=lambda: self.gateway.draining,
+        )
+        # A caller that leaves cancels its handler, and so the work below it.
+        runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_LAST_WORDS_S)
+        await runner.setup()
+        self._ends.push_async_callback(runner.cleanup)
+        address = self.settings.http
+        try:
+            await web.TCPSite(runner, address.host, address.port, backlog=_BACKLOG).start()
+        except OSError as error:
+            raise BindError(_taken(address, f": {error.strerror}" if error.strerror else "")) from error
+        return Address(address.host, int(runner.addresses[0][1]), address.source)
 
 
-async def _bound(address: Address, bind: Callable[[Address], Awaitable[int]]) -> Address:
-    try:
-        return Address(address.host, await bind(address), address.source)
-    except (OSError, RuntimeError) as error:  # gRPC raises RuntimeError, with little to say
-        cause = f": {error.strerror}" if isinstance(error, OSError) and error.strerror else ""
-        raise BindError(
-            f"cannot listen on {address} ({address.source}){cause}; is another server using the port?"
-        ) from error
-
-
-def _registry() -> CollectorRegistry:
+def _gateway(
+    settings: Settings, registry: CollectorRegistry, tracing: Tracing, backends: Mapping[str, Backend]
+) -> Gateway:
     disable_created_metrics()  # type: ignore[no-untyped-call]
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
-    return registry
-
-
-def _gateway(settings: Settings, metrics: Metrics, given: Mapping[str, Backend]) -> Gateway:
-    config = settings.config
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    config, metrics, codec = settings.config, Metrics(registry), AnswerCodec()
     store = AnswerStore(settings.cache_dir / "answers", settings.cache_bytes)
-    codec = AnswerCodec()
-    warm = _kept_warm(config)
+    warm = _warm(config)
     deployments = {
         model.id: deploy(
             model,
-            given.get(model.id) or _backend(model, model.id in warm, settings.cache_dir, metrics),
+            backends.get(model.id) or _backend(model, settings, metrics, warm=model.id in warm),
             cache=config.cache,
             store=store,
             codec=codec,
@@ -192,26 +190,32 @@ def _gateway(settings: Settings, metrics: Metrics, given: Mapping[str, Backend])
         )
         for model in config.models
     }
-    return Gateway(Snapshot.of(config, deployments), store, metrics)
+    return Gateway(Snapshot.of(config, deployments), store, metrics, tracer=tracing.tracer)
 
 
-def _kept_warm(config: Config) -> set[str]:
-    """Local models to load at start: those that say so, and by default those behind the default name."""
-    default = config.effective_default
-    wanted = {default}
-    for route in config.routes:
-        if route.id == default:
-            wanted |= {variant.model for variant in route.variants if variant.weight > 0}
-    return {
-        model.id
-        for model in config.models
-        if isinstance(model, LocalConfig) and (model.warm.min == 1 or (model.warm.min is None and model.id in wanted))
-    }
-
-
-def _backend(model: ModelConfig, warm: bool, cache_dir: Path, metrics: Metrics) -> Backend:
+def _backend(model: ModelConfig, settings: Settings, metrics: Metrics, *, warm: bool) -> Backend:
     if isinstance(model, LocalConfig):
-        return LocalBackend(
-            model, cache_dir=cache_dir, warm=warm, on_restart=lambda: metrics.worker_restarted(model.id)
-        )
-    raise NotImplementedError
+        restarted = partial(metrics.worker_restarted, model.id)
+        return LocalBackend(model, cache_dir=settings.cache_dir, warm=warm, on_restart=restarted)
+    return _remote(model)
+
+
+def _remote(model: RemoteConfig) -> Backend:
+    replicas = [RemoteBackend(model, url) for url in model.base_urls]
+    return replicas[0] if len(replicas) == 1 else Pool(replicas, model.balance)
+
+
+def _warm(config: Config) -> set[str]:
+    """IDs of the local models that are loaded at start: those that say so, and the default unless it says not to."""
+    default = config.effective_default
+    behind = {default} | {v.model for route in config.routes if route.id == default for v in route.variants}
+    local = [model for model in config.models if isinstance(model, LocalConfig)]
+    return {m.id for m in local if m.warm.min == 1 or (m.warm.min is None and m.id in behind)}
+
+
+def _taken(address: Address, why: str) -> str:
+    return f"cannot listen on {address}{why or ': the address is in use or not of this machine'} ({address.source})"
+
+
+def _files(*modules: ModuleType) -> Iterable[FileDescriptor]:
+    return [module.DESCRIPTOR for module in modules]

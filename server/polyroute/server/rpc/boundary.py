@@ -1,28 +1,27 @@
-"""The outermost frame of every RPC: its ID, its errors, and what a draining server answers."""
+"""The outermost frame of every RPC: its ID, and its errors."""
 
 from __future__ import annotations
 
-import asyncio
+import re
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from contextvars import ContextVar
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
 import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError
 
-from polyroute.core.errors import Draining, Internal, InvalidArgument, PolyrouteError, Unimplemented, clip
-from polyroute.server.drain import Traffic
+from polyroute.core.errors import Internal, InvalidArgument, PolyrouteError, Unimplemented, clip
 from polyroute.server.rpc.status import refusal
 from polyroute.v1.inference_pb2 import GenerateRequest
 
-DRAIN_RETRY_S: Final = 1.0
-_OURS: Final = "/polyroute."
+_REQUEST_ID_FORM: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _REQUEST_ID: Final = ContextVar("request_id", default="")
 
+_Rpc: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 _log = structlog.get_logger(__name__)
 
 
@@ -38,63 +37,109 @@ def current_request_id() -> str:
 class Boundary(grpc.aio.ServerInterceptor):
     """Catches everything that a servicer lets out, so that gRPC never shows an exception's text to a caller.
 
-    Stock services pass through it too. While `traffic.draining`, new calls to our own services are refused; health
-    and reflection go on answering.
+    Stock services pass through it too.
     """
-
-    def __init__(self, traffic: Traffic) -> None:
-        self._traffic = traffic
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any]:
         method = handler_call_details.method
         found = await continuation(handler_call_details)
         if found is None:
-            return grpc.unary_unary_rpc_method_handler(self._unary(_unknown(method), method))
+            return grpc.unary_unary_rpc_method_handler(_unary(_unknown(method), method))
         decode = _forgiving(found.request_deserializer)
         if found.response_streaming:
-            wrapped = self._streaming(found.stream_stream or found.unary_stream, method)
+            wrapped = _streaming(found.stream_stream or found.unary_stream, method)
             make = (
                 grpc.stream_stream_rpc_method_handler
                 if found.request_streaming
                 else grpc.unary_stream_rpc_method_handler
             )
             return make(wrapped, decode, found.response_serializer)
-        plain = self._unary(found.stream_unary or found.unary_unary, method)
+        plain = _unary(found.stream_unary or found.unary_unary, method)
         unary = grpc.stream_unary_rpc_method_handler if found.request_streaming else grpc.unary_unary_rpc_method_handler
         return unary(plain, decode, found.response_serializer)
 
-    def _unary(self, inner: Callable[..., Any], method: str) -> Callable[..., Awaitable[Any]]:
-        async def answer(request: Any, rpc: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            try:
-                with self._traffic.call() if method.startswith(_OURS) else _UNCOUNTED:
-                    self._admit(request, method, rpc)
-                    return await inner(_checked(request), rpc)
-            except Exception as error:  # noqa: BLE001 - the outermost frame: whatever it is, the caller gets a status
-                await _fail(error, method, rpc)
 
-        return answer
+def _unary(inner: Any, method: str) -> Callable[..., Awaitable[Any]]:
+    async def answer(request: Any, rpc: _Rpc) -> Any:
+        try:
+            _name(request, rpc)
+            return await inner(_checked(request), rpc)
+        except Exception as error:  # noqa: BLE001 - the outermost frame: whatever it is, the caller gets a status
+            await _fail(error, method, rpc)
 
-    def _streaming(self, inner: Callable[..., AsyncIterator[Any]], method: str) -> Callable[..., AsyncIterator[Any]]:
-        async def answer(request: Any, rpc: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-            try:
-                with self._traffic.call() if method.startswith(_OURS) else _UNCOUNTED:
-                    self._admit(request, method, rpc)
-                    async with aclosing(inner(_checked(request), rpc)) as messages:  # type: ignore[type-var]
-                        async for message in messages:
-                            yield message
-            except Exception as error:  # noqa: BLE001 - as above
-                await _fail(error, method, rpc)
+    return answer
 
-        return answer
 
-    def _admit(self, request: Any, method: str, rpc: grpc.aio.ServicerContext[Any, Any]) -> None:
-        given = request.request_id if isinstance(request, GenerateRequest) else ""
-        made = given if 0 < len(given) <= 128 and given.isascii() and given.isprintable() else uuid.uuid4().hex
-        _REQUEST_ID.set(made)
-        rpc.set_trailing_metadata((("x-request-id", made),))
-        if self._traffic.draining and method.startswith(_OURS):
-            raise Draining("the server is stopping; another one may answer", retry_after_s=DRAIN_RETRY_S)
+def _streaming(inner: Any, method: str) -> Callable[..., Awaitable[None]]:
+    async def answer(request: Any, rpc: _Rpc) -> None:
+        # Written rather than yielded: a generator that gRPC leaves suspended would be closed whenever the garbage
+        # collector finds it; here a cancelled RPC closes the servicer's generator at once.
+        try:
+            _name(request, rpc)
+            async with aclosing(inner(_checked(request), rpc)) as messages:
+                async for message in messages:
+                    await rpc.write(message)
+        except Exception as error:  # noqa: BLE001 - as above
+            await _fail(error, method, rpc)
+
+    return answer
+
+
+def _name(request: Any, rpc: _Rpc) -> None:
+    """Gives the RPC its ID: the caller's own where it is usable, else a new one."""
+    given = request.request_id if isinstance(request, GenerateRequest) else ""
+    usable = _REQUEST_ID_FORM.fullmatch(given) is not None
+    request_id = given if usable else uuid.uuid4().hex
+    _REQUEST_ID.set(request_id)
+    rpc.set_trailing_metadata((("x-request-id", request_id),))
+
+
+async def _fail(error: Exception, method: str, rpc: _Rpc) -> NoReturn:
+    """Ends the RPC with the status of `error`; one that is not of the tree goes to the log, and only there."""
+    if isinstance(error, grpc.aio.AbortError):
+        raise error  # a stock servicer has ended the RPC itself
+    request_id = current_request_id()
+    if not isinstance(error, PolyrouteError):
+        _log.error("rpc.failed", method=method, request_id=request_id, exc_info=error)
+        error = Internal(request_id)
+    ending = refusal(error, request_id)
+    await rpc.abort(ending.code, ending.message, ending.trailers)
+
+
+def _forgiving(decode: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+    """`decode`, but returning `_Undecodable` where it raises: gRPC would answer UNKNOWN, with the exception's text."""
+    if decode is None:
+        return None
+
+    def forgiving(message: bytes) -> Any:
+        try:
+            return decode(message)
+        except (DecodeError, ValueError):
+            return _Undecodable()
+
+    return forgiving
+
+
+def _checked(request: Any) -> Any:
+    """The request, or the requests, of which undecodable ones raise `InvalidArgument`."""
+    if hasattr(request, "__aiter__"):
+        return _each_checked(request)
+    if isinstance(request, _Undecodable):
+        raise InvalidArgument("", "the request's bytes are no message of this method's request type")
+    return request
+
+
+async def _each_checked(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _checked(request)
+
+
+def _unknown(method: str) -> Callable[..., Awaitable[Any]]:
+    async def refuse(request: Any, rpc: _Rpc) -> NoReturn:
+        raise Unimplemented(f"no method `{clip(method, 200)}` on this address")
+
+    return refuse

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import quote_from_bytes
 
 import grpc
 from google.protobuf.any_pb2 import Any as Packed
@@ -34,6 +33,7 @@ _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 _DESCRIPTION_LIMIT: Final = 700
 _VALUE_LIMIT: Final = 200
 _MOST_VALUES: Final = 4
+_MARK_ROOM: Final = 32  # for what `clip` adds where it cuts
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +83,14 @@ def retry_delay_s(error: PolyrouteError) -> float | None:
 
 def fit(text: str, limit: int) -> str:
     """Cuts `text` so that it takes at most `limit` bytes, percent-encoded as gRPC sends status messages."""
-    shown = clip(text, limit)
-    while len(quote_from_bytes(shown.encode("utf-8", "backslashreplace"), safe=_PRINTABLE)) > limit:
-        # Every character takes at most 12 bytes (4 of UTF-8, each as %XX), so this ends soon.
-        text = text[: max(1, min(len(text), len(shown)) * 3 // 4)]
-        shown = text[:-1] + "..." if len(text) > 1 else ""
-        shown = clip(shown, limit)
+    shown = clip(text, limit - _MARK_ROOM)
+    room = limit
+    for kept, character in enumerate(shown):
+        plain = " " <= character <= "~" and character != "%"
+        room -= 1 if plain else 3 * len(character.encode())
+        if room < 0:
+            return shown[:kept] if kept < 3 else shown[: kept - 3] + "..."
     return shown
-
-
-_PRINTABLE: Final = "".join(chr(c) for c in range(0x20, 0x7F) if c != 0x25)
 
 
 def _metadata(error: PolyrouteError, request_id: str) -> dict[str, str]:

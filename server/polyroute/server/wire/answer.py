@@ -19,6 +19,7 @@ from polyroute.core.event import (
     Usage,
 )
 from polyroute.core.request import ToolCall
+from polyroute.routing.streams import generator
 from polyroute.server.wire.request import tool_call_from_wire
 from polyroute.server.wire.values import duration, seconds_of, timestamp
 from polyroute.v1 import inference_pb2 as pb
@@ -29,7 +30,7 @@ async def collect(events: AsyncIterator[Event], request_id: str) -> pb.GenerateR
     response = pb.GenerateResponse(request_id=request_id)
     text: list[str] = []
     calls: dict[int, ToolCall] = {}
-    async with aclosing(events) as stream:  # type: ignore[type-var]  # every Service is an async generator
+    async with aclosing(generator(events)) as stream:
         async for event in stream:
             if isinstance(event, Token):
                 text.append(event.text)

@@ -1,0 +1,65 @@
+"""`polyroute.v1.InferenceService`: runs models."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import grpc.aio
+
+from polyroute.core.config import LimitsConfig
+from polyroute.core.errors import Unimplemented
+from polyroute.core.event import Started, Token
+from polyroute.routing.gateway import Gateway
+from polyroute.routing.streams import generator
+from polyroute.server.rpc.calls import call_from
+from polyroute.server.wire.answer import collect, delta_to_wire, end_to_wire, start_to_wire
+from polyroute.server.wire.request import request_from_count, request_from_wire
+from polyroute.v1 import inference_pb2 as pb
+from polyroute.v1.inference_pb2_grpc import InferenceServiceServicer
+
+
+class InferenceService(InferenceServiceServicer):
+    """Answers from one gateway; unary calls collect the same stream that streamed ones relay."""
+
+    def __init__(self, gateway: Gateway, limits: LimitsConfig) -> None:
+        self._gateway = gateway
+        self._limits = limits
+
+    async def Generate(  # noqa: N802
+        self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.GenerateResponse:
+        call = call_from(request_from_wire(request), context, self._limits)
+        return await collect(self._gateway.generate(call), call.request_id)
+
+    async def StreamGenerate(  # noqa: N802
+        self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[pb.GenerateEvent]:
+        call = call_from(request_from_wire(request), context, self._limits)
+        sequence = 0
+        async with aclosing(generator(self._gateway.generate(call))) as events:
+            async for event in events:
+                if isinstance(event, Token):
+                    yield pb.GenerateEvent(sequence=sequence, delta=delta_to_wire(event))
+                elif isinstance(event, Started):
+                    yield pb.GenerateEvent(sequence=sequence, start=start_to_wire(event, call.request_id))
+                else:
+                    yield pb.GenerateEvent(sequence=sequence, end=end_to_wire(event))
+                sequence += 1
+
+    async def CountTokens(  # noqa: N802
+        self, request: pb.CountTokensRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.CountTokensResponse:
+        count = await self._gateway.count_tokens(call_from(request_from_count(request), context, self._limits))
+        return pb.CountTokensResponse(
+            prompt_tokens=count.prompt_tokens,
+            context_length=count.context_length,
+            model=count.model,
+            version=count.version,
+        )
+
+    async def RecordFeedback(  # noqa: N802
+        self, request: pb.RecordFeedbackRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.RecordFeedbackResponse:
+        raise Unimplemented("RecordFeedback: experiments are not in this version")

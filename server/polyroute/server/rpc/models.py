@@ -1,0 +1,82 @@
+"""`polyroute.v1.ModelService`: describes models and routes."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any, Final
+
+import grpc.aio
+
+from polyroute.core.config import LimitsConfig
+from polyroute.core.errors import InvalidArgument
+from polyroute.core.validate import validate
+from polyroute.routing.gateway import Gateway
+from polyroute.server.wire.models import model_to_wire, plan_to_wire
+from polyroute.server.wire.request import request_from_wire
+from polyroute.v1 import models_pb2 as pb
+from polyroute.v1.models_pb2_grpc import ModelServiceServicer
+
+PAGE_SIZE: Final = 100
+MAX_PAGE_SIZE: Final = 1000
+_TOKEN_MARK: Final = b"after:"
+
+
+class ModelService(ModelServiceServicer):
+    """Shows what one gateway can run."""
+
+    def __init__(self, gateway: Gateway, limits: LimitsConfig) -> None:
+        self._gateway = gateway
+        self._limits = limits
+
+    async def ListModels(  # noqa: N802
+        self, request: pb.ListModelsRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.ListModelsResponse:
+        size = page_size(request.page_size)
+        after = read_token(request.page_token)
+        views = sorted((v for v in self._gateway.models() if v.id > after), key=lambda view: view.id)
+        page = views[:size]
+        return pb.ListModelsResponse(
+            models=map(model_to_wire, page),
+            next_page_token=write_token(page[-1].id) if len(views) > size else "",
+            default_model=self._gateway.default_model,
+        )
+
+    async def GetModel(  # noqa: N802
+        self, request: pb.GetModelRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.GetModelResponse:
+        return pb.GetModelResponse(model=model_to_wire(self._gateway.model(request.model)))
+
+    async def ExplainRoute(  # noqa: N802
+        self, request: pb.ExplainRouteRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.ExplainRouteResponse:
+        try:
+            asked = request_from_wire(request.request)
+            validate(asked, self._limits)
+            return plan_to_wire(self._gateway.explain(asked))
+        except InvalidArgument as error:
+            raise InvalidArgument(f"request.{error.field}", error.problem) from error
+
+
+def page_size(asked: int) -> int:
+    """How many to return for a request's `page_size`; raises `InvalidArgument`."""
+    if not 0 <= asked <= MAX_PAGE_SIZE:
+        raise InvalidArgument("page_size", f"{asked}; must be from 0 to {MAX_PAGE_SIZE}")
+    return asked or PAGE_SIZE
+
+
+def write_token(last: str) -> str:
+    """The token of the page after the one that ends with `last`; models added meanwhile do not disturb it."""
+    return base64.urlsafe_b64encode(_TOKEN_MARK + last.encode()).decode()
+
+
+def read_token(token: str) -> str:
+    """The ID after which the page begins, empty for the first page; raises `InvalidArgument`."""
+    if not token:
+        return ""
+    try:
+        plain = base64.b64decode(token.encode(), altchars=b"-_", validate=True)
+        if plain.startswith(_TOKEN_MARK):
+            return plain.removeprefix(_TOKEN_MARK).decode()
+    except ValueError:
+        pass  # told below, as every other token that we did not write
+    raise InvalidArgument("page_token", "is none that this server gave; begin again without one")

@@ -1,0 +1,30 @@
+"""Channel arguments of the gRPC servers; each was tried for its effect, since gRPC ignores unknown ones in silence."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from polyroute.core.config import LimitsConfig
+
+_MIB: Final = 1024 * 1024
+MIN_RECEIVE_BYTES: Final = 64 * _MIB
+
+
+def channel_options(limits: LimitsConfig) -> list[tuple[str, int]]:
+    """The options of a server that accepts inputs up to `limits`."""
+    return [
+        # A second server on the port must fail, not take half of the connections in silence.
+        ("grpc.so_reuseport", 0),
+        # Clients may ping as often as twice a second. By default three pings within five minutes of a long unary call
+        # end its connection ("too many pings").
+        ("grpc.http2.min_ping_interval_without_data_ms", 500),
+        # A caller whose machine is gone is found out after 30 + 10 s, and its work stops. (`keepalive_timeout_ms` has
+        # no effect; `ping_timeout_ms` does.) Pings go on through a unary call, which sends no data for long.
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.http2.ping_timeout_ms", 10_000),
+        ("grpc.http2.max_pings_without_data", 0),
+        # An input beyond our own limit must reach us: we name the field and the limit, gRPC does neither.
+        ("grpc.max_receive_message_length", max(MIN_RECEIVE_BYTES, 2 * int(limits.max_prompt_bytes) + _MIB)),
+        # What a stream may hold back for a slow reader before its generator waits.
+        ("grpc.http2.write_buffer_size", 64 * 1024),
+    ]
