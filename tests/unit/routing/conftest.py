@@ -1,0 +1,92 @@
+"""What the tests of the routing room share: a store, a codec, and a gateway over scripted backends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from prometheus_client import CollectorRegistry
+
+from polyroute.backends.echo import EchoBackend
+from polyroute.core.call import Call, Service
+from polyroute.core.config import Config
+from polyroute.core.event import Event
+from polyroute.core.request import Request
+from polyroute.routing.cache.codec import StoredAnswer
+from polyroute.routing.cache.store import AnswerStore
+from polyroute.routing.gateway import Gateway
+from polyroute.routing.metrics import Metrics
+from polyroute.routing.registry import Snapshot
+from polyroute.routing.stack import deploy
+from polyroute.routing.streams import generator
+
+
+class JsonCodec:
+    """Answers as JSON."""
+
+    def encode(self, answer: StoredAnswer) -> bytes:
+        return msgspec.json.encode(answer)
+
+    def decode(self, blob: bytes) -> StoredAnswer:
+        try:
+            return msgspec.json.decode(blob, type=StoredAnswer)
+        except msgspec.MsgspecError as error:
+            raise ValueError(str(error)) from error
+
+
+@pytest.fixture
+def codec() -> JsonCodec:
+    return JsonCodec()
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def metrics(registry: CollectorRegistry) -> Metrics:
+    return Metrics(registry, {"m"})
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[AnswerStore]:
+    """A store in a folder of its own, with limits that no slow machine meets."""
+    store = AnswerStore(tmp_path / "answers", 64 * 1024 * 1024, get_timeout_s=60, put_timeout_s=60)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def take() -> Callable[..., Any]:
+    """Takes the events of a call, all or the first few, and closes the stream."""
+
+    async def _take(service: Service, call: Call | None = None, most: int | None = None) -> list[Event]:
+        taken: list[Event] = []
+        async with aclosing(generator(service(call or Call(Request(prompt="a b c"), "r1")))) as events:
+            async for event in events:
+                taken.append(event)
+                if most is not None and len(taken) >= most:
+                    break
+        return taken
+
+    return _take
+
+
+@pytest.fixture
+def build(store: AnswerStore, codec: JsonCodec, metrics: Metrics) -> Callable[..., Gateway]:
+    """A gateway over a configuration and the backends of its models, by ID."""
+
+    def _build(config: dict[str, Any], backends: dict[str, EchoBackend]) -> Gateway:
+        parsed = Config.model_validate(config)
+        deployments = {
+            model.id: deploy(model, backends[model.id], cache=parsed.cache, store=store, codec=codec, metrics=metrics)
+            for model in parsed.models
+        }
+        return Gateway(Snapshot.of(parsed, deployments), store, metrics)
+
+    return _build
