@@ -60,7 +60,8 @@ def _v1() -> FileDescriptorProto:
     file.name = "grpc/reflection/v1/reflection.proto"
     for message in file.message_type:
         for field in message.field:
-            field.type_name = field.type_name.replace(old, f".{file.package}.")
+            if field.type_name:  # scalars have none, and must not be given an empty one
+                field.type_name = field.type_name.replace(old, f".{file.package}.")
     for method in file.service[0].method:
         method.input_type = method.input_type.replace(old, f".{file.package}.")
         method.output_type = method.output_type.replace(old, f".{file.package}.")
