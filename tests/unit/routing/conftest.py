@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -75,6 +76,17 @@ def take() -> Callable[..., Any]:
         return taken
 
     return _take
+
+
+@pytest.fixture
+def until() -> Callable[..., Any]:
+    """Lets everything else run until a condition holds."""
+
+    async def _until(holds: Callable[[], object]) -> None:
+        while not holds():  # noqa: ASYNC110 - the condition is no event
+            await asyncio.sleep(0.001)
+
+    return _until
 
 
 @pytest.fixture

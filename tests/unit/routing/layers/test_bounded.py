@@ -1,0 +1,93 @@
+"""A model that is late fails its call, and nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from polyroute.backends.echo import EchoBackend, Script
+from polyroute.core.call import Call
+from polyroute.core.errors import DeadlineExceeded, FirstTokenTimeout
+from polyroute.core.event import Event, Finished, Started
+from polyroute.core.request import Request
+from polyroute.routing.layers.bounded import Bounded
+from polyroute.routing.streams import generator
+
+REQUEST = Request(prompt="a b c")
+
+
+def hangs(at: int) -> EchoBackend:
+    return EchoBackend("m", script=Script(gate=asyncio.Event(), gate_after=at))
+
+
+async def test_no_first_token_in_time_is_told_as_such_and_another_may_try(take: Callable[..., Any]) -> None:
+    backend = hangs(0)
+    with pytest.raises(FirstTokenTimeout, match=r"`m`: no first token within 0.01 s") as late:
+        await take(Bounded(backend.stream, "m", first_token_timeout_s=0.01))
+    assert late.value.try_next
+    assert (backend.open, backend.closed_early) == (0, 1)
+
+
+async def test_the_first_token_limit_is_over_with_the_first_token() -> None:
+    gate = asyncio.Event()
+    backend = EchoBackend("m", script=Script(gate=gate, gate_after=1))
+    bounded = Bounded(backend.stream, "m", first_token_timeout_s=60, clock=(clock := _Clock()).now)
+    async with aclosing(generator(bounded(Call(REQUEST, "r1")))) as events:
+        assert isinstance(await anext(events), Started)
+        clock.time += 1000
+        gate.set()
+        assert isinstance([event async for event in events][-1], Finished)
+
+
+async def test_an_answer_that_takes_too_long_is_cut_off(take: Callable[..., Any]) -> None:
+    backend = hangs(2)
+    with pytest.raises(DeadlineExceeded, match=r"`m`: .* within its timeout of 0.01 s"):
+        await take(Bounded(backend.stream, "m", timeout_s=0.01, first_token_timeout_s=60))
+    assert backend.open == 0
+
+
+@pytest.mark.parametrize("at", [0, 2])
+async def test_the_callers_deadline_is_kept(at: int, take: Callable[..., Any]) -> None:
+    backend = hangs(at)
+    call = Call(REQUEST, "r1", deadline=time.monotonic() + 0.05)
+    with pytest.raises(DeadlineExceeded) as late:
+        await take(Bounded(backend.stream, "m", timeout_s=60, first_token_timeout_s=60), call)
+    assert not isinstance(late.value, FirstTokenTimeout)
+    assert backend.open == 0
+
+
+async def test_without_limits_nothing_is_cut(take: Callable[..., Any]) -> None:
+    assert isinstance((await take(Bounded(EchoBackend("m").stream, "m")))[-1], Finished)
+
+
+async def test_a_timeout_inside_the_model_is_not_taken_for_this_one(take: Callable[..., Any]) -> None:
+    async def broken(_: Call) -> AsyncIterator[Event]:
+        raise TimeoutError("of its own")
+        yield
+
+    with pytest.raises(TimeoutError, match="of its own"):
+        await take(Bounded(broken, "m", timeout_s=60))
+
+
+async def test_no_timeout_fires_in_the_consumer() -> None:
+    """The limit passes while the consumer has the event: the consumer's own await is left alone."""
+    bounded = Bounded(hangs(1).stream, "m", timeout_s=0.01)
+    async with aclosing(generator(bounded(Call(REQUEST, "r1")))) as events:
+        await anext(events)
+        await asyncio.sleep(0.05)
+        await anext(events)
+        with pytest.raises(DeadlineExceeded):
+            await anext(events)
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def now(self) -> float:
+        return self.time

@@ -1,0 +1,195 @@
+"""Attempts are made in turn until one begins to answer, and never after that."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from polyroute.backends.echo import EchoBackend, Script
+from polyroute.core.call import Call
+from polyroute.core.errors import (
+    DeadlineExceeded,
+    InvalidArgument,
+    Overloaded,
+    PeerFailed,
+    PolyrouteError,
+    UnknownModel,
+    WorkerDied,
+)
+from polyroute.core.event import Finished, Started, Token
+from polyroute.core.request import CacheMode, CacheOptions, Request, RoutingOptions
+from polyroute.routing.gateway import Gateway
+
+CONFIG = {
+    "default_model": "chat",
+    "models": [
+        {"id": "one", "type": "local", "first_token_timeout": 60},
+        {"id": "two", "type": "remote", "base_url": "http://two:1"},
+        {"id": "three", "type": "remote", "base_url": "http://three:1"},
+    ],
+    "routes": [{"id": "chat", "variants": [{"name": "v1", "model": "one"}], "fallback": ["two", "three"]}],
+}
+ASKS = Request(model="chat", prompt="a b", cache=CacheOptions(CacheMode.BYPASS), routing=RoutingOptions(user="ada"))
+
+
+@pytest.fixture
+def backends() -> dict[str, EchoBackend]:
+    return {name: EchoBackend(name, replica=f"{name}-0") for name in ("one", "two", "three")}
+
+
+@pytest.fixture
+def gateway(build: Callable[..., Gateway], backends: dict[str, EchoBackend]) -> Gateway:
+    return build(CONFIG, backends)
+
+
+def fails(backend: EchoBackend, error: Exception, after: int = 0) -> None:
+    backend.script = Script(error=error, error_after=after)
+
+
+async def test_the_first_that_answers_is_the_last_that_is_tried(
+    gateway: Gateway, backends: dict[str, EchoBackend], take: Callable[..., Any]
+) -> None:
+    events = await take(gateway.generate, Call(ASKS, "r1"))
+    route = events[0].route
+    assert (route.requested, route.model, route.deployment, route.variant) == ("chat", "one", "one", "v1")
+    assert (route.replica, route.version, route.sticky_by, route.probability) == ("one-0", "echo-1", "user", 1.0)
+    assert 0 <= route.hash_point < 1
+    assert [(a.deployment, a.replica, a.reason) for a in route.attempts] == [("one", "one-0", "")]
+    assert "".join(e.text for e in events if isinstance(e, Token)) == "a b"
+    assert isinstance(events[-1], Finished)
+    assert not backends["two"].calls
+
+
+async def test_failed_attempts_are_told_with_the_answer(
+    gateway: Gateway, backends: dict[str, EchoBackend], take: Callable[..., Any], registry: CollectorRegistry
+) -> None:
+    fails(backends["one"], WorkerDied("`one`: gone"))
+    fails(backends["two"], Overloaded("`two`: full"))
+    route = (await take(gateway.generate, Call(ASKS, "r1")))[0].route
+    assert (route.deployment, route.model, route.variant) == ("three", "three", "v1")
+    assert [(a.deployment, a.variant, a.reason, a.message) for a in route.attempts] == [
+        ("one", "v1", "WORKER_DIED", "`one`: gone"),
+        ("two", "", "OVERLOADED", "`two`: full"),
+        ("three", "", "", ""),
+    ]
+    assert "`one` failed: WORKER_DIED" in route.reasons
+    assert "`three` answered as fallback" in route.reasons
+    assert (
+        registry.get_sample_value("polyroute_attempt_failures_total", {"deployment": "one", "reason": "WORKER_DIED"})
+        == 1
+    )
+
+
+async def test_after_the_answer_has_begun_nothing_else_is_tried(
+    gateway: Gateway, backends: dict[str, EchoBackend], take: Callable[..., Any]
+) -> None:
+    fails(backends["one"], WorkerDied("gone"), after=1)
+    with pytest.raises(WorkerDied):
+        await take(gateway.generate, Call(ASKS, "r1"))
+    assert not backends["two"].calls
+
+
+async def test_an_error_that_another_would_repeat_ends_the_call(
+    gateway: Gateway, backends: dict[str, EchoBackend], take: Callable[..., Any]
+) -> None:
+    fails(backends["one"], InvalidArgument("prompt", "too long"))
+    with pytest.raises(InvalidArgument, match=r"^prompt: too long$") as refused:
+        await take(gateway.generate, Call(ASKS, "r1"))
+    assert refused.value.field == "prompt"
+    assert not backends["two"].calls
+
+
+async def test_the_last_error_keeps_its_kind_and_tells_what_was_tried(
+    gateway: Gateway, backends: dict[str, EchoBackend], take: Callable[..., Any]
+) -> None:
+    fails(backends["one"], WorkerDied("gone"))
+    fails(backends["two"], PeerFailed("bad"))
+    fails(backends["three"], Overloaded("full", retry_after_s=7))
+    with pytest.raises(Overloaded) as failed:
+        await take(gateway.generate, Call(ASKS, "r1"))
+    assert failed.value.message == "full (tried before: `one` WORKER_DIED; `two` PEER_FAILED)"
+    assert str(failed.value) == failed.value.message
+    assert failed.value.retry_after_s == 7
+    assert [a.deployment for a in failed.value.attempts] == ["one", "two", "three"]
+
+
+async def test_an_error_that_a_backend_keeps_raising_does_not_grow(
+    gateway: Gateway, backends: dict[str, EchoBackend], take: Callable[..., Any]
+) -> None:
+    shared = PeerFailed("bad")
+    for backend in backends.values():
+        fails(backend, shared)
+    messages = set()
+    for _ in range(3):
+        with pytest.raises(PeerFailed) as failed:
+            await take(gateway.generate, Call(ASKS, "r1"))
+        messages.add(failed.value.message)
+    assert len(messages) == 1
+    assert (shared.message, shared.attempts) == ("bad", ())
+
+
+async def test_a_request_may_refuse_fallbacks(
+    gateway: Gateway, backends: dict[str, EchoBackend], take: Callable[..., Any]
+) -> None:
+    fails(backends["one"], WorkerDied("gone"))
+    request = Request(model="chat", prompt="a", routing=RoutingOptions(no_fallback=True))
+    with pytest.raises(WorkerDied, match=r"^gone$"):
+        await take(gateway.generate, Call(request, "r1"))
+    assert not backends["two"].calls
+
+
+async def test_a_deadline_that_has_passed_is_not_tried(
+    gateway: Gateway, backends: dict[str, EchoBackend], take: Callable[..., Any]
+) -> None:
+    with pytest.raises(DeadlineExceeded):
+        await take(gateway.generate, Call(ASKS, "r1", deadline=time.monotonic() - 1))
+    assert not backends["one"].calls
+
+
+async def test_a_deadline_that_passes_during_an_attempt_is_not_followed_by_another(
+    gateway: Gateway, backends: dict[str, EchoBackend], take: Callable[..., Any]
+) -> None:
+    backends["one"].script = Script(gate=asyncio.Event())
+    with pytest.raises(DeadlineExceeded):
+        await take(gateway.generate, Call(ASKS, "r1", deadline=time.monotonic() + 0.05))
+    assert backends["one"].open == 0
+    assert not backends["two"].calls
+
+
+async def test_an_unknown_model_is_answered_with_near_names(gateway: Gateway, take: Callable[..., Any]) -> None:
+    with pytest.raises(UnknownModel, match="did you mean `three`") as unknown:
+        await take(gateway.generate, Call(Request(model="thre", prompt="a"), "r1"))
+    assert unknown.value.near == ("three",)
+
+
+async def test_leaving_closes_everything_below(
+    gateway: Gateway, backends: dict[str, EchoBackend], take: Callable[..., Any]
+) -> None:
+    events = await take(gateway.generate, Call(ASKS, "r1"), most=1)
+    assert isinstance(events[0], Started)
+    assert (backends["one"].open, backends["one"].closed_early) == (0, 1)
+    assert gateway.model("one").in_flight == 0
+
+
+async def test_time_lost_in_failed_attempts_is_not_the_routers(
+    gateway: Gateway, backends: dict[str, EchoBackend], take: Callable[..., Any]
+) -> None:
+    async def slow(_: int) -> None:
+        await asyncio.sleep(0.05)
+
+    backends["one"].script = Script(pause=slow, error=WorkerDied("gone"))
+    timing = (await take(gateway.generate, Call(ASKS, "r1")))[-1].timing
+    assert timing.backend_s >= 0.05
+    assert timing.total_s >= timing.backend_s
+    assert timing.router_overhead_s <= timing.total_s - 0.05
+
+
+def test_every_error_can_be_told_again_with_its_attempts() -> None:
+    error = InvalidArgument("stop[3]", "empty").after((), "stop[3]: empty (tried before: `a`)")
+    assert isinstance(error, PolyrouteError)
+    assert (error.field, error.problem, str(error)) == ("stop[3]", "empty", "stop[3]: empty (tried before: `a`)")
