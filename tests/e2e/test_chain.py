@@ -70,7 +70,7 @@ def test_an_answer_crosses_both_with_one_trace_and_both_routes(front: Running, d
     assert (route["model"], route["replica"]) == ("far", f"http://{demo.http}")
     assert route["upstream"]["model"] == "demo"
     assert route["upstream"]["reasons"]
-    assert route["traceId"] == route["upstream"]["traceId"] == TRACE
+    assert route["trace_id"] == route["upstream"]["trace_id"] == TRACE
     assert route["version"] == route["upstream"]["version"], "the peer's version is known here"
     assert TRACE in demo.output()
 

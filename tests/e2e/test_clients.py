@@ -33,8 +33,8 @@ def grpcurl(demo: Running, request: dict[str, Any], method: str, *flags: str) ->
 def test_grpcurl_asks_by_reflection_and_gets_an_answer_in_english(demo: Running) -> None:
     answer = json.loads(grpcurl(demo, REQUEST, GENERATE))
     assert "Paris" in answer["text"]
-    assert answer["finishReason"] == "FINISH_REASON_STOP"
-    assert int(answer["usage"]["promptTokens"]) > 5
+    assert answer["finish_reason"] == "FINISH_REASON_STOP"
+    assert int(answer["usage"]["prompt_tokens"]) > 5
     assert answer["route"]["model"] == "demo"
     assert answer["route"]["reasons"]
 

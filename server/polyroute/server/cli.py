@@ -10,14 +10,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from polyroute.core.backend import ModelState
 from polyroute.core.config_file import ConfigError, read_config
 from polyroute.server import logs
 from polyroute.server.settings import Flags, Settings, SettingsError, settings
+
+if TYPE_CHECKING:
+    from polyroute.server.app import Server
 
 _POLL_S = 0.1
 
@@ -60,6 +62,8 @@ def serve(**given: Any) -> None:
 
 
 async def _serve(chosen: Settings) -> int:
+    # gRPC, imported below, would warn of the fork by which each worker process begins; that one only calls exec.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     from polyroute.server.app import BindError, Server
 
     begun = time.monotonic()
@@ -92,21 +96,14 @@ async def _serve(chosen: Settings) -> int:
     return 0
 
 
-async def _announce(server: Any, begun: float) -> None:
-    """Prints how the default model's load goes, and one line once it answers."""
-    told = ""
+async def _announce(server: Server, begun: float) -> None:
+    """Prints one line once the default model answers; how its load goes is in the log."""
     while not server.gateway.ready():
-        view = server.gateway.model("") if server.gateway.default_model else None
-        if view is not None and view.status.detail != told:
-            told = view.status.detail
-            prefix = "error" if view.status.state is ModelState.FAILED else "loading"
-            if told:
-                click.echo(f"polyroute: {prefix}: {view.id}: {told}", err=True)
         await asyncio.sleep(_POLL_S)
     click.echo(_ready(server, time.monotonic() - begun))
 
 
-def _ready(server: Any, took_s: float) -> str:
+def _ready(server: Server, took_s: float) -> str:
     model = server.gateway.default_model
     grpc, http = server.grpc_address, server.http_address
     question = "What is the capital of France?"
