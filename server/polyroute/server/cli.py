@@ -98,7 +98,7 @@ async def _serve(chosen: Settings) -> int:
 
 async def _announce(server: Server, begun: float) -> None:
     """Prints one line once the default model answers; how its load goes is in the log."""
-    while not server.gateway.ready():
+    while not server.gateway.ready():  # noqa: ASYNC110 - readiness has many sources, and no event of its own
         await asyncio.sleep(_POLL_S)
     click.echo(_ready(server, time.monotonic() - begun))
 
