@@ -51,7 +51,8 @@ _LAST_WORDS_S: Final = 1.0
 _TELEMETRY_S: Final = 3.0
 _BACKLOG: Final = 1024
 
-_PUBLIC: Final = ("polyroute.v1.InferenceService", "polyroute.v1.ModelService")
+_INFERENCE: Final = "polyroute.v1.InferenceService"
+_PUBLIC: Final = (_INFERENCE, "polyroute.v1.ModelService")
 _ADMIN: Final = ("polyroute.v1.AdminService", "grpc.channelz.v1.Channelz")
 _HEALTH: Final = "grpc.health.v1.Health"
 
@@ -81,7 +82,7 @@ class Server:
         tracing = Tracing(environ)
         self.gateway = _gateway(settings, self.registry, tracing, backends or {})
         self.grpc_address, self.http_address, self.admin_address = settings.grpc, settings.http, settings.admin
-        self._health = Health(self.gateway, answering=_PUBLIC, standing=(_HEALTH, *_ADMIN))
+        self._health = Health(self.gateway, answering=(_INFERENCE,), standing=(*_PUBLIC[1:], _HEALTH, *_ADMIN))
         self._ends = AsyncExitStack()  # what was begun last ends first
         self._ends.push_async_callback(tracing.close, _TELEMETRY_S)
         self._ends.push_async_callback(self.gateway.close)
