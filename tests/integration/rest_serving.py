@@ -3,68 +3,58 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry
 
 from polyroute.backends.echo import EchoBackend
-from polyroute.core.backend import ModelState
-from polyroute.core.call import Call
-from polyroute.core.config import LimitsConfig
-from polyroute.core.errors import UnknownModel
-from polyroute.core.event import Attempt, Event, Route, Started
+from polyroute.core.config import CacheConfig, Config, LimitsConfig, RemoteConfig, RouteConfig
+from polyroute.routing.cache.store import AnswerStore
 from polyroute.routing.gateway import Gateway
-from polyroute.routing.views import ModelView
+from polyroute.routing.metrics import Metrics
+from polyroute.routing.registry import Snapshot
+from polyroute.routing.stack import deploy
 from polyroute.server.rest.app import build_rest
+from polyroute.server.wire.stored import AnswerCodec
 
 WAIT_S = 60.0
+_NO_URL = "http://127.0.0.1:9"
+_NO_CACHE = CacheConfig(mode="off")
+_NOWHERE = Path("/nonexistent")
 
 
-class EchoGateway(Gateway):
-    """One echo backend a model; the first is the default."""
-
-    def __init__(self, *backends: EchoBackend) -> None:
-        self._backends = {b.model: b for b in backends}
-
-    @property
-    def default_model(self) -> str:
-        return next(iter(self._backends), "")
-
-    def generate(self, call: Call) -> AsyncIterator[Event]:
-        return self._generate(call)
-
-    async def _generate(self, call: Call) -> AsyncGenerator[Event, None]:
-        backend = self._backend(call.request.model)
-        async with aclosing(backend._stream(call)) as events:
-            async for event in events:
-                yield self._routed(call, event) if isinstance(event, Started) else event
-
-    def _routed(self, call: Call, event: Started) -> Started:
-        name = call.request.model or self.default_model
-        trace = call.trace[0][1][3:35] if call.trace else ""
-        route = replace(event.route, requested=name, deployment=event.route.model, attempts=(Attempt(name),))
-        return Started(replace(route, reasons=(f"`{name}` is a model",), trace_id=trace))
-
-    def _backend(self, name: str) -> EchoBackend:
-        if (name or self.default_model) not in self._backends:
-            raise UnknownModel(name, tuple(n for n in self._backends if n[:2] == name[:2]))
-        return self._backends[name or self.default_model]
-
-    def models(self) -> tuple[ModelView, ...]:
-        return tuple(self.model(name) for name in sorted(self._backends))
-
-    def model(self, name: str) -> ModelView:
-        backend = self._backend(name)
-        return ModelView(backend.model, "local", backend.status(), default=backend.model == self.default_model)
-
-    def ready(self) -> bool:
-        return bool(self._backends) and self._backend("").state is ModelState.WARM
+@asynccontextmanager
+async def gateway_over(
+    *backends: EchoBackend,
+    routes: tuple[RouteConfig, ...] = (),
+    cache: CacheConfig = _NO_CACHE,
+    folder: Path = _NOWHERE,
+    registry: CollectorRegistry | None = None,
+) -> AsyncIterator[Gateway]:
+    """The router over one echo backend a model; the first is the default."""
+    models = tuple(RemoteConfig(id=b.model, type="remote", base_urls=(_NO_URL,)) for b in backends)
+    default = backends[0].model if backends else None
+    config = Config(models=models, routes=routes, default_model=default, cache=cache)
+    store, metrics = AnswerStore(folder, 2**24), Metrics(registry or CollectorRegistry())
+    deployments = {
+        c.id: deploy(c, b, cache=cache, store=store, codec=AnswerCodec(), metrics=metrics)
+        for c, b in zip(models, backends, strict=True)
+    }
+    gateway = Gateway(Snapshot.of(config, deployments), store, metrics)
+    if cache.mode != "off":
+        await gateway.start()
+    try:
+        yield gateway
+    finally:
+        await gateway.close()
 
 
 @dataclass(slots=True)
@@ -73,7 +63,6 @@ class Rest:
 
     url: str
     client: aiohttp.ClientSession
-    registry: CollectorRegistry
     draining: bool = False
 
     async def post(
@@ -82,7 +71,7 @@ class Rest:
         """Status, JSON and headers of a POST; `body` is sent as it is where it is bytes."""
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         sent = {"Content-Type": "application/json", **(headers or {})}
-        async with self.client.post(self.url + path, data=raw, headers=sent) as answer:
+        async with self.client.post(self.url + path, data=io.BytesIO(raw), headers=sent) as answer:
             return answer.status, await answer.json(), answer.headers
 
     async def refused(self, path: str, body: object, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -125,13 +114,21 @@ def events_of(text: str) -> list[tuple[str, Any]]:
 
 
 @asynccontextmanager
-async def rest_over(gateway: Gateway, limits: LimitsConfig | None = None) -> AsyncIterator[Rest]:
-    """The shim over a gateway, as the server runs it."""
+async def rest_over(
+    *backends: EchoBackend,
+    limits: LimitsConfig | None = None,
+    routes: tuple[RouteConfig, ...] = (),
+    cache: CacheConfig = _NO_CACHE,
+    folder: Path = _NOWHERE,
+) -> AsyncIterator[Rest]:
+    """The shim over the router over echo backends, run as the server runs it."""
     registry = CollectorRegistry()
-    Counter("polyroute_test", "A metric to find", registry=registry).inc()
     timeout = aiohttp.ClientTimeout(total=WAIT_S)
-    async with aiohttp.ClientSession(timeout=timeout) as client:
-        rest = Rest("", client, registry)
+    async with (
+        gateway_over(*backends, routes=routes, cache=cache, folder=folder, registry=registry) as gateway,
+        aiohttp.ClientSession(timeout=timeout) as client,
+    ):
+        rest = Rest("", client)
         app = build_rest(gateway, limits=limits or LimitsConfig(), registry=registry, drain=lambda: rest.draining)
         runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
@@ -146,5 +143,5 @@ async def rest_over(gateway: Gateway, limits: LimitsConfig | None = None) -> Asy
 async def until(condition: Callable[[], bool]) -> None:
     """Waits for something that must happen."""
     async with asyncio.timeout(WAIT_S):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event to give
             await asyncio.sleep(0.005)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from polyroute.backends.echo import EchoBackend, Script
+from polyroute.core.config import CacheConfig
 from polyroute.core.errors import Overloaded, WorkerDied
 from polyroute.core.event import FinishReason
 from polyroute.core.request import CacheMode
-from tests.integration.rest_serving import EchoGateway, Rest, rest_over
+from tests.integration.rest_serving import WAIT_S, Rest, rest_over
 
 
 @pytest.fixture
@@ -21,7 +23,7 @@ def echo() -> EchoBackend:
 
 @pytest.fixture
 async def rest(echo: EchoBackend) -> AsyncIterator[Rest]:
-    async with rest_over(EchoGateway(echo, EchoBackend("other"))) as running:
+    async with rest_over(echo, EchoBackend("other")) as running:
         yield running
 
 
@@ -37,9 +39,9 @@ async def test_generate_answers_in_the_legacy_shape_and_more(rest: Rest) -> None
 
 async def test_every_option_reaches_the_call(rest: Rest, echo: EchoBackend) -> None:
     body = {
-        "prompt": "x", "model": "org/echo", "max_new_tokens": 5, "temperature": 0, "top_p": 0.5, "top_k": 3, "min_p": 0.1,
-        "repetition_penalty": 1.1, "presence_penalty": 0.2, "frequency_penalty": 0.3, "seed": 9, "stop": "END",
-        "cache": False,
+        "prompt": "x", "model": "org/echo", "max_new_tokens": 5, "temperature": 0, "top_p": 0.5, "top_k": 3,
+        "min_p": 0.1, "repetition_penalty": 1.1, "presence_penalty": 0.2, "frequency_penalty": 0.3, "seed": 9,
+        "stop": "END", "cache": False,
     }  # fmt: skip
     await rest.post("/v1/generate", body)
     asked = echo.calls[0].request
@@ -51,20 +53,25 @@ async def test_every_option_reaches_the_call(rest: Rest, echo: EchoBackend) -> N
     assert asked.cache.mode is CacheMode.BYPASS
 
 
-@pytest.mark.parametrize(
-    ("given", "mode"),
-    [
-        (True, CacheMode.UNSPECIFIED),
-        (None, CacheMode.UNSPECIFIED),
-        (False, CacheMode.BYPASS),
-        ("refresh", CacheMode.REFRESH),
-        ("only_if_cached", CacheMode.ONLY_IF_CACHED),
-    ],
-)
-async def test_cache_is_a_switch_or_a_word(rest: Rest, echo: EchoBackend, given: object, mode: CacheMode) -> None:
-    status, told, _ = await rest.post("/v1/generate", {"prompt": "x", "cache": given})
-    assert status == 200, told
-    assert echo.calls[0].request.cache.mode is mode
+async def test_a_repeat_is_cached_and_says_so(echo: EchoBackend, tmp_path: Path) -> None:
+    body = {"prompt": "one two", "temperature": 0}
+    async with rest_over(echo, cache=CacheConfig(), folder=tmp_path) as rest:
+        status, _, _ = await rest.post("/v1/generate", {**body, "cache": "only_if_cached"})
+        assert status == 404
+        _, first, headers = await rest.post("/v1/generate", body)
+        assert (first["cached"], headers["X-Polyroute-Cache"]) == (False, "miss")
+        async with asyncio.timeout(WAIT_S):  # answers are stored behind the caller's back
+            while (repeat := await rest.post("/v1/generate", body))[2]["X-Polyroute-Cache"] != "hit":
+                pass
+        assert repeat[1]["cached"] is True
+        assert first["output"] == repeat[1]["output"] == "one two"
+        run = len(echo.calls)
+        events = await rest.events("/v1/stream", body)
+        assert [name for name, _ in events] == ["start", "delta", "delta", "end"]
+        assert events[0][1]["cached"] is True
+        _, told, _ = await rest.post("/v1/generate", {**body, "cache": False})
+        assert told["cached"] is False
+        assert len(echo.calls) == run + 1
 
 
 async def test_a_batch_keeps_its_order(rest: Rest, echo: EchoBackend) -> None:

@@ -12,7 +12,7 @@ import pytest
 from polyroute.backends.echo import EchoBackend, Script
 from polyroute.core.event import Finished, FinishReason, Route, Started, Token, TokenLogprob, TopLogprob, Usage
 from polyroute.core.request import Message, ResponseFormat, Tool, ToolCall
-from tests.integration.rest_serving import EchoGateway, Rest, rest_over
+from tests.integration.rest_serving import Rest, rest_over
 from tests.integration.speaking import SpeakingBackend
 
 ASKED: Any = [{"role": "user", "content": "one two three"}]
@@ -30,7 +30,7 @@ def speaking() -> SpeakingBackend:
 
 @pytest.fixture
 async def rest(echo: EchoBackend, speaking: SpeakingBackend) -> AsyncIterator[Rest]:
-    async with rest_over(EchoGateway(echo, speaking)) as running:
+    async with rest_over(echo, speaking) as running:
         yield running
 
 
@@ -228,7 +228,12 @@ SCHEMA_TEXT = '{"type":"object","properties":{"z":{"type":"string"},"a":{"type":
         ({"response_format": {"type": "text"}}, None),
         ({"response_format": {"type": "json_object"}}, ResponseFormat("json_schema", '{"type":"object"}')),
         (
-            {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "strict": True, "schema": SCHEMA}}},
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "n", "strict": True, "schema": SCHEMA},
+                }
+            },
             ResponseFormat("json_schema", SCHEMA_TEXT),
         ),
         ({"structured_outputs": {"regex": "a+"}}, ResponseFormat("regex", "a+")),

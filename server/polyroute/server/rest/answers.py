@@ -12,6 +12,7 @@ from polyroute.core.event import Event, Finished, Route, Started, Token, TokenLo
 from polyroute.core.request import ToolCall
 from polyroute.routing.gateway import Gateway
 from polyroute.routing.streams import generator
+from polyroute.server.wire.answer import merge_tool_calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +55,5 @@ async def answered(gateway: Gateway, call: Call) -> Answer:
             if isinstance(event, Token):
                 texts.append(event.text)
                 logprobs.extend(event.logprobs)
-                for part in event.tool_calls:
-                    tool_calls[part.index] = _joined(tool_calls.get(part.index), part)
+                merge_tool_calls(tool_calls, event.tool_calls)
     raise BrokenStream("ended without Finished")
-
-
-def _joined(before: ToolCall | None, part: ToolCall) -> ToolCall:
-    if before is None:
-        return part
-    return ToolCall(before.id or part.id, before.name or part.name, before.arguments + part.arguments, part.index)

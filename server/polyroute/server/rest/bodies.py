@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 from pydantic import Field
 
 from polyroute.core.request import CacheMode, CacheOptions, Request, Sampling
-from polyroute.server.rest.dialect import Dialect
+from polyroute.server.rest.dialect import HEADERS, Dialect
 from polyroute.server.rest.json_body import Body
 
 MAX_BATCH = 256
@@ -15,7 +15,7 @@ MAX_BATCH = 256
 CacheWord: TypeAlias = Literal["bypass", "refresh", "only_if_cached"]
 Stops: TypeAlias = str | list[str]
 
-NATIVE = Dialect((("max_tokens", "max_new_tokens"),))
+NATIVE = Dialect((("max_tokens", "max_new_tokens"), *HEADERS))
 
 
 class NativeOptions(Body):

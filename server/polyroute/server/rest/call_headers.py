@@ -13,6 +13,7 @@ from aiohttp import web
 from polyroute.core.call import Call
 from polyroute.core.errors import InvalidArgument, clip
 from polyroute.core.request import CacheMode, CacheOptions, Request, RoutingOptions
+from polyroute.server.trace import trace_headers
 
 MAX_TIMEOUT_MS = 24 * 3600 * 1000
 
@@ -33,8 +34,6 @@ MAX_AGE_HEADER = "X-Polyroute-Cache-Max-Age"
 TIMEOUT_HEADER = "X-Polyroute-Timeout-Ms"
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[\x21-\x7e]{0,128})?")
-_TRACESTATE = re.compile(r"[\x20-\x7e]{1,512}")
 _YES_NO = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -57,7 +56,7 @@ def call(http: web.Request, asked: Request) -> Call:
         arrived=arrived,
         deadline=None if timeout_s is None else arrived + timeout_s,
         caller=http.remote or "",
-        trace=_trace(http),
+        trace=trace_headers(http.headers.getall("traceparent", ()), http.headers.getall("tracestate", ())),
     )
 
 
@@ -107,12 +106,3 @@ def _number(header: str, text: str, unit: str, kind: Callable[[str], float], low
         bounds = f"must be {low:g} or more" if high == float("inf") else f"must be from {low:g} to {high:.0f}"
         raise InvalidArgument(header, f"{value:g}; {bounds}")
     return value
-
-
-def _trace(http: web.Request) -> tuple[tuple[str, str], ...]:
-    """W3C trace context, where it is well formed (https://www.w3.org/TR/trace-context/)."""
-    parent = http.headers.get("traceparent", "")
-    if not _TRACEPARENT.fullmatch(parent):
-        return ()
-    state = ",".join(http.headers.getall("tracestate", []))
-    return (("traceparent", parent), *((("tracestate", state),) if _TRACESTATE.fullmatch(state) else ()))

@@ -13,7 +13,7 @@ from polyroute.routing.gateway import Gateway
 from polyroute.server.rest.answer_headers import route_headers
 from polyroute.server.rest.answers import Answer, answered
 from polyroute.server.rest.call_headers import call
-from polyroute.server.rest.chat_body import CHAT, ChatBody
+from polyroute.server.rest.chat_body import ChatBody
 from polyroute.server.rest.edge import DIALECT
 from polyroute.server.rest.failures import FailureBody, json_response
 from polyroute.server.rest.json_body import read_body
@@ -42,10 +42,9 @@ class ChatEndpoint:
 
     async def complete(self, http: web.Request) -> web.StreamResponse:
         """One answer to a conversation; with `stream`, as server-sent events."""
-        http[DIALECT] = CHAT
         body = await read_body(http, ChatBody, {"messages": self._limits.max_messages})
-        http[DIALECT] = body.dialect
         made = call(http, body.request())
+        http[DIALECT] = body.dialect
         validate(made.request, self._limits)
         name = f"chatcmpl-{made.request_id}"
         if body.stream:

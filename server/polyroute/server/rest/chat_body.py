@@ -10,7 +10,7 @@ from pydantic import Field
 
 from polyroute.core.errors import InvalidArgument
 from polyroute.core.request import Json, Message, Request, ResponseFormat, Tool, ToolCall
-from polyroute.server.rest.dialect import Dialect
+from polyroute.server.rest.dialect import HEADERS, Dialect
 from polyroute.server.rest.json_body import Body
 from polyroute.server.rest.openai_bodies import OPENAI_NAMES, OpenAIOptions
 
@@ -21,6 +21,7 @@ CHAT = Dialect(
         (r"response_format\.json_schema", "response_format.json_schema.schema"),
         (r"tools\[(\d+)\]\.(name|description|parameters)", r"tools[\1].function.\2"),
         (r"messages\[(\d+)\]\.tool_calls\[(\d+)\]\.(name|arguments)", r"messages[\1].tool_calls[\2].function.\3"),
+        *HEADERS,
     )
 )
 CHAT_COMPLETION_TOKENS = Dialect((*CHAT.pairs, (r"max_tokens", "max_completion_tokens")))

@@ -30,9 +30,9 @@ class CompletionEndpoint:
 
     async def complete(self, http: web.Request) -> web.StreamResponse:
         """One prompt continued; with `stream`, as server-sent events."""
-        http[DIALECT] = COMPLETION
         body = await read_body(http, CompletionBody)
         made = call(http, body.request())
+        http[DIALECT] = COMPLETION
         validate(made.request, self._limits)
         shape = _Shape(f"cmpl-{made.request_id}", body.logprobs is not None)
         if body.stream:

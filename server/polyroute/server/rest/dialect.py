@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from polyroute.core.errors import InvalidArgument
 
-_COMMON = (
+HEADERS = (
     (r"extra\.(.+)", r"\1"),
     (r"routing\.user", "X-Polyroute-User"),
     (r"routing\.session", "X-Polyroute-Session"),
@@ -16,17 +16,18 @@ _COMMON = (
     (r"cache\.max_age", "X-Polyroute-Cache-Max-Age"),
     (r"request_id", "X-Request-ID"),
 )
+"""The names of what headers say, and of what is passed on as it is: the same in every dialect."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """Pairs of a pattern of a field's path in `polyroute.v1.GenerateRequest` and its path here; the first fits."""
 
-    pairs: tuple[tuple[str, str], ...] = ()
+    pairs: tuple[tuple[str, str], ...]
 
     def field(self, path: str) -> str:
         """The path that the caller knows."""
-        for pattern, here in (*self.pairs, *_COMMON):
+        for pattern, here in self.pairs:
             if found := re.fullmatch(pattern, path):
                 return found.expand(here)
         return path
@@ -37,4 +38,5 @@ class Dialect:
         return f"{field}: {error.problem}" if field else error.problem
 
 
-PLAIN = Dialect()
+AS_THEY_ARE = Dialect(())
+"""For errors that name the caller's own fields already."""

@@ -12,7 +12,7 @@ from aiohttp.typedefs import Middleware
 
 from polyroute.core.errors import Draining, NotFound, clip
 from polyroute.server.rest.call_headers import REQUEST_ID, request_id
-from polyroute.server.rest.dialect import PLAIN, Dialect
+from polyroute.server.rest.dialect import AS_THEY_ARE, Dialect
 from polyroute.server.rest.failures import failure_response, json_response, known, refusal
 
 DIALECT = web.RequestKey("dialect", Dialect)
@@ -37,8 +37,10 @@ def edge(draining: Callable[[], bool]) -> Middleware:
             raise
         if not response.prepared:
             response.headers.update(always(request))
-            if draining():
-                response.force_close()
+            if draining() or not request.content.is_eof():
+                response.force_close()  # nor can a connection go on after a body that was not read to its end
+            if request.content.exception() is not None:
+                await _answer_and_close(request, response)
         return response
 
     return frame
@@ -47,6 +49,13 @@ def edge(draining: Callable[[], bool]) -> Middleware:
 def always(request: web.Request) -> dict[str, str]:
     """Headers that every answer has."""
     return {"X-Request-ID": request[REQUEST_ID], "X-Content-Type-Options": "nosniff"}
+
+
+async def _answer_and_close(request: web.Request, response: web.StreamResponse) -> None:
+    """Answers a body that cannot be decoded; aiohttp would try to read the rest and log a traceback for it."""
+    await response.prepare(request)
+    await response.write_eof()
+    request.protocol.force_close()
 
 
 async def _refused(request: web.Request) -> web.StreamResponse:
@@ -67,7 +76,9 @@ async def _answered(request: web.Request, answer: Answer) -> web.StreamResponse:
     except web.HTTPNotFound:
         path = clip(request.path, 200)
         return failure_response(
-            NotFound("endpoint", path, f"no endpoint `{path}`; /openapi.json lists them"), request[REQUEST_ID], PLAIN
+            NotFound("endpoint", path, f"no endpoint `{path}`; /openapi.json lists them"),
+            request[REQUEST_ID],
+            AS_THEY_ARE,
         )
     except web.HTTPException as error:
         status = HTTPStatus(error.status)
@@ -76,4 +87,4 @@ async def _answered(request: web.Request, answer: Answer) -> web.StreamResponse:
         raise  # the caller has gone; aiohttp ends the connection
     except Exception as error:  # noqa: BLE001 - the outermost frame: whatever it is, the caller gets an answer
         found = known(error, request[REQUEST_ID])
-        return failure_response(found, request[REQUEST_ID], request.get(DIALECT, PLAIN))
+        return failure_response(found, request[REQUEST_ID], request.get(DIALECT, AS_THEY_ARE))

@@ -75,6 +75,8 @@ def failure_response(error: PolyrouteError, request_id: str, dialect: Dialect) -
     response = json_response(failure(error, request_id, dialect), status=error.http)
     if error.retry_after_s is not None:
         response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    if error.attempts:
+        response.headers["X-Polyroute-Attempts"] = str(len(error.attempts))
     return response
 
 

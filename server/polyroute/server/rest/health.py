@@ -11,7 +11,6 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from typing_extensions import TypedDict
 
-from polyroute.core.errors import UnknownModel
 from polyroute.routing.gateway import Gateway
 from polyroute.server.rest.failures import json_response
 
@@ -53,16 +52,14 @@ class HealthPages:
     def _readiness(self) -> Readiness:
         name = self._gateway.default_model
         state = detail = ""
-        try:
-            status = self._gateway.model("").status
+        if name:
+            status = self._gateway.model(name).status
             state, detail = status.state.name.lower(), status.detail
-        except UnknownModel:
-            pass  # no default model: there is nothing to tell of it
         reason = ""
         if self._draining():
             reason = "the server is draining"
         elif not self._gateway.ready():
-            reason = f"`{name}` is {state}" if name else "there is no default model"
+            reason = f"`{name}` is {state}" if name else "no model is ready"
         return {
             "status": "not_ready" if reason else "ready",
             "reason": reason,

@@ -102,7 +102,7 @@ def _look_through(tree: Any) -> None:
     stack: list[tuple[Any, str, int]] = [(tree, "", 0)]
     while stack:
         value, path, depth = stack.pop()
-        if depth > MAX_DEPTH:
+        if depth >= MAX_DEPTH and isinstance(value, dict | list):
             raise InvalidArgument(clip(path, 200), f"is nested more than {MAX_DEPTH} deep")
         if isinstance(value, dict):
             for key, item in value.items():

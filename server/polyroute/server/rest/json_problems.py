@@ -69,7 +69,8 @@ def _sentence(errors: list[ErrorDetails], tree: Any, shape: type[BaseModel], loc
 
 def _must_be(error: ErrorDetails) -> str:
     if error["type"] == "literal_error":
-        return str(error.get("ctx", {}).get("expected", "")).replace("'", "`")
+        expected = str(error.get("ctx", {}).get("expected", "")).replace("'", "`")
+        return {"True": "true", "False": "false"}.get(expected, expected)
     if error["type"] == "union_tag_invalid":
         return "one of " + str(error.get("ctx", {}).get("expected_tags", "")).replace("'", "`")
     return _MUST_BE.get(error["type"], "")

@@ -111,18 +111,18 @@ class NativeEndpoints:
         return await stream(http, self._gateway, made, _Frames(made.request_id))
 
     async def _call(self, http: web.Request) -> Call:
-        http[DIALECT] = NATIVE
         body = await read_body(http, GenerateBody)
         made = call(http, body.request(body.prompt))
+        http[DIALECT] = NATIVE
         validate(made.request, self._limits)
         return made
 
     async def batch(self, http: web.Request) -> web.Response:
         """Several prompts with the same options; when one fails, all do, and the error names it."""
-        http[DIALECT] = NATIVE
         body = await read_body(http, BatchBody, {"prompts": MAX_BATCH})
         if not body.prompts:
             raise InvalidArgument("prompts", "must not be empty")
+        http[DIALECT] = NATIVE
         calls = [self._one_of(http, i, body.request(prompt)) for i, prompt in enumerate(body.prompts)]
         answers = await self._all(calls)
         models = {a.route.model for a in answers}
@@ -164,12 +164,8 @@ class NativeEndpoints:
 def _indexed(error: PolyrouteError, i: int) -> PolyrouteError:
     """`error` with the place of its prompt."""
     if isinstance(error, InvalidArgument):
-        path = NATIVE.field(error.field)
-        if path == "prompt":
-            path = f"prompts[{i}]"
-        return type(error)(path, error.problem)
-    error.message = f"prompts[{i}]: {error.message}"
-    return error
+        return type(error)(f"prompts[{i}]" if error.field == "prompt" else error.field, error.problem)
+    return error.after(error.attempts, f"prompts[{i}]: {error.message}")
 
 
 def _usage(usage: Usage) -> NativeUsage:

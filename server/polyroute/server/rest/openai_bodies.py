@@ -14,7 +14,7 @@ from pydantic import Field
 from polyroute.core.errors import InvalidArgument
 from polyroute.core.request import Json, Request, ResponseFormat, RoutingOptions, Sampling
 from polyroute.server.rest.bodies import Stops, stops
-from polyroute.server.rest.dialect import Dialect
+from polyroute.server.rest.dialect import HEADERS, Dialect
 from polyroute.server.rest.json_body import Body
 
 OPENAI_NAMES = (
@@ -26,7 +26,7 @@ OPENAI_NAMES = (
 )
 """Pattern of a field's path in the router's request: its path in both of OpenAI's shapes."""
 
-COMPLETION = Dialect((*OPENAI_NAMES, (r"response_format\.json_schema", "structured_outputs.json")))
+COMPLETION = Dialect((*OPENAI_NAMES, (r"response_format\.json_schema", "structured_outputs.json"), *HEADERS))
 
 
 class StreamOptions(Body):

@@ -1,0 +1,112 @@
+"""Everything that a request can say can be said over REST, or the reason why not is written here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from aiohttp.test_utils import make_mocked_request
+
+from polyroute.core.call import Call
+from polyroute.core.request import CacheMode, CacheOptions, Message, Request, RoutingOptions, Sampling
+from polyroute.server.rest.bodies import GenerateBody
+from polyroute.server.rest.call_headers import REQUEST_ID, ROUTING_HEADERS, call
+from polyroute.server.rest.chat_body import ChatBody
+from polyroute.server.rest.json_body import parse_body
+from polyroute.server.rest.openai_bodies import CompletionBody
+
+UNREACHABLE = {
+    "prompt": "a chat has messages; /v1/completions and /v1/generate have it",
+}
+"""Field of `Request` that `/v1/chat/completions` cannot set: why."""
+
+CHAT: dict[str, Any] = {
+    "model": "m", "max_tokens": 1, "temperature": 0.5, "top_p": 0.5, "top_k": 1, "min_p": 0.5,
+    "repetition_penalty": 1.5, "presence_penalty": 1, "frequency_penalty": 1, "seed": 1, "logprobs": True,
+    "top_logprobs": 1, "stop": ["x"],
+    "messages": [
+        {"role": "user", "content": "x"},
+        {
+            "role": "assistant",
+            "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+        },
+        {"role": "tool", "content": "x", "tool_call_id": "c"},
+    ],
+    "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}},
+    "tools": [{"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}],
+    "tool_choice": "auto", "logit_bias": {"1": 1}, "metadata": {"k": "v"},
+}  # fmt: skip
+HEADERS = {
+    **{header: "true" if field.startswith("no_") else "x" for header, field in ROUTING_HEADERS.items()},
+    "X-Polyroute-Cache": "bypass",
+    "X-Polyroute-Cache-Max-Age": "1",
+}
+
+
+def asked(body: Any, shape: type[ChatBody | CompletionBody], **headers: str) -> Call:
+    http = make_mocked_request("POST", "/", headers=headers)
+    http[REQUEST_ID] = "r"
+    return call(http, parse_body(json.dumps(body).encode(), shape).request())
+
+
+def unset(value: Any, default: Any, path: str = "") -> Iterator[str]:
+    """Paths of the fields of a dataclass, and of those in it, that have their defaults."""
+    for field in fields(value):
+        given, plain = getattr(value, field.name), getattr(default, field.name)
+        name = f"{path}{field.name}"
+        if is_dataclass(given) and type(given) in (Sampling, RoutingOptions, CacheOptions):
+            yield from unset(given, plain, f"{name}.")
+        elif given == plain:
+            yield name
+
+
+def test_every_field_is_reached_by_chat_or_listed() -> None:
+    """A field added to the request without a way to it over REST makes this fail."""
+    made = asked(CHAT, ChatBody, **HEADERS).request
+    assert set(unset(made, Request())) == set(UNREACHABLE)
+
+
+def test_every_field_of_a_message_is_reached() -> None:
+    made = asked(CHAT, ChatBody).request.messages or ()
+    never = set.intersection(*(set(unset(message, Message(""))) for message in made))
+    assert not never
+
+
+def test_completions_reach_what_chat_cannot() -> None:
+    made = asked({"prompt": "x", "logprobs": 2}, CompletionBody).request
+    assert (made.prompt, made.messages, made.sampling.logprobs) == ("x", None, 2)
+
+
+def test_every_sampling_field_but_logprobs_is_reached_by_the_legacy_shape() -> None:
+    skipped = {"logprobs"}  # the legacy answer has no place for them
+    names = {field.name for field in fields(Sampling)} - skipped
+    body = {"max_new_tokens" if name == "max_tokens" else name: 1 for name in names}
+    made = parse_body(json.dumps({"prompt": "x", **body}).encode(), GenerateBody).request("x")
+    assert set(unset(made.sampling, Sampling())) == skipped
+
+
+def test_the_legacy_cache_is_a_switch_or_a_word() -> None:
+    expected = {
+        True: CacheMode.UNSPECIFIED,
+        None: CacheMode.UNSPECIFIED,
+        False: CacheMode.BYPASS,
+        "bypass": CacheMode.BYPASS,
+        "refresh": CacheMode.REFRESH,
+        "only_if_cached": CacheMode.ONLY_IF_CACHED,
+    }
+    for given, mode in expected.items():
+        raw = json.dumps({"prompt": "x", "cache": given}).encode()
+        assert parse_body(raw, GenerateBody).request("x").cache.mode is mode, given
+
+
+def test_every_cache_mode_has_a_header_value() -> None:
+    for mode in CacheMode:
+        if mode is not CacheMode.UNSPECIFIED:
+            made = asked({"prompt": "x"}, CompletionBody, **{"X-Polyroute-Cache": mode.name.lower()})
+            assert made.request.cache.mode is mode
+
+
+def test_every_routing_option_has_a_header() -> None:
+    assert set(ROUTING_HEADERS.values()) == {field.name for field in fields(RoutingOptions)}
