@@ -1,0 +1,1 @@
+"""Models that a peer runs, reached over HTTP."""

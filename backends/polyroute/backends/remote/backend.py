@@ -1,0 +1,148 @@
+"""A model at one peer: the backend that sends calls over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Final
+
+import structlog
+
+from polyroute.backends.remote import count, exchange
+from polyroute.backends.remote.dialect import Dialect
+from polyroute.backends.remote.generate import GenerateDialect
+from polyroute.backends.remote.openai import OpenAIDialect
+from polyroute.backends.remote.peer import Peer
+from polyroute.backends.remote.watch import Watch
+from polyroute.core.backend import BackendStatus, ReplicaStatus, TokenCount
+from polyroute.core.call import Call
+from polyroute.core.config import RemoteConfig
+from polyroute.core.errors import PeerUnreachable, Unimplemented
+from polyroute.core.event import Event, Route, Started, Token
+from polyroute.core.route_header import ROUTE_HEADER, route_from_header
+
+UNVERSIONED: Final = "unversioned"
+"""Version of a model whose peer does not tell one."""
+
+_DIALECTS: dict[str, Dialect] = {"openai": OpenAIDialect(), "generate": GenerateDialect()}
+_NOTHING = Token()
+_log = structlog.get_logger(__name__)
+
+
+class RemoteBackend:
+    """One replica: `config`'s model at the peer `base_url`. Implements `polyroute.core.backend.Backend`.
+
+    A peer that could not be reached is still tried when a call comes, and is well again once it answers one.
+    """
+
+    def __init__(self, config: RemoteConfig, base_url: str) -> None:
+        self._config = config
+        self._base_url = base_url
+        self._peer_model = config.peer_model or config.id
+        self._peer = Peer(config, base_url)
+        self._watch = Watch(self._peer, self._peer_model)
+        self._in_flight = 0
+
+    def __repr__(self) -> str:
+        return f"<RemoteBackend {self._peer.where} {self._watch.state.name} in_flight={self._in_flight}>"
+
+    async def start(self) -> None:
+        """Begins to ask the peer what it is, in the background."""
+        self._watch.start()
+
+    async def load(self) -> None:
+        """Returns once the peer has answered; raises `PeerUnreachable` or what it answered."""
+        await self._watch.ask()
+
+    async def unload(self, grace_s: float) -> None:
+        """Raises `Unimplemented`: the peer's memory is its own."""
+        raise Unimplemented(f"{self._peer.where}: a model at a peer cannot be unloaded from here")
+
+    async def stop(self) -> None:
+        """Closes the connections; calls in flight fail with `Draining`."""
+        await self._watch.stop()
+        await self._peer.close()
+
+    def stream(self, call: Call) -> AsyncIterator[Event]:
+        """Sends the call to the peer and passes its answer on as it comes.
+
+        Closing the stream closes the connection, which tells the peer to stop. Raises `PeerUnreachable` before an
+        answer has begun; `PeerFailed` for a bad one; `InvalidArgument`, `Overloaded` or `Unavailable` where the peer
+        says so; `Unsupported` for a field that its dialect has not; `DeadlineExceeded`.
+        """
+        return self._stream(call)
+
+    async def _stream(self, call: Call) -> AsyncGenerator[Event, None]:
+        self._in_flight += 1
+        try:
+            dialect = await self._dialect(call)
+            outgoing = dialect.outgoing(call.request, self._peer_model)
+            try:
+                response = await self._peer.send("POST", outgoing.path, call=call, body=outgoing.body)
+            except PeerUnreachable as error:
+                self._watch.lost(error)
+                raise
+            try:
+                if response.status < 500:
+                    self._watch.reached()
+                if not 200 <= response.status < 300:
+                    raise await self._peer.refusal(response)
+                started: Started | None = Started(self._route(response.headers.get(ROUTE_HEADER)))
+                answer = exchange.answer(self._peer, call, response, dialect.reader(call.request))
+                async with aclosing(answer) as events:
+                    async for event in events:
+                        if started is not None:
+                            yield started
+                            started = None
+                        if event != _NOTHING:
+                            yield event
+            finally:
+                response.close()
+        finally:
+            self._in_flight -= 1
+
+    async def _dialect(self, call: Call) -> Dialect:
+        if self._config.api != "auto":
+            return _DIALECTS[self._config.api]
+        facts = self._watch.facts or await self._peer.within(call, self._watch.ask())
+        return _DIALECTS[facts.api]
+
+    def _route(self, header: str | None) -> Route:
+        upstream = None
+        if header is not None:
+            upstream = route_from_header(header)
+            if upstream is None:
+                _log.debug("route_header.ignored", peer=self._peer.where, length=len(header))
+        return Route(model=self._config.id, version=self._version, replica=self._base_url, upstream=upstream)
+
+    @property
+    def _version(self) -> str:
+        facts = self._watch.facts
+        return self._config.version or ("" if facts is None else facts.version or UNVERSIONED)
+
+    @property
+    def _chat(self) -> bool:
+        """Whether the peer takes conversations; yes until it is known."""
+        facts = self._watch.facts
+        if self._config.api == "auto":
+            return facts is None or _DIALECTS[facts.api].chat
+        return _DIALECTS[self._config.api].chat
+
+    async def count_tokens(self, call: Call) -> TokenCount:
+        """Asks the peer, where it has vLLM's `POST /tokenize`; raises `Unimplemented` where it has not."""
+        if (await self._dialect(call)).chat:
+            return await count.count_tokens(self._peer, call, self._peer_model)
+        raise Unimplemented(f"{self._peer.where}: does not count tokens")
+
+    def status(self) -> BackendStatus:
+        """As the last call or the last question left it."""
+        watch, facts = self._watch, self._watch.facts
+        return BackendStatus(
+            watch.state,
+            watch.detail,
+            self._version,
+            0 if facts is None else facts.context_length,
+            chat=self._chat,
+            ready_since=watch.ready_since,
+            replicas=(ReplicaStatus(self._base_url, watch.state, watch.detail, self._in_flight, self._version),),
+        )

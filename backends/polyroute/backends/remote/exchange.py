@@ -1,0 +1,96 @@
+"""One request and its answer: from bytes to tokens, each as soon as it is there."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from contextlib import aclosing
+from functools import partial
+from typing import Final
+
+import aiohttp
+
+from polyroute.backends.remote.dialect import AnsweredError, AnswerReader, Malformed
+from polyroute.backends.remote.peer import Peer
+from polyroute.backends.remote.sse import MAX_LINE_BYTES, LineTooLong, SseParser
+from polyroute.core.call import Call
+from polyroute.core.event import Finished, Token
+
+MAX_WHOLE_BYTES: Final = 32 * 1024 * 1024
+"""Largest answer that is taken in one piece."""
+
+
+async def answer(
+    peer: Peer, call: Call, response: aiohttp.ClientResponse, reader: AnswerReader
+) -> AsyncGenerator[Token | Finished, None]:
+    """The tokens of a 2xx answer and then its end. An answer without its end raises `PeerFailed`."""
+    kind = response.content_type
+    if kind == "text/event-stream":
+        tokens = _streamed(peer, call, response, reader)
+    elif kind == "application/json" or kind.endswith("+json"):
+        tokens = _whole(peer, call, response, reader)
+    else:
+        async with aclosing(peer.pieces(response, call)) as pieces:
+            beginning = await anext(pieces, b"")
+        raise peer.failed(f"answered with {kind} instead of an event stream or JSON", beginning)
+    async with aclosing(tokens):
+        async for token in tokens:
+            yield token
+    try:
+        finished = reader.finished()
+    except Malformed as error:
+        raise peer.failed(f"its answer {error}") from error
+    yield finished
+
+
+async def _streamed(
+    peer: Peer, call: Call, response: aiohttp.ClientResponse, reader: AnswerReader
+) -> AsyncGenerator[Token, None]:
+    parser = SseParser()
+    async with aclosing(peer.pieces(response, call)) as pieces:
+        async for piece in pieces:
+            for token in _tokens(peer, parser, piece, reader):
+                yield token
+            if reader.done:
+                break
+    await peer.drain(response)
+
+
+def _tokens(peer: Peer, parser: SseParser, piece: bytes, reader: AnswerReader) -> Iterator[Token]:
+    """The tokens in one piece; an empty one where the answer begins without text."""
+    try:
+        for event in parser.feed(piece):
+            begun = reader.begun
+            silent = True
+            for token in _checked(peer, partial(reader.event, event.name, event.data), event.data):
+                silent = False
+                yield token
+            if reader.begun and silent and not begun:
+                yield Token()
+            if reader.done:
+                return
+    except LineTooLong as error:
+        raise peer.failed(f"sent an event of more than {MAX_LINE_BYTES} bytes") from error
+
+
+async def _whole(
+    peer: Peer, call: Call, response: aiohttp.ClientResponse, reader: AnswerReader
+) -> AsyncGenerator[Token, None]:
+    body = bytearray()
+    async with aclosing(peer.pieces(response, call)) as pieces:
+        async for piece in pieces:
+            body += piece
+            if len(body) > MAX_WHOLE_BYTES:
+                raise peer.failed(f"sent an answer of more than {MAX_WHOLE_BYTES} bytes")
+    data = bytes(body)
+    for token in _checked(peer, partial(reader.whole, data), data):
+        yield token
+
+
+def _checked(peer: Peer, read: Callable[[], Iterable[Token]], data: bytes) -> Iterator[Token]:
+    """What `read` gives, with what it raises told as the peer's failure."""
+    try:
+        yield from read()
+    except Malformed as error:
+        raise peer.failed(f"its answer {error}", data) from error
+    except AnsweredError as error:
+        raise peer.failed("told an error amid its answer", str(error) or data) from error

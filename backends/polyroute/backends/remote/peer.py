@@ -1,0 +1,209 @@
+"""The connection to one peer: sends requests, and gives answers whose errors are the core's own."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import AsyncGenerator, Awaitable, Mapping
+from types import SimpleNamespace
+from typing import Any, Final, TypeVar
+
+import aiohttp
+import orjson
+
+from polyroute.backends.remote.credentials import Credentials
+from polyroute.backends.remote.failures import QUOTE_CHARS, status_failure, transport_failure
+from polyroute.core.call import Call
+from polyroute.core.config import RemoteConfig
+from polyroute.core.errors import DeadlineExceeded, Draining, InvalidArgument, PeerFailed, PeerUnreachable, clip
+
+SILENCE_S: Final = 300.0
+"""Longest silence of a peer amid its answer, where the model has no `timeout`, in seconds."""
+MAX_HEADER_BYTES: Final = 16 * 1024
+MAX_TIMEOUT_MS: Final = 24 * 3600 * 1000
+_ERROR_BYTES = 16 * 1024
+_ERROR_WAIT_S = 2.0
+_DRAIN_WAIT_S = 0.25
+_KEEPALIVE_S = 30.0
+
+_LOST = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientConnectionResetError)
+
+T = TypeVar("T")
+
+
+class Peer:
+    """One peer at `base_url`; `where` names it in messages.
+
+    Connections are kept and shared between calls, without limit: permits are the limit. Proxies from the environment,
+    redirects and cookies are not followed or kept.
+    """
+
+    def __init__(self, config: RemoteConfig, base_url: str) -> None:
+        self.where = f"`{config.id}` at {base_url}"
+        self._config = config
+        self._root = base_url.removesuffix("/v1")
+        self._credentials = Credentials(config)
+        self._silence_s = config.timeout or SILENCE_S
+        self._closed = False
+        self._kept: aiohttp.ClientSession | None = None
+        self._fresh: aiohttp.ClientSession | None = None
+
+    async def send(
+        self, method: str, path: str, *, call: Call | None = None, body: Mapping[str, Any] | None = None
+    ) -> aiohttp.ClientResponse:
+        """The beginning of the answer, whatever its status. To be closed by the caller.
+
+        Raises `PeerUnreachable` where there is none, `PeerFailed` where it is not HTTP, `DeadlineExceeded`.
+        """
+        headers = {**_call_headers(call), **await self._credentials.headers()}
+        content = None
+        if body is not None:
+            headers.setdefault("Content-Type", "application/json")
+            content = _json(body)
+        connection = SimpleNamespace(reused=False)
+        request = {"method": method, "url": self._root + path, "headers": headers, "data": content}
+        try:
+            try:
+                return await self.within(call, self._request(self._session(fresh=False), connection, request))
+            except (
+                aiohttp.ServerDisconnectedError,
+                aiohttp.ClientOSError,
+                aiohttp.ClientConnectionResetError,
+            ) as error:
+                if not connection.reused or _answer_begun(error):
+                    raise
+                # The peer had closed a connection that was kept from an earlier call: it never saw this one.
+                return await self.within(call, self._request(self._session(fresh=True), connection, request))
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._failure(error, answering=False) from error
+
+    async def _request(
+        self, session: aiohttp.ClientSession, connection: SimpleNamespace, request: Mapping[str, Any]
+    ) -> aiohttp.ClientResponse:
+        return await session.request(**request, allow_redirects=False, trace_request_ctx=connection)
+
+    async def pieces(self, response: aiohttp.ClientResponse, call: Call | None = None) -> AsyncGenerator[bytes, None]:
+        """The answer's body in the pieces that it comes in; raises `PeerFailed`, `DeadlineExceeded`."""
+        while True:
+            try:
+                piece = await self.within(call, response.content.readany())
+            except (aiohttp.ClientError, OSError) as error:
+                raise self._failure(error, answering=True) from error
+            if not piece:
+                return
+            yield piece
+
+    async def drain(self, response: aiohttp.ClientResponse) -> None:
+        """Waits shortly for the end of an answer that is already complete, so that its connection can be kept."""
+        try:
+            async with asyncio.timeout(_DRAIN_WAIT_S):
+                while await response.content.readany():
+                    pass
+        except (aiohttp.ClientError, OSError):
+            response.close()  # TimeoutError is an OSError
+
+    async def refusal(self, response: aiohttp.ClientResponse) -> Exception:
+        """The error that an answer with a status other than 2xx stands for; closes the answer."""
+        beginning = bytearray()
+        try:
+            async with asyncio.timeout(_ERROR_WAIT_S):
+                while len(beginning) < _ERROR_BYTES and (piece := await response.content.readany()):
+                    beginning += piece
+        except (aiohttp.ClientError, OSError):
+            pass  # what came until then is all there is to quote
+        response.close()
+        text = self._credentials.redact(beginning[:_ERROR_BYTES].decode(errors="replace"))
+        return status_failure(response.status, response.headers, text, self.where)
+
+    def failed(self, problem: str, answer: bytes | str = b"") -> PeerFailed:
+        """`PeerFailed` for an answer with this problem, which is quoted, cut and free of secrets."""
+        text = answer if isinstance(answer, str) else answer[: 64 * QUOTE_CHARS].decode(errors="replace")
+        quoted = f": {clip(self._credentials.redact(text), QUOTE_CHARS)}" if text else ""
+        return PeerFailed(f"{self.where}: {problem}{quoted}")
+
+    async def within(self, call: Call | None, step: Awaitable[T]) -> T:
+        """`step`, no longer than until the call's deadline; raises `DeadlineExceeded`."""
+        remaining = None if call is None else call.remaining_s(time.monotonic())
+        limit = asyncio.timeout(remaining)
+        try:
+            async with limit:
+                return await step
+        except TimeoutError as error:
+            if limit.expired():
+                raise DeadlineExceeded(f"{self.where}: the deadline has passed") from error
+            raise
+
+    async def close(self) -> None:
+        """Closes every connection, those of calls in flight too, which fail with `Draining`."""
+        self._closed = True
+        for session in (self._kept, self._fresh):
+            if session is not None:
+                await session.close()
+
+    def _failure(self, error: Exception, *, answering: bool) -> Exception:
+        if self._closed:
+            return Draining(f"{self.where}: is being left")
+        return transport_failure(error, self.where, answering=answering, silence_s=self._silence_s)
+
+    def _session(self, *, fresh: bool) -> aiohttp.ClientSession:
+        """The session whose connections are kept; or the one that makes a new connection for each request."""
+        if self._closed:
+            raise Draining(f"{self.where}: was left")
+        if fresh:
+            if self._fresh is None:
+                self._fresh = self._open(aiohttp.TCPConnector(limit=0, ssl=self._tls(), force_close=True))
+            return self._fresh
+        if self._kept is None:
+            connector = aiohttp.TCPConnector(limit=0, ssl=self._tls(), keepalive_timeout=_KEEPALIVE_S)
+            self._kept = self._open(connector)
+        return self._kept
+
+    def _open(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+        tracing = aiohttp.TraceConfig()
+        tracing.on_connection_reuseconn.append(_note_reuse)
+        return aiohttp.ClientSession(
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=None, connect=self._config.connect_timeout, sock_read=self._silence_s),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": "polyroute", "Accept-Encoding": "identity"},
+            max_field_size=MAX_HEADER_BYTES,
+            trace_configs=[tracing],
+            trust_env=False,
+        )
+
+    def _tls(self) -> ssl.SSLContext | bool:
+        """How the peer's certificate is checked: True is the system's way, False not at all."""
+        tls = self._config.tls
+        if not tls.verify or tls.ca_file is None:
+            return tls.verify
+        try:
+            return ssl.create_default_context(cafile=tls.ca_file)
+        except OSError as error:  # ssl.SSLError is one
+            raise PeerUnreachable(f"{self.where}: tls.ca_file cannot be used: {error.strerror or error}") from error
+
+
+async def _note_reuse(_session: aiohttp.ClientSession, connection: SimpleNamespace, _params: object) -> None:
+    connection.trace_request_ctx.reused = True
+
+
+def _answer_begun(error: Exception) -> bool:
+    """Whether a lost connection had brought a part of an answer (aiohttp then holds the parsed head as message)."""
+    return isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str)
+
+
+def _call_headers(call: Call | None) -> dict[str, str]:
+    if call is None:
+        return {}
+    headers = {"X-Request-ID": call.request_id, **dict(call.trace)}
+    remaining = call.remaining_s(time.monotonic())
+    if remaining is not None:
+        headers["X-Polyroute-Timeout-Ms"] = str(min(max(1, int(remaining * 1000)), MAX_TIMEOUT_MS))
+    return headers
+
+
+def _json(body: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(body, default=dict)
+    except TypeError as error:
+        raise InvalidArgument("", "the request cannot be written as JSON") from error

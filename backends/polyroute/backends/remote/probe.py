@@ -1,0 +1,75 @@
+"""Asks a peer what it is: which dialect it speaks, and what it says of the model (`GET /v1/models`)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import aiohttp
+
+from polyroute.backends.remote import shape
+from polyroute.backends.remote.dialect import Malformed
+from polyroute.backends.remote.peer import Peer
+from polyroute.core.errors import PeerUnreachable
+
+PROBE_WAIT_S: Final = 10.0
+_MAX_BYTES = 4 * 1024 * 1024
+_ASK_AGAIN = (401, 403, 407, 408, 425, 429)
+"""Refusals that do not tell whether there is a list; of the others among 4xx, each says that there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerFacts:
+    """What a peer says of itself; empty or 0 where it does not say. `listed` tells whether it names the model."""
+
+    api: Literal["openai", "generate"]
+    version: str = ""
+    context_length: int = 0
+    listed: bool = True
+
+
+async def probe(peer: Peer, peer_model: str) -> PeerFacts:
+    """The facts, within `PROBE_WAIT_S`.
+
+    A peer that answers with a list in OpenAI's form speaks that dialect, and one that has no such list the other one.
+    Raises `PeerUnreachable`; and the error of the status where that leaves open which it is, as 401 and 500 do.
+    """
+    try:
+        async with asyncio.timeout(PROBE_WAIT_S):
+            response = await peer.send("GET", "/v1/models")
+            try:
+                return await _facts(peer, response, peer_model)
+            finally:
+                response.close()
+    except TimeoutError as error:
+        raise PeerUnreachable(f"{peer.where}: no answer to GET /v1/models within {PROBE_WAIT_S:g} s") from error
+
+
+async def _facts(peer: Peer, response: aiohttp.ClientResponse, peer_model: str) -> PeerFacts:
+    if (400 <= response.status < 500 and response.status not in _ASK_AGAIN) or response.status == 501:
+        return PeerFacts("generate")
+    if not 200 <= response.status < 300:
+        raise await peer.refusal(response)
+    body = bytearray()
+    async with aclosing(peer.pieces(response)) as pieces:
+        async for piece in pieces:
+            body += piece
+            if len(body) > _MAX_BYTES:
+                raise peer.failed(f"its list of models has more than {_MAX_BYTES} bytes")
+    try:
+        return _read(shape.parse(bytes(body)), peer_model)
+    except Malformed:
+        return PeerFacts("generate")
+
+
+def _read(body: Mapping[str, Any], peer_model: str) -> PeerFacts:
+    if body.get("object") != "list" or not isinstance(body.get("data"), list):
+        return PeerFacts("generate")
+    for item in body["data"]:
+        if isinstance(item, dict) and item.get("id") == peer_model:
+            length = shape.count(item, "max_model_len") or shape.count(item, "context_length")
+            return PeerFacts("openai", shape.text(item, "version")[:256], length)
+    return PeerFacts("openai", listed=False)

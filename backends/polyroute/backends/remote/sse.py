@@ -1,0 +1,84 @@
+"""Server-sent events, parsed as they come (WHATWG HTML, section 9.2 "Server-sent events")."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+MAX_LINE_BYTES: Final = 1024 * 1024
+"""Longest line, and most data of one event."""
+
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+_BOM = b"\xef\xbb\xbf"
+
+
+class LineTooLong(Exception):
+    """A line, or the data of one event, has more than `MAX_LINE_BYTES` bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSentEvent:
+    """One event; `name` is empty for a plain message. `data` is as it came: whether it is UTF-8 shows on parsing it."""
+
+    name: bytes
+    data: bytes
+
+
+class SseParser:
+    """Takes the bytes of a stream in any pieces, and gives its events.
+
+    An event that the stream ends within is not given, as the specification has it. `id` and `retry` are of no use here.
+    """
+
+    def __init__(self) -> None:
+        self._line = bytearray()
+        self._after_cr = False
+        self._first = True
+        self._name = b""
+        self._data: list[bytes] = []
+        self._data_bytes = 0
+
+    def feed(self, piece: bytes) -> Iterator[ServerSentEvent]:
+        """Gives the events that `piece` completes; take them all before the next piece. Raises `LineTooLong`."""
+        if not piece:
+            return
+        if self._after_cr and piece.startswith(b"\n"):
+            piece = piece[1:]  # the second half of a CRLF whose first half ended a line already
+        self._after_cr = piece.endswith(b"\r")
+        *ends, rest = _LINE_END.split(piece)
+        for end in ends:
+            self._extend(end)
+            line = bytes(self._line)
+            self._line.clear()
+            event = self._take(line)
+            if event is not None:
+                yield event
+        self._extend(rest)
+
+    def _extend(self, part: bytes) -> None:
+        if len(self._line) + len(part) > MAX_LINE_BYTES:
+            raise LineTooLong
+        self._line += part
+
+    def _take(self, line: bytes) -> ServerSentEvent | None:
+        if self._first:
+            line, self._first = line.removeprefix(_BOM), False
+        if not line:
+            return self._dispatch()
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"data":
+            self._data_bytes += len(value) + 1
+            if self._data_bytes > MAX_LINE_BYTES + 1:
+                raise LineTooLong
+            self._data.append(value)
+        elif field == b"event":
+            self._name = value
+        return None
+
+    def _dispatch(self) -> ServerSentEvent | None:
+        event = ServerSentEvent(self._name, b"\n".join(self._data)) if self._data else None
+        self._name, self._data, self._data_bytes = b"", [], 0
+        return event
