@@ -11,6 +11,7 @@ import pytest
 from polyroute.core import errors
 
 ROOT = Path(__file__).resolve().parents[2]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 STRUCTURE = ROOT / "docs" / "structure.md"
 
 
@@ -66,9 +67,7 @@ def test_a_name_that_is_gone_is_noticed() -> None:
     assert not exists("polyroute.core.gone")
 
 
-@pytest.mark.parametrize(
-    "page", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").rglob("*.md")), ids=lambda p: p.name
-)
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         if not target.startswith(("http://", "https://")):
