@@ -51,7 +51,7 @@ class WorkerProcess:
                 stdin=asyncio.subprocess.DEVNULL,
                 env={**os.environ, "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
             )
-            reader, writer = await asyncio.open_connection(sock=ours)
+            reader, writer = await asyncio.open_unix_connection(sock=ours)
         except BaseException:
             ours.close()
             raise

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import huggingface_hub.constants as hub
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
@@ -83,13 +83,15 @@ def _load(order: Load, source: _Source, device: torch.device, report: Reporter) 
     transformers_logging.set_tqdm_hook(lambda _factory, args, kwargs: report.bar("loading weights")(*args, **kwargs))
     report("loading")
     with watched:
+        config = AutoConfig.from_pretrained(source.name, **where)  # first, since its errors say most
+        own = source.dtype or config.dtype
         tokenizer = AutoTokenizer.from_pretrained(source.name, **where)
         model, missing = AutoModelForCausalLM.from_pretrained(
             source.name, dtype=_dtype(order.dtype) or "auto", output_loading_info=True, **where
         )
     if lacking := sorted(missing["missing_keys"]):
         raise LoadError(f"`{order.source}`: its weights lack {len(lacking)} tensors, {lacking[0]} among them")
-    own = source.dtype or (model.dtype if order.dtype == "auto" else _own_dtype(model))
+    own = own or model.dtype
     if order.dtype == "auto" and device.type == "cpu" and model.dtype == torch.float16:
         model = model.float()  # half precision has no fast arithmetic on CPUs, and loses answers to overflow
     model = model.to(device).eval()
@@ -156,14 +158,6 @@ def _dtype(wanted: str) -> torch.dtype | None:
     """None is the checkpoint's own."""
     dtype: torch.dtype | None = None if wanted == "auto" else getattr(torch, wanted)
     return dtype
-
-
-def _own_dtype(model: Any) -> torch.dtype:
-    """The dtype that the checkpoint says of itself; where it says none, the one it was loaded in."""
-    raw, _ = type(model.config).get_config_dict(model.config.name_or_path, local_files_only=True)
-    said = raw.get("dtype") or raw.get("torch_dtype")
-    own: torch.dtype = getattr(torch, said) if isinstance(said, str) else model.dtype
-    return own
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -1,0 +1,15 @@
+"""Fixtures that several rooms' tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny Llama with random weights, a byte-level tokenizer and a chat template; context 512."""
+    from tests.tiny import save  # torch, for those tests only that need it
+
+    return save("llama", tmp_path_factory.mktemp("tiny") / "llama")
