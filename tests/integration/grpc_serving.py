@@ -153,5 +153,5 @@ def refusal_of(error: grpc.aio.AioRpcError) -> Refused:
 async def until(condition: Callable[[], bool]) -> None:
     """Waits for something that must happen."""
     async with asyncio.timeout(WAIT_S):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event to give
             await asyncio.sleep(0.005)

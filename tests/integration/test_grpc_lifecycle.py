@@ -81,12 +81,12 @@ async def test_what_outlasts_the_grace_is_ended(tmp_path: Path) -> None:
     echo = EchoBackend("m", script=Script(texts=["a", "b"], gate=asyncio.Event(), gate_after=1))
     async with serving(echo, folder=tmp_path) as at:
         stream = at.inference.StreamGenerate(pb.GenerateRequest(prompt="x"))
-        await stream.read()
+        assert (await stream.read()).WhichOneof("event") == "start"
+        assert (await stream.read()).delta.text == "a"
         await at.server.drain(0.05)
         assert echo.open == 1
         await at.server.stop()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stream.read()
             await stream.read()
         assert caught.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
         assert echo.open == 0

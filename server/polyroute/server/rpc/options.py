@@ -11,7 +11,11 @@ MIN_RECEIVE_BYTES: Final = 64 * _MIB
 
 
 def channel_options(limits: LimitsConfig) -> list[tuple[str, int]]:
-    """The options of a server that accepts inputs up to `limits`."""
+    """The options of a server that accepts inputs up to `limits`.
+
+    Nothing here bounds what a slow reader lets pile up: that is the window that its own side opens (some 5 MB with
+    default options, 100 KB with its `grpc.http2.bdp_probe` 0), beyond which the stream's generator waits.
+    """
     return [
         # A second server on the port must fail, not take half of the connections in silence.
         ("grpc.so_reuseport", 0),
@@ -25,6 +29,4 @@ def channel_options(limits: LimitsConfig) -> list[tuple[str, int]]:
         ("grpc.http2.max_pings_without_data", 0),
         # An input beyond our own limit must reach us: we name the field and the limit, gRPC does neither.
         ("grpc.max_receive_message_length", max(MIN_RECEIVE_BYTES, 2 * int(limits.max_prompt_bytes) + _MIB)),
-        # What a stream may hold back for a slow reader before its generator waits.
-        ("grpc.http2.write_buffer_size", 64 * 1024),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
@@ -16,7 +17,7 @@ _NANOS: Final = 1_000_000_000
 
 def duration(seconds: float) -> Duration:
     """`seconds` as a wire duration."""
-    whole, nanos = divmod(round(seconds * _NANOS), _NANOS)
+    whole, nanos = _split(seconds)
     if whole < 0 and nanos:  # both parts of a wire duration have one sign
         whole, nanos = whole + 1, nanos - _NANOS
     return Duration(seconds=whole, nanos=nanos)
@@ -29,13 +30,20 @@ def seconds_of(value: Duration) -> float:
 
 def timestamp(unix_s: float) -> Timestamp:
     """Unix time in seconds as a wire time."""
-    whole, nanos = divmod(round(unix_s * _NANOS), _NANOS)
+    whole, nanos = _split(unix_s)
     return Timestamp(seconds=whole, nanos=nanos)
 
 
 def unix_of(value: Timestamp) -> float:
     """A wire time as Unix time in seconds."""
     return value.seconds + value.nanos / _NANOS
+
+
+def _split(seconds: float) -> tuple[int, int]:
+    """Whole seconds, rounded down, and nanoseconds; the fraction first, since a double holds no nanoseconds of now."""
+    whole = math.floor(seconds)
+    more, nanos = divmod(round((seconds - whole) * _NANOS), _NANOS)
+    return whole + more, nanos
 
 
 def plain(struct: Struct) -> dict[str, Json]:

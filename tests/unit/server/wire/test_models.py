@@ -1,0 +1,72 @@
+"""Models, plans and cache statistics reach the wire with every field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from polyroute.core.backend import BackendStatus, ModelState, ReplicaStatus
+from polyroute.routing.views import (
+    CacheStats,
+    ModelCacheStats,
+    ModelView,
+    Plan,
+    PlannedAttempt,
+    PlannedShadow,
+    TierStats,
+    VariantView,
+)
+from polyroute.server.wire.models import cache_stats_to_wire, model_to_wire, plan_to_wire
+from polyroute.v1 import models_pb2 as pb
+
+VIEW = ModelView(
+    id="m",
+    type="route",
+    status=BackendStatus(
+        ModelState.WARM, "fine", "v1", 99, True, True, 1.5, (ReplicaStatus("r", ModelState.FAILED, "bad", 1, "v0"),)
+    ),
+    in_flight=1,
+    queued=2,
+    max_concurrency=3,
+    max_queue=4,
+    default=True,
+    variants=(VariantView("a", "x", 0.5),),
+    fallback=("y",),
+)
+PLAN = Plan(
+    "r",
+    (PlannedAttempt("d", "m", "v", ModelState.COLD, "a", True, "kept"),),
+    (PlannedShadow("s", 0.25),),
+    ("why",),
+    "user",
+    0.0,
+    0.5,
+)
+STATS = CacheStats((TierStats("disk", "/x", 1, 2, 3, 4, 5, 6),), (ModelCacheStats("m", 1, 2, 3, 4, 0.5),))
+
+
+def unset(message: Any) -> list[str]:
+    """Fields of ours, however deep, that are not set."""
+    present = {field.name for field, _ in message.ListFields()}
+    missing = [field.name for field in message.DESCRIPTOR.fields if field.name not in present]
+    for field, value in message.ListFields():
+        if field.message_type is not None and field.message_type.full_name.startswith("polyroute."):
+            missing += [f"{field.name}.{name}" for name in unset(value[0] if field.is_repeated else value)]
+    return missing
+
+
+@pytest.mark.parametrize("message", [model_to_wire(VIEW), plan_to_wire(PLAN), cache_stats_to_wire(STATS)])
+def test_no_field_is_left_empty(message: Any) -> None:
+    assert unset(message) == []
+
+
+def test_states_and_types_have_the_same_names() -> None:
+    assert {f"MODEL_STATE_{one.name}": one.value for one in ModelState} == dict(pb.ModelState.items())
+    assert model_to_wire(VIEW).type == pb.MODEL_TYPE_ROUTE
+
+
+def test_what_is_not_known_is_absent() -> None:
+    model = model_to_wire(ModelView("m", "local", BackendStatus(ModelState.LOADING)))
+    assert not model.HasField("ready_since")
+    assert not plan_to_wire(Plan("r", ())).HasField("hash_point")

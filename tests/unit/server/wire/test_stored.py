@@ -1,0 +1,66 @@
+"""What the cache keeps comes back as it was, and nothing else is taken for an answer."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from polyroute.core.event import Finished, FinishReason, Timing, Token, TokenLogprob, Usage
+from polyroute.core.request import ToolCall
+from polyroute.routing.cache.codec import StoredAnswer
+from polyroute.server.wire.stored import FORMAT, AnswerCodec
+from polyroute.store.v1 import answer_pb2 as pb
+from polyroute.v1 import inference_pb2
+
+ANSWER = StoredAnswer(
+    key=b"key",
+    model="m",
+    version="v1",
+    tokens=(Token("Grü"), Token("ße 👋", (ToolCall("i", "n", "{}", 2),), (TokenLogprob("t", b"\xf0", -1.0),))),
+    finished=Finished(
+        FinishReason.STOP, Usage(3, 2, 1), Timing(queue_s=0.5, first_token_s=0.25, total_s=1.5), "END", -7
+    ),
+    created=1_700_000_000.5,
+    took_s=1.25,
+)
+
+
+def test_an_answer_comes_back_as_it_was() -> None:
+    codec = AnswerCodec()
+    assert codec.decode(codec.encode(ANSWER)) == ANSWER
+
+
+def test_the_bytes_are_a_message_that_others_can_read() -> None:
+    wire = pb.StoredAnswer.FromString(AnswerCodec().encode(ANSWER))
+    assert (wire.format, wire.model, wire.deltas[0].text) == (FORMAT, "m", "Grü")
+    assert wire.end.finish_reason == inference_pb2.FINISH_REASON_STOP
+
+
+@pytest.mark.parametrize("part", ["format", "key", "model", "version", "end", "created"])
+def test_an_answer_that_lacks_a_part_is_none(part: str) -> None:
+    wire = pb.StoredAnswer.FromString(AnswerCodec().encode(ANSWER))
+    wire.ClearField(part)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"lacks|format"):
+        AnswerCodec().decode(wire.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    "blob",
+    [b"", b"junk", b"\xff" * 40, pickle.dumps({"a": 1}), AnswerCodec().encode(ANSWER)[:-3], b"{}"],
+    ids=["empty", "junk", "bytes", "pickle", "cut", "json"],
+)
+def test_foreign_bytes_are_refused(blob: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - any message
+        AnswerCodec().decode(blob)
+
+
+def test_another_format_and_an_unknown_ending_are_refused() -> None:
+    wire = pb.StoredAnswer.FromString(AnswerCodec().encode(ANSWER))
+    wire.format = FORMAT + 1
+    with pytest.raises(ValueError, match="format 2"):
+        AnswerCodec().decode(wire.SerializeToString())
+    wire.format = FORMAT
+    wire.end.finish_reason = 99  # type: ignore[assignment]
+    with pytest.raises(ValueError, match="99"):
+        AnswerCodec().decode(wire.SerializeToString())
