@@ -5,6 +5,8 @@ const $ = (id) => document.getElementById(id);
 const models = new Map();
 let running = null;
 
+const BROKEN_OFF = "The answer broke off: the connection ended before the answer did.";
+
 const ROUTE_HEADERS = [
   ["Model", "x-polyroute-model"],
   ["Version", "x-polyroute-version"],
@@ -88,13 +90,16 @@ function requestOf(model) {
 
 // The data of each server-sent event; throws when the stream ends without [DONE].
 async function* eventsOf(response) {
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  const reader = response.body.getReader();
+  const decoder = new TextDecoder();
   let rest = "";
   try {
     for (;;) {
-      const { value, done } = await reader.read();
-      if (done) throw new Error("The answer broke off: the connection ended before the answer did.");
-      rest += value;
+      const { value, done } = await reader.read().catch((error) => {
+        throw error.name === "AbortError" ? error : new Error(BROKEN_OFF);
+      });
+      if (done) throw new Error(BROKEN_OFF);
+      rest += decoder.decode(value, { stream: true });
       const parts = rest.split("\n\n");
       rest = parts.pop();
       for (const part of parts) {
