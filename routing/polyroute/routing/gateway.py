@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
+from opentelemetry.trace import Tracer
+
 from polyroute.core.backend import BackendStatus, ModelState
 from polyroute.core.call import Call
 from polyroute.core.errors import Draining, InvalidArgument
@@ -41,12 +43,14 @@ _COME_BACK_S = 5.0
 class Gateway:
     """Answers calls over one registry snapshot. gRPC, REST and the admin service are faces of this."""
 
-    def __init__(self, snapshot: Snapshot, store: AnswerStore, metrics: Metrics) -> None:
+    def __init__(
+        self, snapshot: Snapshot, store: AnswerStore, metrics: Metrics, *, tracer: Tracer | None = None
+    ) -> None:
         self._snapshot = snapshot
         self._store = store
         self._metrics = metrics
         self._intake = _Intake(Router(lambda: self._snapshot, metrics))
-        self._observed = Observed(self._intake, metrics)
+        self._observed = Observed(self._intake, metrics, tracer=tracer)
         metrics.know(frozenset(snapshot.rules))
         metrics.watch(self.models)
 

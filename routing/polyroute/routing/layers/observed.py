@@ -125,7 +125,7 @@ class _Observation:
     def close(self, metrics: Metrics) -> None:
         """The call is over: counts, span and log line."""
         route, cache = self.route, self.route.cache.name.lower()
-        answering = route.deployment or route.requested
+        answering = route.deployment or route.model or route.requested
         metrics.call_ended(answering, cache, self.outcome, self.timing, self.usage)
         if self._span.is_recording():
             self._describe()

@@ -1,0 +1,151 @@
+"""Two requests share an answer only if nothing that can change it differs between them."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from polyroute.core.request import (
+    CacheMode,
+    CacheOptions,
+    Message,
+    Request,
+    ResponseFormat,
+    RoutingOptions,
+    Sampling,
+    Tool,
+    ToolCall,
+)
+from polyroute.routing.cache.key import EXCLUDED, canonical, digest
+
+BASE = Request(
+    model="chat",
+    prompt="hi",
+    messages=(Message("assistant", "x", (ToolCall("1", "f", "{}"),), "t"),),
+    response_format=ResponseFormat("choice", ("a", "b")),
+    tools=(Tool("f", "d", {"type": "object"}),),
+    extra={"a": 1},
+)
+
+
+def key(request: Request, model: str = "m", version: str = "v", fingerprint: str = "f") -> bytes:
+    return canonical(model, version, fingerprint, request)
+
+
+def changed(value: Any, hint: Any) -> Any:
+    """Another value that the type allows."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, str):
+        return value + "x" if not typing.get_args(hint) or typing.get_origin(hint) is not typing.Literal else "regex"
+    if isinstance(value, (int, float)):
+        return value + 1
+    if isinstance(value, tuple):
+        return (*value, *value[:1]) if value else ("x",)
+    if isinstance(value, Mapping):
+        return {**value, "other": "y"}
+    if value is None:
+        return 1
+    raise AssertionError(f"say here how to change a {type(value).__name__}")
+
+
+def every_change(value: Any) -> Iterator[tuple[str, Any]]:
+    """Each field of a dataclass, and of those below it, changed alone: its path and the whole with the change."""
+    hints = typing.get_type_hints(type(value))
+    for field in dataclasses.fields(value):
+        held = getattr(value, field.name)
+        if dataclasses.is_dataclass(held):
+            for path, other in every_change(held):
+                yield f"{field.name}.{path}", dataclasses.replace(value, **{field.name: other})
+        elif isinstance(held, tuple) and held and dataclasses.is_dataclass(held[0]):
+            for path, other in every_change(held[0]):
+                yield f"{field.name}[0].{path}", dataclasses.replace(value, **{field.name: (other, *held[1:])})
+            yield field.name, dataclasses.replace(value, **{field.name: (*held, held[0])})
+        elif isinstance(held, CacheMode):
+            yield field.name, dataclasses.replace(value, **{field.name: CacheMode.REFRESH})
+        else:
+            yield field.name, dataclasses.replace(value, **{field.name: changed(held, hints[field.name])})
+
+
+def test_every_field_of_a_request_counts_unless_it_is_named_as_not_counting() -> None:
+    seen = {key(BASE): "nothing"}
+    paths = []
+    for path, other in every_change(BASE):
+        paths.append(path)
+        if path.split(".")[0].split("[")[0] in EXCLUDED:
+            assert key(other) == key(BASE), path
+        else:
+            assert key(other) not in seen, f"{path} is the same as {seen[key(other)]}"
+            seen[key(other)] = path
+    for kind in (Sampling, Message, ToolCall, Tool, ResponseFormat, RoutingOptions, CacheOptions):
+        for field in dataclasses.fields(kind):
+            assert any(path.endswith(f".{field.name}") for path in paths), f"{kind.__name__}.{field.name}"
+
+
+def test_a_field_added_later_counts_by_itself() -> None:
+    later = dataclasses.make_dataclass("Later", [("new", int | None, None)], bases=(Request,), frozen=True, slots=True)
+    assert key(later(prompt="hi", new=1)) != key(later(prompt="hi"))
+    assert key(later(prompt="hi")) != key(Request(prompt="hi"))
+
+
+def test_only_fields_that_exist_are_excluded() -> None:
+    assert {field.name for field in dataclasses.fields(Request)} >= EXCLUDED
+
+
+def test_model_version_and_deployment_count() -> None:
+    keys = {key(BASE), key(BASE, model="n"), key(BASE, version="w"), key(BASE, fingerprint="g")}
+    assert len(keys) == 4
+    assert key(BASE, model="mv", version="") != key(BASE, model="m", version="v")
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        (Request(sampling=Sampling(temperature=1)), Request(sampling=Sampling(temperature=1.0))),
+        (Request(sampling=Sampling(temperature=0)), Request(sampling=Sampling(temperature=-0.0))),
+        (Request(extra={"a": 1, "b": {"c": 2, "d": 3}}), Request(extra={"b": {"d": 3.0, "c": 2}, "a": 1.0})),
+        (Request(extra=types.MappingProxyType({"a": [1]})), Request(extra={"a": [1.0]})),
+    ],
+)
+def test_equal_requests_written_differently_share_a_key(left: Request, right: Request) -> None:
+    assert key(left) == key(right)
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        (Request(sampling=Sampling(temperature=None)), Request(sampling=Sampling(temperature=0))),
+        (Request(sampling=Sampling(temperature=0)), Request(sampling=Sampling(temperature=5e-324))),
+        (Request(prompt=""), Request(prompt=None)),
+        (Request(prompt="a"), Request(messages=(Message("user", "a"),))),
+        (Request(stop=("a", "b")), Request(stop=("b", "a"))),
+        (Request(stop=("ab",)), Request(stop=("a", "b"))),
+        (Request(stop=('a","b',)), Request(stop=("a", "b"))),
+        (Request(extra={"a": True}), Request(extra={"a": 1})),
+        (Request(extra={"a": False}), Request(extra={"a": None})),
+        (Request(extra={"a": "1"}), Request(extra={"a": 1})),
+        (Request(extra={"a": None}), Request(extra={})),
+        (Request(extra={"a": 2**53}), Request(extra={"a": 2**53 + 1})),
+        (Request(extra={"a": [1, [2]]}), Request(extra={"a": [[1], 2]})),
+        (Request(prompt="é"), Request(prompt="e\u0301")),
+        (
+            Request(response_format=ResponseFormat("choice", "a")),
+            Request(response_format=ResponseFormat("choice", ("a",))),
+        ),
+    ],
+)
+def test_different_requests_have_different_keys(left: Request, right: Request) -> None:
+    assert key(left) != key(right)
+
+
+def test_the_short_key_is_stable() -> None:
+    """A change here makes every stored answer unreachable: raise FORMAT and say so in the changelog."""
+    assert (
+        digest(key(Request(prompt="hi", sampling=Sampling(temperature=0))))
+        == "a9dfa5771d1f4bc4ba8675d09a8c18d76431b91dc65f30ae8ed29a3856e6c3f7"
+    )

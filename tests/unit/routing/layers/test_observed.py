@@ -1,0 +1,229 @@
+"""Every call leaves one span, one log line and its counts, however it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
+
+from polyroute.backends.echo import EchoBackend, Script
+from polyroute.core.call import Call
+from polyroute.core.errors import DeadlineExceeded, Internal, InvalidArgument, PeerFailed, PolyrouteError, UnknownModel
+from polyroute.core.event import Attempt, Event, Finished, Started
+from polyroute.core.request import Request
+from polyroute.routing.layers.observed import Observed
+from polyroute.routing.metrics import Metrics
+from polyroute.routing.streams import generator
+
+SECRET = "the prompt that nobody may log"
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def call(**options: Any) -> Call:
+    return Call(Request(model="m", prompt=SECRET, labels={"team": "x"}), "r1", **options)
+
+
+@pytest.fixture
+def spans() -> InMemorySpanExporter:
+    return InMemorySpanExporter()
+
+
+@pytest.fixture
+def make(metrics: Metrics, spans: InMemorySpanExporter) -> Callable[..., Observed]:
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    return lambda inner, **options: Observed(inner, metrics, **{"tracer": provider.get_tracer("test"), **options})
+
+
+def outcomes(registry: CollectorRegistry, outcome: str, model: str = "m", cache: str = "unspecified") -> float | None:
+    labels = {"model": model, "cache": cache, "outcome": outcome}
+    return registry.get_sample_value("polyroute_requests_total", labels)
+
+
+async def test_a_call_that_goes_well(
+    make: Callable[..., Observed], take: Callable[..., Any], registry: CollectorRegistry, spans: InMemorySpanExporter
+) -> None:
+    with capture_logs() as logs:
+        events = await take(make(EchoBackend("m").stream), call(trace=(("traceparent", PARENT),)))
+    (line,) = logs
+    assert (line["event"], line["log_level"], line["outcome"]) == ("call.finished", "info", "ok")
+    assert (line["request_id"], line["model"], line["version"], line["replica"]) == ("r1", "m", "echo-1", "echo")
+    assert line["trace_id"] == events[0].route.trace_id == "0af7651916cd43dd8448eb211c80319c"
+    assert (line["prompt_tokens"], line["completion_tokens"]) == (6, 6)
+    (span,) = spans.get_finished_spans()
+    assert span.parent is not None
+    assert f"{span.parent.span_id:016x}" == "b7ad6b7169203331"
+    assert span.status.status_code is StatusCode.UNSET
+    assert span.attributes is not None
+    assert span.attributes["polyroute.label.team"] == "x"
+    assert outcomes(registry, "ok") == 1
+    assert registry.get_sample_value("polyroute_tokens_total", {"model": "m", "direction": "completion"}) == 6
+    assert registry.get_sample_value("polyroute_request_duration_seconds_count", {"model": "m"}) == 1
+    assert registry.get_sample_value("polyroute_requests_in_flight") == 0
+
+
+async def test_what_is_said_never_leaves_a_trace(
+    make: Callable[..., Observed], take: Callable[..., Any], registry: CollectorRegistry, spans: InMemorySpanExporter
+) -> None:
+    with capture_logs() as logs:
+        await take(make(EchoBackend("m").stream), call())
+    text = repr(logs) + repr([span.to_json() for span in spans.get_finished_spans()])
+    assert "nobody may log" not in text
+    assert "nobody" not in text
+
+
+async def test_the_model_gets_the_new_span_as_its_parent(
+    make: Callable[..., Observed], take: Callable[..., Any], spans: InMemorySpanExporter
+) -> None:
+    backend = EchoBackend("m")
+    await take(make(backend.stream), call(trace=(("traceparent", PARENT), ("tracestate", "a=b"))))
+    (span,) = spans.get_finished_spans()
+    assert span.context is not None
+    passed = dict(backend.calls[0].trace)
+    assert passed["traceparent"] == f"00-0af7651916cd43dd8448eb211c80319c-{span.context.span_id:016x}-01"
+    assert passed["tracestate"] == "a=b"
+
+
+async def test_there_is_a_trace_even_where_nobody_records_one(metrics: Metrics, take: Callable[..., Any]) -> None:
+    backend = EchoBackend("m")
+    first, second = [(await take(Observed(backend.stream, metrics), call()))[0].route.trace_id for _ in range(2)]
+    assert first != second
+    assert len(first) == 32
+    assert dict(backend.calls[0].trace)["traceparent"].startswith(f"00-{first}-")
+    kept = await take(Observed(backend.stream, metrics), call(trace=(("traceparent", PARENT),)))
+    assert kept[0].route.trace_id == "0af7651916cd43dd8448eb211c80319c"
+
+
+@pytest.mark.parametrize(
+    ("error", "level"),
+    [
+        (InvalidArgument("prompt", "bad"), "info"),
+        (UnknownModel("n"), "info"),
+        (PeerFailed("bad"), "warning"),
+        (DeadlineExceeded("late"), "warning"),
+    ],
+)
+async def test_a_call_that_fails_is_counted_by_its_reason(
+    make: Callable[..., Observed],
+    take: Callable[..., Any],
+    registry: CollectorRegistry,
+    spans: InMemorySpanExporter,
+    error: PolyrouteError,
+    level: str,
+) -> None:
+    backend = EchoBackend("m", script=Script(error=error))
+    with capture_logs() as logs, pytest.raises(type(error)):
+        await take(make(backend.stream), call())
+    (line,) = logs
+    assert (line["log_level"], line["outcome"], line["error"]) == (level, error.reason, error.message)
+    (span,) = spans.get_finished_spans()
+    assert (span.status.status_code, span.status.description) == (StatusCode.ERROR, error.message)
+    assert outcomes(registry, error.reason) == 1
+    assert registry.get_sample_value("polyroute_request_duration_seconds_count", {"model": "m"}) is None
+    assert registry.get_sample_value("polyroute_requests_in_flight") == 0
+
+
+async def test_a_failed_calls_attempts_are_logged(make: Callable[..., Observed], take: Callable[..., Any]) -> None:
+    error = PeerFailed("bad").after((Attempt("n", reason="OVERLOADED"), Attempt("m", reason="PEER_FAILED")), "bad")
+    with capture_logs() as logs, pytest.raises(PeerFailed):
+        await take(make(EchoBackend("m", script=Script(error=error)).stream), call())
+    assert logs[0]["attempts"] == ["n: OVERLOADED", "m: PEER_FAILED"]
+    assert logs[0]["deployment"] == "m"
+
+
+async def test_a_bug_is_logged_and_the_caller_learns_the_request_id_only(
+    make: Callable[..., Observed], take: Callable[..., Any], registry: CollectorRegistry
+) -> None:
+    backend = EchoBackend("m", script=Script(error=ZeroDivisionError("inner secrets")))
+    with capture_logs() as logs, pytest.raises(Internal) as failed:
+        await take(make(backend.stream), call())
+    assert "r1" in failed.value.message
+    assert "secrets" not in failed.value.message
+    assert [(line["event"], line["log_level"]) for line in logs] == [
+        ("call.crashed", "error"),
+        ("call.finished", "error"),
+    ]
+    assert logs[0]["exc_info"]
+    assert outcomes(registry, "INTERNAL") == 1
+
+
+async def test_a_caller_that_leaves_is_counted_as_cancelled(
+    make: Callable[..., Observed], take: Callable[..., Any], registry: CollectorRegistry, spans: InMemorySpanExporter
+) -> None:
+    backend = EchoBackend("m")
+    with capture_logs() as logs:
+        await take(make(backend.stream), call(), most=2)
+    assert backend.open == 0
+    assert (logs[0]["outcome"], logs[0]["log_level"]) == ("CANCELLED", "info")
+    assert outcomes(registry, "CANCELLED") == 1
+    assert spans.get_finished_spans()[0].attributes["error.type"] == "CANCELLED"  # type: ignore[index]
+
+
+async def test_a_cancelled_task_is_counted_as_cancelled(
+    make: Callable[..., Observed], take: Callable[..., Any], until: Callable[..., Any], registry: CollectorRegistry
+) -> None:
+    backend = EchoBackend("m", script=Script(gate=asyncio.Event()))
+    task = asyncio.create_task(take(make(backend.stream), call()))
+    await until(lambda: backend.open)
+    assert registry.get_sample_value("polyroute_requests_in_flight") == 1
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert backend.open == 0
+    assert outcomes(registry, "CANCELLED") == 1
+    assert registry.get_sample_value("polyroute_requests_in_flight") == 0
+
+
+async def test_who_has_the_end_did_not_leave_early(
+    make: Callable[..., Observed], take: Callable[..., Any], registry: CollectorRegistry
+) -> None:
+    events = await take(make(EchoBackend("m", script=Script(texts=["x"])).stream), call(), most=3)
+    assert isinstance(events[-1], Finished)
+    assert outcomes(registry, "ok") == 1
+
+
+async def test_names_that_callers_make_up_become_no_labels(
+    make: Callable[..., Observed], take: Callable[..., Any], registry: CollectorRegistry
+) -> None:
+    for i in range(100):
+        backend = EchoBackend("m", script=Script(error=UnknownModel(f"made-up-{i}")))
+        with pytest.raises(UnknownModel):
+            await take(make(backend.stream), Call(Request(model=f"made-up-{i}", prompt="x"), f"r{i}"))
+    assert outcomes(registry, "UNKNOWN_MODEL", model="_other") == 100
+    assert "made-up" not in repr([sample for family in registry.collect() for sample in family.samples])
+
+
+async def test_the_timing_adds_up(make: Callable[..., Observed]) -> None:
+    now = 10.0
+
+    async def inner(_: Call) -> AsyncIterator[Event]:
+        nonlocal now
+        events = [event async for event in EchoBackend("m", script=Script(texts=["x"])).stream(call())]
+        now += 3  # queue 1, model 1.5, and half a second of ours
+        yield events[0]
+        yield events[1]
+        now += 2  # the model's
+        assert isinstance(events[2], Finished)
+        timing = type(events[2].timing)(queue_s=1, backend_s=3.5)
+        yield Finished(events[2].reason, events[2].usage, timing)
+
+    observed = make(inner, clock=lambda: now)
+    seen: list[Event] = []
+    async with aclosing(generator(observed(call(arrived=10.0)))) as events:
+        async for event in events:
+            seen.append(event)
+            now += 100 if isinstance(event, Started) else 0  # a slow reader
+    finished = seen[-1]
+    assert isinstance(finished, Finished)
+    assert finished.timing.first_token_s == 3
+    assert finished.timing.total_s == 105
+    assert finished.timing.router_overhead_s == pytest.approx(0.5)

@@ -1,0 +1,226 @@
+"""The gateway: calls, plans, states, drain and the cache, over scripted models."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
+
+from polyroute.backends.echo import EchoBackend, Script
+from polyroute.core.backend import ModelState
+from polyroute.core.call import Call
+from polyroute.core.errors import DeadlineExceeded, Draining, InvalidArgument, ModelFailed, Overloaded, UnknownModel
+from polyroute.core.event import CacheResult, Token
+from polyroute.core.request import CacheMode, CacheOptions, Request, RoutingOptions, Sampling
+from polyroute.routing.gateway import Gateway
+
+CONFIG = {
+    "default_model": "chat",
+    "models": [
+        {"id": "one", "type": "local", "max_concurrency": 1, "max_queue": 1},
+        {"id": "two", "type": "remote", "base_url": "http://two:1"},
+    ],
+    "routes": [
+        {
+            "id": "chat",
+            "variants": [{"name": "a", "model": "one", "weight": 9}, {"name": "b", "model": "two", "weight": 1}],
+            "fallback": ["two"],
+        }
+    ],
+}
+
+
+@pytest.fixture
+def backends() -> dict[str, EchoBackend]:
+    return {name: EchoBackend(name) for name in ("one", "two")}
+
+
+@pytest.fixture
+def gateway(build: Callable[..., Gateway], backends: dict[str, EchoBackend]) -> Gateway:
+    return build(CONFIG, backends)
+
+
+def asks(model: str = "one", **options: Any) -> Call:
+    options.setdefault("cache", CacheOptions(CacheMode.BYPASS))
+    return Call(Request(model=model, prompt="a b", **options), "r1")
+
+
+def test_models_are_listed_by_id_with_their_routes(gateway: Gateway) -> None:
+    chat, one, two = gateway.models()
+    assert (chat.id, chat.type, chat.default, chat.fallback) == ("chat", "route", True, ("two",))
+    assert [(v.name, v.model, v.share) for v in chat.variants] == [("a", "one", 0.9), ("b", "two", 0.1)]
+    assert (one.id, one.type, one.max_concurrency, one.max_queue, one.default) == ("one", "local", 1, 1, False)
+    assert (two.type, two.status.version) == ("remote", "echo-1")
+
+
+def test_ready_is_the_default_models_readiest_variant(gateway: Gateway, backends: dict[str, EchoBackend]) -> None:
+    assert gateway.ready()
+    backends["one"].state = ModelState.LOADING
+    assert gateway.ready()
+    backends["two"].state = ModelState.FAILED
+    assert not gateway.ready()
+    assert gateway.model("").status.state is ModelState.LOADING
+
+
+def test_a_plan_can_be_read_without_being_run(gateway: Gateway, backends: dict[str, EchoBackend]) -> None:
+    request = Request(prompt="a", sampling=Sampling(temperature=0.5), routing=RoutingOptions(variant="a"))
+    backends["two"].state = ModelState.COLD
+    plan = gateway.explain(request)
+    assert plan.requested == "chat"
+    assert [(a.deployment, a.variant, a.fallback, a.state) for a in plan.attempts] == [
+        ("one", "a", False, ModelState.WARM),
+        ("two", "", True, ModelState.COLD),
+    ]
+    assert plan.attempts[0].cache == "cache: not used, sampling at temperature 0.5 is not deterministic"
+    assert "pinned to `a` by the request" in plan.reasons
+    assert not backends["one"].calls
+
+
+async def test_the_plan_that_is_explained_is_the_one_that_is_run(gateway: Gateway, take: Callable[..., Any]) -> None:
+    for user in ("ada", "bob", "eve"):
+        call = asks("chat", routing=RoutingOptions(user=user))
+        plan = gateway.explain(call.request)
+        route = (await take(gateway.generate, call))[0].route
+        assert route.deployment == plan.attempts[0].deployment
+        assert (route.hash_point, route.probability) == (plan.hash_point, plan.probability)
+        assert route.reasons[: len(plan.reasons)] == plan.reasons
+
+
+async def test_tokens_are_counted_by_the_model_that_would_answer(gateway: Gateway) -> None:
+    counted = await gateway.count_tokens(asks("chat", routing=RoutingOptions(variant="b")))
+    assert (counted.prompt_tokens, counted.model, counted.version) == (2, "two", "echo-1")
+
+
+async def test_a_full_model_refuses_and_the_others_serve(
+    gateway: Gateway, backends: dict[str, EchoBackend], take: Callable[..., Any], until: Callable[..., Any]
+) -> None:
+    gate = asyncio.Event()
+    backends["one"].script = Script(gate=gate)
+    tasks = [asyncio.create_task(take(gateway.generate, asks())) for _ in range(2)]
+    await until(lambda: gateway.model("one").queued)
+    assert (gateway.model("one").in_flight, gateway.model("one").queued) == (1, 1)
+    with pytest.raises(Overloaded, match="`one`: 1 waiting, limit 1"):
+        await take(gateway.generate, asks())
+    assert (await take(gateway.generate, asks("two")))[0].route.deployment == "two"
+    gate.set()
+    await asyncio.gather(*tasks)
+    assert (gateway.model("one").in_flight, gateway.model("one").queued) == (0, 0)
+
+
+async def test_a_call_whose_deadline_passes_in_the_queue_never_reaches_the_model(
+    gateway: Gateway, backends: dict[str, EchoBackend], take: Callable[..., Any], until: Callable[..., Any]
+) -> None:
+    gate = asyncio.Event()
+    backends["one"].script = Script(gate=gate)
+    holding = asyncio.create_task(take(gateway.generate, asks()))
+    await until(lambda: backends["one"].open)
+    with pytest.raises(DeadlineExceeded, match="in the queue"):
+        await take(gateway.generate, Call(asks().request, "r2", deadline=time.monotonic() + 0.05))
+    gate.set()
+    await holding
+    assert len(backends["one"].calls) == 1
+
+
+async def test_a_hit_takes_no_permit(
+    gateway: Gateway, backends: dict[str, EchoBackend], take: Callable[..., Any], until: Callable[..., Any]
+) -> None:
+    cached = Request(model="one", prompt="a b", sampling=Sampling(temperature=0))
+    await take(gateway.generate, Call(cached, "r1"))
+    await gateway._snapshot.deployments["one"].cached.flush()
+    backends["one"].script = Script(gate=(gate := asyncio.Event()))
+    holding = [asyncio.create_task(take(gateway.generate, asks())) for _ in range(2)]
+    await until(lambda: gateway.model("one").queued)
+    events = await take(gateway.generate, Call(cached, "r2"))
+    assert events[0].route.cache is CacheResult.HIT
+    assert events[0].route.attempts[0].deployment == "one"
+    assert events[-1].timing.queue_s == 0
+    gate.set()
+    await asyncio.gather(*holding)
+
+
+async def test_cache_statistics_and_invalidation(gateway: Gateway, take: Callable[..., Any]) -> None:
+    request = Request(model="one", prompt="a b", sampling=Sampling(temperature=0))
+    for _ in range(2):
+        await take(gateway.generate, Call(request, "r1"))
+        await gateway._snapshot.deployments["one"].cached.flush()
+    stats = await gateway.cache_stats()
+    assert [(m.model, m.hits, m.misses, m.stores) for m in stats.models] == [("one", 1, 1, 1), ("two", 0, 0, 0)]
+    assert (stats.tiers[0].entries, stats.tiers[0].hits) == (1, 1)
+    assert [m.model for m in (await gateway.cache_stats("one")).models] == ["one"]
+    assert await gateway.invalidate_cache("two") == 0
+    assert await gateway.invalidate_cache("one") == 1
+    with pytest.raises(UnknownModel):
+        await gateway.invalidate_cache("nowhere")
+    with pytest.raises(UnknownModel):
+        await gateway.cache_stats("nowhere")
+
+
+async def test_loading_with_and_without_waiting(gateway: Gateway, backends: dict[str, EchoBackend]) -> None:
+    backends["one"].state = ModelState.COLD
+    assert (await gateway.load("one", wait=True)).status.state is ModelState.WARM
+    backends["one"].load_error = ModelFailed("no weights")
+    with pytest.raises(ModelFailed, match="no weights"):
+        await gateway.load("one", wait=True)
+    assert (await gateway.load("one", wait=False)).status.state is ModelState.FAILED
+    with pytest.raises(UnknownModel):
+        await gateway.load("nowhere", wait=True)
+    with pytest.raises(InvalidArgument, match="is a route"):
+        await gateway.load("chat", wait=True)
+
+
+async def test_only_local_models_are_unloaded(gateway: Gateway, backends: dict[str, EchoBackend]) -> None:
+    assert (await gateway.unload("one", 5.0)).status.state is ModelState.COLD
+    assert backends["one"].unloads == [5.0]
+    with pytest.raises(InvalidArgument, match="`two` is remote"):
+        await gateway.unload("two", 5.0)
+
+
+async def test_a_draining_gateway_finishes_what_it_has_and_takes_no_more(
+    gateway: Gateway, backends: dict[str, EchoBackend], take: Callable[..., Any], until: Callable[..., Any]
+) -> None:
+    gate = asyncio.Event()
+    backends["one"].script = Script(gate=gate)
+    running = asyncio.create_task(take(gateway.generate, asks()))
+    await until(lambda: backends["one"].open)
+    assert not await gateway.drain(0.01)
+    assert not gateway.ready()
+    with pytest.raises(Draining) as refused:
+        await take(gateway.generate, asks("two"))
+    assert refused.value.retry_after_s
+    draining = asyncio.create_task(gateway.drain(60))
+    gate.set()
+    assert await draining
+    assert "".join(e.text for e in await running if isinstance(e, Token)) == "a b"
+
+
+async def test_closing_stops_every_backend(gateway: Gateway, backends: dict[str, EchoBackend]) -> None:
+    await gateway.start()
+    assert all(backend.started for backend in backends.values())
+    await gateway.close()
+    assert all(backend.stopped for backend in backends.values())
+
+
+async def test_the_registry_shows_every_models_state(
+    gateway: Gateway, backends: dict[str, EchoBackend], registry: CollectorRegistry
+) -> None:
+    backends["one"].state = ModelState.LOADING
+    state = "polyroute_model_state"
+    assert registry.get_sample_value(state, {"model": "one", "state": "loading"}) == 1
+    assert registry.get_sample_value(state, {"model": "one", "state": "warm"}) == 0
+    assert registry.get_sample_value(state, {"model": "chat", "state": "warm"}) is None
+    assert registry.get_sample_value("polyroute_permits_in_use", {"deployment": "one"}) == 0
+
+
+async def test_every_refusal_is_logged_and_counted(
+    gateway: Gateway, take: Callable[..., Any], registry: CollectorRegistry
+) -> None:
+    with capture_logs() as logs, pytest.raises(UnknownModel):
+        await take(gateway.generate, asks("nowhere"))
+    assert [(line["event"], line["outcome"]) for line in logs] == [("call.finished", "UNKNOWN_MODEL")]
+    labels = {"model": "_other", "cache": "unspecified", "outcome": "UNKNOWN_MODEL"}
+    assert registry.get_sample_value("polyroute_requests_total", labels) == 1
