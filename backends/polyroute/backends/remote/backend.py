@@ -104,7 +104,9 @@ class RemoteBackend:
     async def _dialect(self, call: Call) -> Dialect:
         if self._config.api != "auto":
             return _DIALECTS[self._config.api]
-        facts = self._watch.facts or await self._peer.within(call, self._watch.ask())
+        facts = self._watch.facts
+        if facts is None:
+            facts = await self._peer.within(call, self._watch.ask())
         return _DIALECTS[facts.api]
 
     def _route(self, header: str | None) -> Route:
