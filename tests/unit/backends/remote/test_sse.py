@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -57,7 +59,7 @@ _ENDS = st.lists(st.sampled_from([b"\n", b"\r", b"\r\n"]), min_size=20, max_size
 def test_the_events_are_equal_however_the_bytes_are_cut(lines: list[bytes], ends: list[bytes], cuts: list[int]) -> None:
     stream = b"".join(line + end for line, end in zip(lines, ends, strict=False))
     places = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
-    pieces = [stream[start:end] for start, end in zip(places, places[1:], strict=False)]
+    pieces = [stream[start:end] for start, end in pairwise(places)]
     assert parsed(*pieces) == parsed(stream)
     assert parsed(*(stream[i : i + 1] for i in range(len(stream)))) == parsed(stream)
 
@@ -70,10 +72,8 @@ def test_a_line_may_be_as_long_as_the_limit_and_no_longer() -> None:
 
 
 def test_a_line_that_never_ends_is_refused_before_it_fills_the_memory() -> None:
-    parser = SseParser()
     with pytest.raises(LineTooLong):
-        for _ in range(3):
-            list(parser.feed(b"x" * (MAX_LINE_BYTES // 2)))
+        parsed(*[b"x" * (MAX_LINE_BYTES // 2)] * 3)
 
 
 def test_an_event_of_many_lines_is_refused_too() -> None:
