@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -20,6 +21,8 @@ from polyroute.routing.views import TierStats
 T = TypeVar("T")
 
 _ADMIN_S: Final = 30.0
+_CLOSE_S: Final = 5.0
+_THREADS: Final = 2
 _REOPEN_S: Final = 30.0
 _WARN_EVERY_S: Final = 30.0
 _MOST_PENDING: Final = 256
@@ -56,7 +59,7 @@ class AnswerStore:
         self._warned = float("-inf")
         self._pending = 0
         self._opening = threading.Lock()
-        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="answers")
+        self._threads = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="answers")
 
     def __repr__(self) -> str:
         return f"<AnswerStore {self.folder} hits={self.hits} misses={self.misses} errors={self.errors}>"
@@ -104,8 +107,19 @@ class AnswerStore:
         )
 
     async def close(self) -> None:
-        """Waits, not for long, for what is being written."""
-        await asyncio.to_thread(self._threads.shutdown, wait=self._pending == 0, cancel_futures=True)
+        """Closes the folder once what is being written is written; does not wait for a disk that hangs."""
+        both = threading.Barrier(_THREADS)
+        try:
+            closing = [asyncio.wrap_future(self._threads.submit(self._close, both)) for _ in range(_THREADS)]
+        except RuntimeError:  # closed before
+            return
+        await asyncio.wait(closing, timeout=_CLOSE_S)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _close(self, both: threading.Barrier) -> None:
+        """Each thread has a connection of its own, which it alone can close."""
+        with suppress(threading.BrokenBarrierError):
+            both.wait(_CLOSE_S)
         if self._cache is not None:
             self._cache.close()
 
