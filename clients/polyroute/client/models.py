@@ -69,7 +69,7 @@ class PlannedAttempt:
             f"model {self.model}" if self.model != self.deployment else "",
             f"version {self.version}" if self.version else "",
             "" if self.state is ModelState.UNSPECIFIED else str(self.state),
-            f"cache: {self.cache}" if self.cache else "",
+            self.cache,
         ]
         told = ", ".join(fact for fact in facts if fact)
         return f"{self.deployment} ({told})" if told else self.deployment
