@@ -10,6 +10,7 @@ import grpc
 import grpc.aio
 import pytest
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
+from structlog.testing import capture_logs
 
 from polyroute.backends.echo import EchoBackend, Script
 from polyroute.core.backend import ModelState
@@ -132,8 +133,11 @@ async def test_a_slow_reader_holds_the_stream_back(tmp_path: Path) -> None:
             before = taken
             await asyncio.sleep(1)
         assert taken < 1000
-        stream.cancel()
-        await until(lambda: echo.open == 0)
+        with capture_logs() as logged:
+            stream.cancel()  # while the server is writing
+            await until(lambda: echo.open == 0)
+            assert await at.text("x", max_tokens=1)
+        assert "rpc.failed" not in [line["event"] for line in logged], "a caller that leaves is no bug"
 
 
 async def test_the_deadline_reaches_the_backend_and_ends_the_call(tmp_path: Path) -> None:

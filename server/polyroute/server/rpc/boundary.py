@@ -100,8 +100,8 @@ def _name(request: Any, rpc: _Rpc) -> None:
 
 async def _fail(error: Exception, method: str, rpc: _Rpc) -> NoReturn:
     """Ends the RPC with the status of `error`; one that is not of the tree goes to the log, and only there."""
-    if isinstance(error, grpc.aio.AbortError):
-        raise error  # a stock servicer has ended the RPC itself
+    if isinstance(error, grpc.aio.BaseError):
+        raise error  # gRPC's own: a stock servicer has ended the RPC, or a message went to a caller that has left
     request_id = current_request_id()
     if not isinstance(error, PolyrouteError):
         _log.error("rpc.failed", method=method, request_id=request_id, exc_info=error)
