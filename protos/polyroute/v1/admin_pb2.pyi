@@ -428,7 +428,7 @@ class InvalidateCacheRequest(_message.Message):
     model: _builtins.str
     """Model ID; empty means all models."""
     key: _builtins.str
-    """Key of a single answer, as the router logs it; empty means all of the model."""
+    """Key of a single answer, the SHA-256 of its canonical request in hexadecimal; empty means all of the model."""
     def __init__(
         self,
         *,
