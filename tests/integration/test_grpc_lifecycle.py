@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -11,6 +12,7 @@ import grpc.aio
 import pytest
 from google.rpc.error_details_pb2 import RetryInfo
 from grpc_health.v1 import health_pb2
+from structlog.testing import capture_logs
 
 from polyroute.backends.echo import EchoBackend, Script
 from polyroute.server.app import BindError, Server
@@ -41,6 +43,17 @@ async def test_it_listens_on_ipv6(tmp_path: Path) -> None:
             assert await at.text() == "still here"
     except BindError:
         pytest.skip("no IPv6 on this machine")
+
+
+async def test_an_open_address_and_an_unused_setting_are_warned_of(tmp_path: Path) -> None:
+    echo = EchoBackend("m")
+    settings = settings_for(echo, folder=tmp_path, grpc_address=Address.parse("0.0.0.0:0", "--grpc-address"))
+    with capture_logs() as logged:
+        async with Server(replace(settings, unused=("POLYROUTE_REDIS_URL",)), environ={}, backends={"m": echo}) as at:
+            address = str(at.grpc_address)
+    warned = [line for line in logged if line["log_level"] == "warning"]
+    assert [line["address"] for line in warned if "address" in line] == [address]
+    assert [line["name"] for line in warned if "name" in line] == ["POLYROUTE_REDIS_URL"]
 
 
 async def test_a_drain_finishes_what_is_in_flight_and_refuses_the_rest(tmp_path: Path) -> None:

@@ -30,13 +30,13 @@ class InferenceService(InferenceServiceServicer):
     async def Generate(  # noqa: N802
         self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.GenerateResponse:
-        call = call_from(request_from_wire(request), context, self._limits)
+        call = call_from(request_from_wire(request, self._limits.max_messages), context, self._limits)
         return await collect(self._gateway.generate(call), call.request_id)
 
     async def StreamGenerate(  # noqa: N802
         self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[pb.GenerateEvent]:
-        call = call_from(request_from_wire(request), context, self._limits)
+        call = call_from(request_from_wire(request, self._limits.max_messages), context, self._limits)
         sequence = 0
         async with aclosing(generator(self._gateway.generate(call))) as events:
             async for event in events:
@@ -51,7 +51,8 @@ class InferenceService(InferenceServiceServicer):
     async def CountTokens(  # noqa: N802
         self, request: pb.CountTokensRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.CountTokensResponse:
-        count = await self._gateway.count_tokens(call_from(request_from_count(request), context, self._limits))
+        asked = request_from_count(request, self._limits.max_messages)
+        count = await self._gateway.count_tokens(call_from(asked, context, self._limits))
         return pb.CountTokensResponse(
             prompt_tokens=count.prompt_tokens,
             context_length=count.context_length,

@@ -50,7 +50,7 @@ class ModelService(ModelServiceServicer):
         self, request: pb.ExplainRouteRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.ExplainRouteResponse:
         try:
-            asked = request_from_wire(request.request)
+            asked = request_from_wire(request.request, self._limits.max_messages)
             validate(asked, self._limits)
             return plan_to_wire(self._gateway.explain(asked))
         except InvalidArgument as error:

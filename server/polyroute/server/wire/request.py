@@ -34,9 +34,12 @@ _SAMPLING: Final = (
 )
 
 
-def request_from_wire(wire: pb.GenerateRequest) -> Request:
-    """A request as core knows it; what only the wire can get wrong raises `InvalidArgument`."""
-    prompt, messages = _input(wire)
+def request_from_wire(wire: pb.GenerateRequest, max_messages: int | None = None) -> Request:
+    """A request as core knows it; what only the wire can get wrong raises `InvalidArgument`.
+
+    More than `max_messages` are refused before they are turned into anything, which would take its time.
+    """
+    prompt, messages = _input(wire, max_messages)
     return Request(
         model=wire.model,
         prompt=prompt,
@@ -61,9 +64,9 @@ def request_from_wire(wire: pb.GenerateRequest) -> Request:
     )
 
 
-def request_from_count(wire: pb.CountTokensRequest) -> Request:
-    """The request whose tokens are to be counted."""
-    prompt, messages = _input(wire)
+def request_from_count(wire: pb.CountTokensRequest, max_messages: int | None = None) -> Request:
+    """The request whose tokens are to be counted; raises as `request_from_wire` does."""
+    prompt, messages = _input(wire, max_messages)
     return Request(model=wire.model, prompt=prompt, messages=messages, tools=_tools(wire.tools))
 
 
@@ -72,7 +75,12 @@ def tool_call_from_wire(wire: pb.ToolCall) -> ToolCall:
     return ToolCall(id=wire.id, name=wire.name, arguments=wire.arguments, index=wire.index)
 
 
-def _input(wire: pb.GenerateRequest | pb.CountTokensRequest) -> tuple[str | None, tuple[Message, ...] | None]:
+def _input(
+    wire: pb.GenerateRequest | pb.CountTokensRequest, max_messages: int | None
+) -> tuple[str | None, tuple[Message, ...] | None]:
+    count = len(wire.messages.messages)
+    if max_messages is not None and count > max_messages:
+        raise InvalidArgument("messages", f"{count} messages, limit {max_messages}")
     prompt = wire.prompt if wire.HasField("prompt") else None
     messages = tuple(map(_message, wire.messages.messages)) if wire.HasField("messages") else None
     return prompt, messages
