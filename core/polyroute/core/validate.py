@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from polyroute.core.config import LimitsConfig
@@ -21,6 +21,8 @@ MAX_NAME_CHARS: Final = 256
 MAX_REQUEST_ID_CHARS: Final = 128
 MAX_CHOICES: Final = 1024
 MAX_JSON_DEPTH: Final = 32
+MAX_JSON_VALUES: Final = 20_000
+"""Most values in one structured field, such as a tool's parameters or `extra`; nested ones count each."""
 
 SAMPLING_RANGES: Final[Mapping[str, tuple[float, float, bool]]] = {
     # field: (lowest, highest, whether the lowest itself is allowed)
@@ -53,7 +55,7 @@ def validate(request: Request, limits: LimitsConfig, names: Mapping[str, str] | 
         if request.response_format is not None:
             _response_format(request.response_format)
         _tools(request.tools, request.tool_choice)
-        _json("extra", request.extra, MAX_JSON_DEPTH)
+        _json("extra", request.extra)
         _request_id(request.request_id)
         for field in ("affinity_key", "user", "session", "variant"):
             _name(f"routing.{field}", getattr(request.routing, field), MAX_NAME_CHARS)
@@ -183,7 +185,7 @@ def _tools(tools: tuple[Tool, ...], choice: str) -> None:
         if tool.name in seen:
             raise InvalidArgument(f"tools[{i}].name", f"`{tool.name}` is listed twice")
         seen.add(tool.name)
-        _json(f"tools[{i}].parameters", tool.parameters, MAX_JSON_DEPTH)
+        _json(f"tools[{i}].parameters", tool.parameters)
     if choice and choice not in seen | {"auto", "none", "required"}:
         raise InvalidArgument("tool_choice", f"`{clip(choice, 80)}` is none of auto, none, required and the tools")
     if choice == "required" and not tools:
@@ -194,18 +196,27 @@ def _bad_tool_name(name: str) -> str:
     return f"`{clip(name, 80)}` must have 1 to 64 letters, digits, _ or -"
 
 
-def _json(field: str, value: Json | Mapping[str, Json], depth: int) -> None:
-    """Checks that `value` is finite and not nested too deeply to be passed on."""
-    if depth == 0:
-        raise InvalidArgument(field, f"is nested more than {MAX_JSON_DEPTH} deep")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise InvalidArgument(field, f"has {value}, which JSON cannot hold")
+def _json(field: str, value: Mapping[str, Json]) -> None:
+    """Checks that `value` is finite, neither nested too deeply nor too large to be passed on."""
+    values = 0
+    level: list[Json | Mapping[str, Json]] = [value]
+    for _ in range(MAX_JSON_DEPTH):
+        values += len(level)
+        if values > MAX_JSON_VALUES:
+            raise InvalidArgument(field, f"has more than {MAX_JSON_VALUES} values, the limit")
+        for item in level:
+            if isinstance(item, float) and not math.isfinite(item):
+                raise InvalidArgument(field, f"has {item}, which JSON cannot hold")
+        level = [inner for item in level for inner in _inner(item)]
+        if not level:
+            return
+    raise InvalidArgument(field, f"is nested more than {MAX_JSON_DEPTH} deep")
+
+
+def _inner(value: Json | Mapping[str, Json]) -> Iterable[Json]:
     if isinstance(value, Mapping):
-        for item in value.values():
-            _json(field, item, depth - 1)
-    elif isinstance(value, list):
-        for item in value:
-            _json(field, item, depth - 1)
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _labels(labels: Mapping[str, str]) -> None:

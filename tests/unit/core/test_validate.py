@@ -103,6 +103,12 @@ def test_deep_nesting_is_refused() -> None:
     assert "nested" in refused(replace(GOOD, extra={"a": deep})).problem
 
 
+def test_a_structure_of_too_many_values_is_refused() -> None:
+    error = refused(replace(GOOD, tools=(Tool("a", "", {"enum": list(range(30_000))}),)))
+    assert error.field == "tools[0].parameters"
+    assert "20000 values" in error.problem
+
+
 def test_every_sampling_field_has_a_range() -> None:
     assert set(SAMPLING_RANGES) == {field.name for field in fields(Sampling)}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 from polyroute.core.errors import InvalidArgument
@@ -17,6 +17,7 @@ from polyroute.core.request import (
     Tool,
     ToolCall,
 )
+from polyroute.core.validate import MAX_TOOLS
 from polyroute.server.wire.values import plain, seconds_of
 from polyroute.v1 import inference_pb2 as pb
 
@@ -49,7 +50,7 @@ def request_from_wire(wire: pb.GenerateRequest, max_messages: int | None = None)
         response_format=_response_format(wire.response_format) if wire.HasField("response_format") else None,
         tools=_tools(wire.tools),
         tool_choice=wire.tool_choice,
-        extra=plain(wire.extra),
+        extra=plain("extra", wire.extra),
         request_id=wire.request_id,
         routing=RoutingOptions(
             affinity_key=wire.routing.affinity_key,
@@ -95,8 +96,10 @@ def _message(wire: pb.Message) -> Message:
     )
 
 
-def _tools(wire: Iterable[pb.Tool]) -> tuple[Tool, ...]:
-    return tuple(Tool(name=t.name, description=t.description, parameters=plain(t.parameters)) for t in wire)
+def _tools(wire: Sequence[pb.Tool]) -> tuple[Tool, ...]:
+    if len(wire) > MAX_TOOLS:  # before they are turned into anything, which would take its time
+        raise InvalidArgument("tools", f"{len(wire)} tools, limit {MAX_TOOLS}")
+    return tuple(Tool(t.name, t.description, plain(f"tools[{i}].parameters", t.parameters)) for i, t in enumerate(wire))
 
 
 def _response_format(wire: pb.ResponseFormat) -> ResponseFormat:

@@ -9,10 +9,14 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from polyroute.core.errors import InvalidArgument
 from polyroute.core.request import Json
 
 _EXACT_INTEGERS: Final = 2.0**53
 _NANOS: Final = 1_000_000_000
+
+MAX_STRUCT_BYTES: Final = 1024 * 1024
+"""Largest structured field, such as a tool's parameters or `extra`."""
 
 
 def duration(seconds: float) -> Duration:
@@ -46,12 +50,19 @@ def _split(seconds: float) -> tuple[int, int]:
     return whole + more, nanos
 
 
-def plain(struct: Struct) -> dict[str, Json]:
-    """A wire structure as plain JSON.
+def plain(field: str, struct: Struct) -> dict[str, Json]:
+    """The wire structure in `field` as plain JSON; raises `InvalidArgument` where it is too large to be walked.
 
     A structure knows no integers, only doubles: whole ones become integers again, so that a peer that insists on
     `5` is not sent `5.0`, and that both spellings share a cache key.
     """
+    size = struct.ByteSize()
+    if size > MAX_STRUCT_BYTES:
+        raise InvalidArgument(field, f"{size} bytes, limit {MAX_STRUCT_BYTES}")
+    return _mapping(struct)
+
+
+def _mapping(struct: Struct) -> dict[str, Json]:
     return {key: _plain(value) for key, value in struct.fields.items()}
 
 
@@ -65,7 +76,7 @@ def _plain(value: Value) -> Json:
     if kind == "bool_value":
         return value.bool_value
     if kind == "struct_value":
-        return plain(value.struct_value)
+        return _mapping(value.struct_value)
     if kind == "list_value":
         return [_plain(item) for item in value.list_value.values]
     return None

@@ -14,6 +14,7 @@ from google.protobuf.struct_pb2 import Struct
 from polyroute.core.errors import InvalidArgument
 from polyroute.core.request import CacheMode, ResponseFormat
 from polyroute.server.wire.request import request_from_count, request_from_wire
+from polyroute.server.wire.values import MAX_STRUCT_BYTES
 from polyroute.v1 import inference_pb2 as pb
 
 SAMPLES: dict[int, Any] = {
@@ -137,3 +138,13 @@ def test_formats_and_cache_modes() -> None:
         request_from_wire(pb.GenerateRequest(cache=pb.CacheOptions(mode=77)))  # type: ignore[arg-type]
     with pytest.raises(InvalidArgument, match="response_format"):
         request_from_wire(pb.GenerateRequest(response_format=pb.ResponseFormat()))
+
+
+def test_structures_too_large_to_be_walked_are_refused_before_they_are() -> None:
+    huge = pb.GenerateRequest(prompt="x")
+    huge.extra.update({"text": "x" * (MAX_STRUCT_BYTES + 1)})
+    with pytest.raises(InvalidArgument, match=r"extra: \d+ bytes, limit 1048576"):
+        request_from_wire(huge)
+    many = pb.GenerateRequest(prompt="x", tools=[pb.Tool(name=f"t{i}") for i in range(129)])
+    with pytest.raises(InvalidArgument, match="tools: 129 tools, limit 128"):
+        request_from_wire(many)
