@@ -51,7 +51,7 @@ check: install  ## lint, types, import arrows, protos, stubs, container files
 	@$(BIN)/buf lint
 	@$(BIN)/buf breaking --against $(BASELINE)
 	@$(MAKE) --no-print-directory STUBS_OUT=$(STUBS) stubs
-	@diff --recursive --brief --exclude='*.proto' --exclude='__pycache__' --exclude='released.binpb' $(STUBS) protos \
+	@diff --recursive --brief --exclude='*.proto' --exclude='__pycache__' --exclude='released.binpb' --exclude='py.typed' $(STUBS) protos \
 		|| { echo "the generated stubs are not up to date: run 'make proto'"; exit 1; }
 	@$(BIN)/hadolint Dockerfile
 	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
