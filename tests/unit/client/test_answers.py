@@ -38,7 +38,7 @@ def test_a_plan_says_the_attempts_in_order() -> None:
     plan = Plan(
         "chat",
         (
-            PlannedAttempt("big", "big", "v1", "a", state=ModelState.WARM, cache="cache: used, temperature 0 is deterministic"),
+            PlannedAttempt("big", "big", "v1", "a", state=ModelState.WARM, cache="cache: used, as temperature is 0"),
             PlannedAttempt("spare", "big", fallback=True, state=ModelState.COLD),
         ),
         (PlannedShadow("next", 0.05),),
@@ -46,7 +46,7 @@ def test_a_plan_says_the_attempts_in_order() -> None:
     )
     assert str(plan).splitlines() == [
         "chat",
-        "  1. big (variant a, version v1, warm, cache: used, temperature 0 is deterministic)",
+        "  1. big (variant a, version v1, warm, cache: used, as temperature is 0)",
         "  2. spare (fallback, model big, cold)",
         "  shadow next: 5.0% of requests",
         "  because weights 1 to 0",
