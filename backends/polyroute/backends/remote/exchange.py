@@ -93,4 +93,5 @@ def _checked(peer: Peer, read: Callable[[], Iterable[Token]], data: bytes) -> It
     except Malformed as error:
         raise peer.failed(f"its answer {error}", data) from error
     except AnsweredError as error:
-        raise peer.failed("told an error amid its answer", str(error) or data) from error
+        # Not chained: the message is told here, and there with whatever secret the peer quotes.
+        raise peer.failed("told an error amid its answer", str(error) or data) from None

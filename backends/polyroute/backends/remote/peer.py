@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncGenerator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, Final, TypeVar
 
@@ -28,6 +29,9 @@ _DRAIN_WAIT_S = 0.25
 _KEEPALIVE_S = 30.0
 
 _LOST = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientConnectionResetError)
+
+_BROKEN = (aiohttp.ClientError, OSError, RuntimeError)
+"""What reading a body raises: TimeoutError is an OSError, and aiohttp tells a lost connection as RuntimeError too."""
 
 T = TypeVar("T")
 
@@ -85,14 +89,15 @@ class Peer:
 
     async def pieces(self, response: aiohttp.ClientResponse, call: Call | None = None) -> AsyncGenerator[bytes, None]:
         """The answer's body in the pieces that it comes in; raises `PeerFailed`, `DeadlineExceeded`."""
-        while True:
-            try:
-                piece = await self.within(call, response.content.readany())
-            except (aiohttp.ClientError, OSError) as error:
-                raise self._failure(error, answering=True) from error
-            if not piece:
-                return
-            yield piece
+        with _loss_told(response):
+            while True:
+                try:
+                    piece = await self.within(call, response.content.readany())
+                except _BROKEN as error:
+                    raise self._failure(error, answering=True) from error
+                if not piece:
+                    return
+                yield piece
 
     async def drain(self, response: aiohttp.ClientResponse) -> None:
         """Waits shortly for the end of an answer that is already complete, so that its connection can be kept."""
@@ -100,8 +105,8 @@ class Peer:
             async with asyncio.timeout(_DRAIN_WAIT_S):
                 while await response.content.readany():
                     pass
-        except (aiohttp.ClientError, OSError):
-            response.close()  # TimeoutError is an OSError
+        except _BROKEN:
+            response.close()
 
     async def refusal(self, response: aiohttp.ClientResponse) -> Exception:
         """The error that an answer with a status other than 2xx stands for; closes the answer."""
@@ -110,7 +115,7 @@ class Peer:
             async with asyncio.timeout(_ERROR_WAIT_S):
                 while len(beginning) < _ERROR_BYTES and (piece := await response.content.readany()):
                     beginning += piece
-        except (aiohttp.ClientError, OSError):
+        except _BROKEN:
             pass  # what came until then is all there is to quote
         response.close()
         text = self._credentials.redact(beginning[:_ERROR_BYTES].decode(errors="replace"))
@@ -185,6 +190,31 @@ class Peer:
 
 async def _note_reuse(_session: aiohttp.ClientSession, connection: SimpleNamespace, _params: object) -> None:
     connection.trace_request_ctx.reused = True
+
+
+@contextmanager
+def _loss_told(response: aiohttp.ClientResponse) -> Iterator[None]:
+    """While it is entered, a connection that is lost ends the body with an error, whatever the reason.
+
+    aiohttp 3.14 forgets that where a later piece of the body breaks HTTP's framing, and its reader waits for ever.
+    """
+    connection = response.connection
+    protocol = None if connection is None else connection.protocol
+    closed = None if protocol is None else protocol.closed
+    if closed is None:
+        yield
+        return
+
+    def tell(closed: asyncio.Future[None]) -> None:
+        closed.exception()  # retrieved here, or it would be reported as unheard
+        if not response.content.is_eof() and response.content.exception() is None:
+            response.content.set_exception(aiohttp.ClientPayloadError("the connection was lost"))
+
+    closed.add_done_callback(tell)
+    try:
+        yield
+    finally:
+        closed.remove_done_callback(tell)
 
 
 def _answer_begun(error: Exception) -> bool:

@@ -1,0 +1,251 @@
+"""Every way a peer can misbehave becomes the right error of the table, and leaves nothing open."""
+
+from __future__ import annotations
+
+import socket
+import time
+import traceback
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import cast
+
+import pytest
+
+from polyroute.backends.remote.backend import RemoteBackend
+from polyroute.core.call import Call
+from polyroute.core.errors import (
+    DeadlineExceeded,
+    InvalidArgument,
+    Overloaded,
+    PeerFailed,
+    PeerUnreachable,
+    PolyrouteError,
+    Unavailable,
+)
+from polyroute.core.event import Event, Started, Token
+from polyroute.core.request import Message, Request
+from tests.integration.conftest import Remote
+from tests.integration.peers import (
+    END,
+    SSE,
+    Connection,
+    PeerRequest,
+    Play,
+    ScriptedPeer,
+    answering,
+    chunk,
+    data,
+    head,
+    said,
+    streaming,
+)
+
+CHAT = "/v1/chat/completions"
+REQUEST = Request(model="m", messages=(Message("user", "hi"),))
+
+
+def a_call(deadline_s: float | None = None) -> Call:
+    return Call(REQUEST, "r1", deadline=None if deadline_s is None else time.monotonic() + deadline_s)
+
+
+async def outcome(backend: RemoteBackend, call: Call) -> tuple[list[Event], PolyrouteError]:
+    """What a call gave before it failed, and its error."""
+    got: list[Event] = []
+    async with aclosing(cast("AsyncGenerator[Event, None]", backend.stream(call))) as events:
+        with pytest.raises(PolyrouteError) as raised:  # noqa: PT012
+            async for event in events:
+                got.append(event)  # noqa: PERF401
+    return got, raised.value
+
+
+async def reset(connection: Connection, _request: PeerRequest) -> None:
+    connection.reset()
+
+
+async def close(connection: Connection, _request: PeerRequest) -> None:
+    connection.close()
+
+
+def raw(*parts: bytes, then: Play | None = close) -> Play:
+    async def play(connection: Connection, request: PeerRequest) -> None:
+        await connection.send(*parts)
+        if then is not None:
+            await then(connection, request)
+
+    return play
+
+
+HTML = b"<html><body>Bad Gateway</body></html>"
+
+BEFORE_THE_ANSWER = {
+    "reset before it answers": (reset, PeerUnreachable, "before it answered"),
+    "closed before it answers": (close, PeerUnreachable, "before it answered"),
+    "closed amid the head": (raw(b"HTTP/1.1 200 OK\r\nContent-"), PeerUnreachable, "before it answered"),
+    "not HTTP": (raw(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), PeerFailed, "did not answer in HTTP"),
+    "a head too large": (raw(head(SSE, "X-A: " + "x" * 70_000)), PeerFailed, "did not answer in HTTP"),
+    "HTML with 200": (answering(HTML, kind="text/html"), PeerFailed, "text/html.*<html><body>Bad Gateway"),
+    "no content": (raw(b"HTTP/1.1 204 No Content\r\n\r\n"), PeerFailed, "instead of"),
+    "empty JSON": (answering(b""), PeerFailed, "is not JSON"),
+    "wrong JSON": (answering(b'{"choices": ['), PeerFailed, 'is not JSON: {"choices"'),
+    "JSON of another shape": (answering(b'{"result": "hello"}'), PeerFailed, "has no `choices`"),
+    "JSON cut short": (raw(head("application/json", length=99), b'{"choi'), PeerFailed, "broke its answer off"),
+    "wrong compression": (answering(b"plain", "Content-Encoding: gzip"), PeerFailed, "broke its answer off"),
+    "a redirect": (answering(b"", "Location: http://127.0.0.1:9/", status="302 Found"), PeerFailed, "answered 302"),
+    "wrong JSON in the stream": (streaming(data(b"{nope"), END), PeerFailed, "is not JSON: {nope"),
+    "HTML in the stream": (streaming(data(HTML), END), PeerFailed, "is not JSON: <html>"),
+    "HTML as the stream": (streaming(HTML), PeerFailed, "without a `finish_reason`"),
+    "an empty stream": (streaming(), PeerFailed, "without a `finish_reason`"),
+    "not UTF-8": (streaming(data(b'{"choices":[{"delta":{"content":"\xff"}}]}'), END), PeerFailed, "is not JSON"),
+    "a wrong type": (streaming(data({"choices": 5}), END), PeerFailed, "`choices` is no list"),
+    "a gigantic line": (streaming(b"data: " + b"x" * 1_100_000), PeerFailed, "more than 1048576 bytes"),
+    "an error first": (streaming(data({"error": {"message": "CUDA out of memory"}})), PeerFailed, "CUDA out of memory"),
+    "only [DONE]": (streaming(data(b"[DONE]")), PeerFailed, "without a `finish_reason`"),
+}
+
+
+@pytest.mark.parametrize("name", BEFORE_THE_ANSWER)
+async def test_before_the_answer_begins(scripted_peer: ScriptedPeer, remote: Remote, name: str) -> None:
+    """Nothing has been yielded, so that another attempt may follow."""
+    play, kind, says = BEFORE_THE_ANSWER[name]
+    scripted_peer.plays[CHAT] = play
+    got, error = await outcome(remote(), a_call())
+    assert got == []
+    assert type(error) is kind
+    assert error.try_next
+    with pytest.raises(kind, match=says):
+        raise error
+    assert f"`m` at {scripted_peer.url}: " in error.message
+    assert len(error.message) < 400
+    assert len(scripted_peer.calls(CHAT)) == 1, "nothing is sent twice"
+
+
+AMID_THE_ANSWER = {
+    "reset": (raw(head(SSE), chunk(said("a")), then=None), reset, "broke its answer off"),
+    "closed amid a chunk": (raw(head(SSE), chunk(said("a")), b"ff\r\ndata", then=None), close, "broke its answer off"),
+    "closed between chunks": (streaming(said("a"), complete=False), None, "broke its answer off"),
+    "ended without its end": (streaming(said("a")), None, "without a `finish_reason`"),
+    "[DONE] without its end": (streaming(said("a"), data(b"[DONE]")), None, "without a `finish_reason`"),
+    "ended amid an event": (streaming(said("a"), END[:60]), None, "without a `finish_reason`"),
+    "an error": (streaming(said("a"), data({"error": "overheated"}), data(b"[DONE]")), None, "overheated"),
+    "an error event": (
+        streaming(said("a"), b'event: error\ndata: {"message":"hot"}\n\n'),
+        None,
+        "amid its answer: hot",
+    ),
+    "an unknown error": (streaming(said("a"), data({"error": {"why": 5}})), None, 'amid its answer: {"error"'),
+    "wrong JSON": (streaming(said("a"), data(b"<html>"), END), None, "is not JSON: <html>"),
+    "a gigantic line": (streaming(said("a"), b"x" * 2_000_000), None, "more than 1048576 bytes"),
+    "wrong chunks": (raw(head(SSE), chunk(said("a")), then=None), raw(b"zz\r\nwhat\r\n"), "broke its answer off"),
+    "broken off by its engine": (
+        streaming(said("a"), data({"choices": [{"index": 0, "delta": {}, "finish_reason": "abort"}]}), data(b"[DONE]")),
+        None,
+        "abort",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", AMID_THE_ANSWER)
+async def test_amid_the_answer(scripted_peer: ScriptedPeer, remote: Remote, name: str) -> None:
+    """What came is passed on, and then the failure: never a clean end."""
+    play, then, says = AMID_THE_ANSWER[name]
+    scripted_peer.plays[CHAT] = play
+    backend = remote()
+    got: list[Event] = []
+    events = cast("AsyncGenerator[Event, None]", backend.stream(a_call()))
+    async with aclosing(events):
+        got += [await anext(events), await anext(events)]
+        if then is not None:
+            await then(scripted_peer.connections[-1], scripted_peer.requests[-1])
+        with pytest.raises(PeerFailed, match=says) as raised:
+            await anext(events)
+    assert isinstance(got[0], Started)
+    assert got[1] == Token("a")
+    assert len(raised.value.message) < 400
+
+
+STATUSES = [
+    ("400 Bad Request", InvalidArgument),
+    ("401 Unauthorized", PeerFailed),
+    ("404 Not Found", PeerFailed),
+    ("408 Request Timeout", PeerFailed),
+    ("413 Payload Too Large", InvalidArgument),
+    ("422 Unprocessable Entity", InvalidArgument),
+    ("429 Too Many Requests", Overloaded),
+    ("499 Client Closed Request", PeerFailed),
+    ("500 Internal Server Error", PeerFailed),
+    ("502 Bad Gateway", PeerFailed),
+    ("503 Service Unavailable", Unavailable),
+    ("504 Gateway Timeout", PeerFailed),
+]
+
+
+@pytest.mark.parametrize(("status", "kind"), STATUSES)
+async def test_statuses(scripted_peer: ScriptedPeer, remote: Remote, status: str, kind: type[PolyrouteError]) -> None:
+    scripted_peer.plays[CHAT] = answering(b'{"error":{"message":"because"}}', "Retry-After: 7", status=status)
+    got, error = await outcome(remote(), a_call())
+    assert got == []
+    assert type(error) is kind
+    assert "because" in error.message
+    assert error.retry_after_s == (7 if kind in (Overloaded, Unavailable) else None)
+
+
+async def test_an_error_that_never_ends(scripted_peer: ScriptedPeer, remote: Remote) -> None:
+    part = head("text/plain", status="500 Internal Server Error") + chunk(b"it went wr")
+    scripted_peer.plays[CHAT] = raw(part, then=None)
+    _, error = await outcome(remote(), a_call())
+    assert type(error) is PeerFailed
+    assert error.message.endswith("answered 500: it went wr")
+
+
+async def test_refused(remote: Remote) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        backend = remote(f"http://127.0.0.1:{unused.getsockname()[1]}")
+        got, error = await outcome(backend, a_call())
+    assert got == []
+    assert type(error) is PeerUnreachable
+    assert "cannot connect" in error.message
+
+
+async def test_a_name_that_does_not_exist(remote: Remote) -> None:
+    _, error = await outcome(remote("http://no-such-host.invalid:1"), a_call())
+    assert type(error) is PeerUnreachable
+
+
+async def test_never_answers_and_the_deadline_passes(scripted_peer: ScriptedPeer, remote: Remote) -> None:
+    scripted_peer.plays[CHAT] = raw(then=None)
+    got, error = await outcome(remote(), a_call(deadline_s=0.3))
+    assert got == []
+    assert type(error) is DeadlineExceeded
+
+
+async def test_the_deadline_passes_amid_the_answer(scripted_peer: ScriptedPeer, remote: Remote) -> None:
+    scripted_peer.plays[CHAT] = raw(head(SSE), chunk(said("a")), then=None)
+    got, error = await outcome(remote(), a_call(deadline_s=2))
+    assert [type(event) for event in got] == [Started, Token]
+    assert type(error) is DeadlineExceeded
+
+
+async def test_a_deadline_that_has_passed_already(scripted_peer: ScriptedPeer, remote: Remote) -> None:
+    _, error = await outcome(remote(), a_call(deadline_s=-1))
+    assert type(error) is DeadlineExceeded
+
+
+async def test_silence_amid_the_answer_is_bounded(scripted_peer: ScriptedPeer, remote: Remote) -> None:
+    scripted_peer.plays[CHAT] = raw(head(SSE), chunk(said("a")), then=None)
+    got, error = await outcome(remote(timeout=0.5), a_call())
+    assert [type(event) for event in got] == [Started, Token]
+    assert type(error) is PeerFailed
+    assert "silent for 0.5 s" in error.message
+
+
+async def test_secrets_that_the_peer_quotes_are_not_passed_on(scripted_peer: ScriptedPeer, remote: Remote) -> None:
+    told = b'{"error":{"message":"wrong key sk-very-secret, team blue-team"}}'
+    options = {"api_key": "sk-very-secret", "headers": {"X-Team": "blue-team"}}
+    scripted_peer.plays[CHAT] = answering(told, status="401 Unauthorized")
+    _, error = await outcome(remote(**options), a_call())
+    assert error.message.endswith("answered 401: wrong key ***, team ***")
+    scripted_peer.plays[CHAT] = streaming(data(told))
+    _, error = await outcome(remote(**options), a_call())
+    assert error.message.endswith("amid its answer: wrong key ***, team ***")
+    assert "secret" not in "".join(traceback.format_exception(error))

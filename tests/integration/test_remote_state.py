@@ -1,0 +1,255 @@
+"""What a remote backend knows of its peer: found out, kept, lost and found again."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from polyroute.backends.pool import Pool
+from polyroute.backends.remote.backend import RemoteBackend
+from polyroute.core.backend import ModelState
+from polyroute.core.call import Call
+from polyroute.core.errors import PeerFailed, PeerUnreachable, PolyrouteError, Unavailable
+from polyroute.core.event import Token
+from polyroute.core.request import Request
+from tests.integration.conftest import Remote
+from tests.integration.peers import (
+    WAIT_S,
+    Connection,
+    PeerRequest,
+    Play,
+    ScriptedPeer,
+    answering,
+    data,
+    in_turn,
+    models,
+    streaming,
+    until,
+)
+
+MODELS = "/v1/models"
+CALL = Call(Request(model="m", prompt="hi"), "r1")
+COMPLETION = streaming(data({"choices": [{"index": 0, "text": "openai", "finish_reason": "stop"}]}))
+GENERATED = answering(b'{"model":"m","output":"generate","cached":false}')
+
+
+async def answer(backend: RemoteBackend | Pool) -> str:
+    return "".join([event.text async for event in backend.stream(CALL) if isinstance(event, Token)])
+
+
+def both_dialects(peer: ScriptedPeer) -> None:
+    peer.plays["/v1/completions"] = COMPLETION
+    peer.plays["/v1/generate"] = GENERATED
+
+
+LISTS = {
+    "OpenAI's list": (models({"id": "m"}), "openai"),
+    "an empty list": (answering(b'{"object":"list","data":[]}'), "openai"),
+    "a Polyroute's": (answering(b'{"object":"list","data":[{"id":"m"}],"default_model":"m","models":["m"]}'), "openai"),
+    "a legacy list": (answering(b'{"default_model":"m","models":["m"]}'), "generate"),
+    "404": (answering(b"", status="404 Not Found"), "generate"),
+    "405": (answering(b"", status="405 Method Not Allowed"), "generate"),
+    "501": (answering(b"", status="501 Not Implemented"), "generate"),
+    "HTML": (answering(b"<html>", kind="text/html"), "generate"),
+    "wrong JSON": (answering(b'{"object":"li'), "generate"),
+    "wrong entries": (answering(b'{"object":"list","data":[5,null,{"id":["m"]}]}'), "openai"),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+async def test_the_dialect_is_found_out_once(scripted_peer: ScriptedPeer, remote: Remote, name: str) -> None:
+    both_dialects(scripted_peer)
+    scripted_peer.plays[MODELS], dialect = LISTS[name]
+    backend = remote(api="auto")
+    assert await answer(backend) == dialect
+    assert await answer(backend) == dialect
+    assert len(scripted_peer.calls(MODELS)) == 1
+    assert backend.status().chat is (dialect == "openai")
+
+
+@pytest.mark.parametrize(
+    ("play", "kind"),
+    [
+        (answering(b"", status="401 Unauthorized"), PeerFailed),
+        (answering(b"", status="429 Too Many Requests"), PolyrouteError),
+        (answering(b"", status="500 Internal Server Error"), PeerFailed),
+        (answering(b"", status="503 Service Unavailable"), Unavailable),
+        (answering(b"", "Location: /", status="302 Found"), PeerFailed),
+    ],
+)
+async def test_an_answer_that_leaves_it_open_is_not_kept(
+    scripted_peer: ScriptedPeer, remote: Remote, play: Play, kind: type[PolyrouteError]
+) -> None:
+    both_dialects(scripted_peer)
+    scripted_peer.plays[MODELS] = in_turn(play, models())
+    backend = remote(api="auto")
+    with pytest.raises(kind):
+        await answer(backend)
+    assert backend.status().state is ModelState.FAILED
+    assert await answer(backend) == "openai"
+    assert backend.status().state is ModelState.WARM
+
+
+async def test_callers_at_the_same_time_share_one_question(scripted_peer: ScriptedPeer, remote: Remote) -> None:
+    both_dialects(scripted_peer)
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(connection: Connection, request: PeerRequest) -> None:
+        asked.set()
+        await go_on.wait()
+        await models()(connection, request)
+
+    scripted_peer.plays[MODELS] = slow
+    backend = remote(api="auto")
+    leaver, *stayers = [asyncio.create_task(answer(backend)) for _ in range(5)]
+    await asyncio.wait_for(asked.wait(), WAIT_S)
+    leaver.cancel()
+    await asyncio.gather(leaver, return_exceptions=True)
+    go_on.set()
+    assert await asyncio.gather(*stayers) == ["openai"] * 4
+    assert leaver.cancelled()
+    assert len(scripted_peer.calls(MODELS)) == 1
+
+
+async def test_it_is_asked_in_the_background_at_the_start(scripted_peer: ScriptedPeer, remote: Remote) -> None:
+    scripted_peer.plays[MODELS] = models({"id": "x"}, {"id": "theirs", "version": "7", "context_length": 4096})
+    backend = remote(api="auto", peer_model="theirs")
+    before = backend.status()
+    assert (before.state, before.version, before.chat) == (ModelState.LOADING, "", True)
+    await backend.start()
+    await until(lambda: backend.status().state is ModelState.WARM, "the peer was reached")
+    status = backend.status()
+    assert (status.version, status.context_length, status.detail) == ("7", 4096, "")
+    assert status.ready_since > 0
+    assert (status.replicas[0].name, status.replicas[0].version) == (scripted_peer.url, "7")
+
+
+async def test_vllms_length_and_no_version(scripted_peer: ScriptedPeer, remote: Remote) -> None:
+    scripted_peer.plays[MODELS] = models({"id": "m", "max_model_len": 2048})
+    backend = remote()
+    await backend.load()
+    assert (backend.status().version, backend.status().context_length) == ("unversioned", 2048)
+
+
+async def test_the_configured_version_wins(scripted_peer: ScriptedPeer, remote: Remote) -> None:
+    scripted_peer.plays[MODELS] = models({"id": "m", "version": "7"})
+    backend = remote(version="mine")
+    assert backend.status().version == "mine"
+    await backend.load()
+    assert backend.status().version == "mine"
+
+
+async def test_a_peer_that_does_not_list_the_model_says_so(scripted_peer: ScriptedPeer, remote: Remote) -> None:
+    backend = remote(peer_model="another")
+    await backend.load()
+    assert backend.status().state is ModelState.WARM
+    assert "does not list `another`" in backend.status().detail
+
+
+async def test_lost_by_a_call_and_found_by_a_call(scripted_peer: ScriptedPeer, remote: Remote) -> None:
+    both_dialects(scripted_peer)
+    backend = remote()
+    assert await answer(backend) == "openai"
+    await scripted_peer.hang_up()
+    with pytest.raises(PeerUnreachable):
+        await answer(backend)
+    status = backend.status()
+    assert status.state is ModelState.FAILED
+    assert "cannot connect" in status.detail
+    assert status.ready_since == 0
+    await scripted_peer.listen()
+    assert await answer(backend) == "openai"
+    assert backend.status().state is ModelState.WARM
+    assert backend.status().detail == ""
+
+
+async def test_a_peer_that_comes_late_or_comes_back_is_found_in_the_background(
+    scripted_peer: ScriptedPeer, remote: Remote
+) -> None:
+    both_dialects(scripted_peer)
+    url = scripted_peer.url
+    await scripted_peer.hang_up()
+    backend = remote(url, api="auto")
+    await backend.start()
+    await until(lambda: backend.status().state is ModelState.FAILED, "the peer was missed")
+    with pytest.raises(PeerUnreachable):
+        await backend.load()
+    await scripted_peer.listen()
+    await until(lambda: backend.status().state is ModelState.WARM, "the peer was found")
+    await scripted_peer.hang_up()
+    with pytest.raises(PeerUnreachable):
+        await answer(backend)
+    await scripted_peer.listen()
+    await until(lambda: backend.status().state is ModelState.WARM, "the peer was found again")
+
+
+async def test_a_bad_answer_does_not_make_a_peer_unreachable(scripted_peer: ScriptedPeer, remote: Remote) -> None:
+    scripted_peer.plays["/v1/completions"] = answering(b"{}")
+    backend = remote()
+    await backend.load()
+    with pytest.raises(PeerFailed):
+        await answer(backend)
+    assert backend.status().state is ModelState.WARM
+
+
+async def test_a_pool_passes_over_the_peer_that_is_gone(scripted_peer: ScriptedPeer, remote: Remote) -> None:
+    both_dialects(scripted_peer)
+    gone = remote("http://127.0.0.1:9")
+    pool = Pool([gone, remote()])
+    await pool.load()
+    assert [await answer(pool) for _ in range(4)] == ["openai"] * 4
+    assert pool.status().state is ModelState.WARM
+    assert [replica.state for replica in pool.status().replicas] == [ModelState.FAILED, ModelState.WARM]
+
+
+async def test_an_idle_peer_that_is_stopped_leaves_nothing(scripted_peer: ScriptedPeer, remote: Remote) -> None:
+    """Amid its first question, too; the fixture looks at what is left."""
+
+    async def silent(_connection: Connection, _request: PeerRequest) -> None:
+        """Never answers."""
+
+    scripted_peer.plays[MODELS] = silent
+    backend = remote(api="auto")
+    await backend.start()
+    waiting = asyncio.create_task(answer(backend))
+    await asyncio.wait_for(scripted_peer.arrived.wait(), WAIT_S)
+    await backend.stop()
+    with pytest.raises(Unavailable):
+        await waiting
+
+
+@pytest.fixture
+async def secure_peer(tmp_path: Path) -> AsyncIterator[ScriptedPeer]:
+    """A peer with a certificate for 127.0.0.1 that it has signed itself, `cert.pem`."""
+    made = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=peer"
+    command = ["openssl", *made.split(), "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", str(tmp_path / "key.pem"), "-out", str(tmp_path / "cert.pem")]
+    await asyncio.to_thread(subprocess.run, [*command, *files], check=True, capture_output=True, timeout=WAIT_S)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    peer = ScriptedPeer({MODELS: models(), "/v1/completions": COMPLETION}, tls=tls)
+    await peer.listen()
+    yield peer
+    await peer.hang_up()
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+async def test_tls(secure_peer: ScriptedPeer, remote: Remote, tmp_path: Path) -> None:
+    trusting = remote(secure_peer.url, tls={"ca_file": tmp_path / "cert.pem"})
+    assert await answer(trusting) == "openai"
+    assert await answer(remote(secure_peer.url, tls={"verify": False})) == "openai"
+    with pytest.raises(PeerUnreachable, match="certificate is not trusted"):
+        await answer(remote(secure_peer.url))
+    with pytest.raises(PeerUnreachable, match=r"tls\.ca_file cannot be used"):
+        await answer(remote(secure_peer.url, tls={"ca_file": tmp_path / "missing.pem"}))
+
+
+async def test_a_handshake_that_is_not_answered_is_bounded(scripted_peer: ScriptedPeer, remote: Remote) -> None:
+    with pytest.raises(PeerUnreachable, match="no connection in time"):
+        await answer(remote(scripted_peer.url.replace("http:", "https:"), connect_timeout=0.3))
