@@ -18,6 +18,7 @@ from polyroute.backends.remote.failures import QUOTE_CHARS, status_failure, tran
 from polyroute.core.call import Call
 from polyroute.core.config import RemoteConfig
 from polyroute.core.errors import DeadlineExceeded, Draining, InvalidArgument, PeerFailed, PeerUnreachable, clip
+from polyroute.core.request import CacheMode
 
 SILENCE_S: Final = 300.0
 """Longest silence of a peer amid its answer, where the model has no `timeout`, in seconds."""
@@ -226,6 +227,11 @@ def _call_headers(call: Call | None) -> dict[str, str]:
     if call is None:
         return {}
     headers = {"X-Request-ID": call.request_id, **dict(call.trace)}
+    cache = call.request.cache
+    if cache.mode in (CacheMode.BYPASS, CacheMode.REFRESH):  # or a Polyroute would answer from its own cache
+        headers["X-Polyroute-Cache"] = cache.mode.name.lower()
+    if cache.max_age_s is not None:
+        headers["X-Polyroute-Cache-Max-Age"] = f"{cache.max_age_s:.3f}"
     remaining = call.remaining_s(time.monotonic())
     if remaining is not None:
         headers["X-Polyroute-Timeout-Ms"] = str(min(max(1, int(remaining * 1000)), MAX_TIMEOUT_MS))
