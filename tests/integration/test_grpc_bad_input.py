@@ -33,7 +33,7 @@ def struct(**fields: Any) -> Struct:
 
 BAD: list[tuple[str, pb.GenerateRequest, str, str]] = [
     # what is wrong, request, field, part of the message
-    ("nothing", pb.GenerateRequest(), "prompt", "one of prompt and messages"),
+    ("nothing", pb.GenerateRequest(), "prompt", "give prompt or messages"),
     ("empty prompt", pb.GenerateRequest(prompt=""), "prompt", "empty"),
     ("empty messages", pb.GenerateRequest(messages=messages()), "messages", "empty"),
     ("role", pb.GenerateRequest(messages=messages(pb.Message(role="wizard"))), "messages[0].role", "wizard"),

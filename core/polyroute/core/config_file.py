@@ -85,8 +85,6 @@ def parse_config(text: str, file: str, environ: Mapping[str, str]) -> Config:
     if node is None:
         raise ConfigError([Problem(file, 1, "", "the file is empty; it needs at least `models:`")])
     tree = document.plain(node, (), frozenset())
-    if document.problems:
-        raise ConfigError(document.problems)
     try:
         config = Config.model_validate(tree)
     except ValidationError as error:
@@ -95,8 +93,11 @@ def parse_config(text: str, file: str, environ: Mapping[str, str]) -> Config:
         # A list whose only entry is wrong is reported as too short as well: that second report says nothing.
         telling = [e for e in errors if e["type"] != "too_short" or e["loc"] not in bad]
         problems = [document.problem(_location(e["loc"], tree), _message(e, tree)) for e in telling]
-        raise ConfigError(sorted(set(problems), key=lambda p: (p.line, p.path))) from None
-    problems = [document.problem(loc, message) for loc, message in _references(config)]
+        # A value that could not be read has no right form either: one report is enough.
+        seen = {problem.path for problem in document.problems}
+        problems = document.problems + [problem for problem in set(problems) if problem.path not in seen]
+        raise ConfigError(sorted(problems, key=lambda p: (p.line, p.path))) from None
+    problems = document.problems + [document.problem(loc, message) for loc, message in _references(config)]
     if problems:
         raise ConfigError(problems)
     return config

@@ -87,9 +87,9 @@ def _request_id(value: str) -> None:
 
 def _input(request: Request, limits: LimitsConfig) -> None:
     if request.prompt is None and request.messages is None:
-        raise InvalidArgument("prompt", "give one of prompt and messages")
+        raise InvalidArgument("prompt", "give prompt or messages")
     if request.prompt is not None and request.messages is not None:
-        raise InvalidArgument("prompt", "give one of prompt and messages, not both")
+        raise InvalidArgument("prompt", "give prompt or messages, not both")
     if request.prompt is not None:
         if not request.prompt:
             raise InvalidArgument("prompt", "must not be empty")
@@ -99,6 +99,9 @@ def _input(request: Request, limits: LimitsConfig) -> None:
             raise InvalidArgument("messages", "must not be empty")
         if len(request.messages) > limits.max_messages:
             raise InvalidArgument("messages", f"{len(request.messages)} messages, limit {limits.max_messages}")
+        last = len(request.messages) - 1
+        if request.messages[last].role == "user" and not request.messages[last].content:
+            raise InvalidArgument(f"messages[{last}].content", "must not be empty in the user's last message")
         _size("messages", sum(_message(i, m) for i, m in enumerate(request.messages)), limits)
 
 
@@ -119,6 +122,8 @@ def _utf8_size(field: str, text: str) -> int:
 def _message(i: int, message: Message) -> int:
     """Checks one message and returns its size in bytes."""
     path = f"messages[{i}]"
+    if not message.role:
+        raise InvalidArgument(f"{path}.role", f"is required: one of {', '.join(ROLES)}")
     if message.role not in ROLES:
         raise InvalidArgument(f"{path}.role", f"`{clip(message.role, 80)}` is none of {', '.join(ROLES)}")
     if message.tool_calls and message.role != "assistant":

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 
 from opentelemetry.trace import Tracer
 
@@ -162,6 +163,10 @@ class Gateway:
         """Refuses new calls and waits, `grace_s` seconds at most, for those in flight; says whether all have ended."""
         return await self._intake.drain(grace_s)
 
+    def cut(self) -> None:
+        """Ends the calls that are still in flight with `Draining`."""
+        self._intake.cut()
+
     async def close(self) -> None:
         """Stops every backend and the cache. Not to be used afterwards."""
         deployments = self._snapshot.deployments.values()
@@ -188,8 +193,7 @@ class Gateway:
                 max_queue=deployment.permits.max_queue,
                 default=rule.id == self.default_model,
             )
-        arms = [self._snapshot.deployments[variant.deployment].backend.status() for variant in rule.variants]
-        readiest = min(arms, key=lambda status: _READIEST.index(status.state))
+        readiest = self._readiest(rule)
         return ModelView(
             id=rule.id,
             type="route",
@@ -205,6 +209,18 @@ class Gateway:
             fallback=rule.fallback,
         )
 
+    def _readiest(self, rule: Rule) -> BackendStatus:
+        """The status of the readiest variant, or of the readiest fallback where no variant is warm and that one is."""
+        arms = [self._snapshot.deployments[variant.deployment].backend.status() for variant in rule.variants]
+        readiest = min(arms, key=lambda status: _READIEST.index(status.state))
+        if readiest.state is ModelState.WARM:
+            return readiest
+        for name in rule.fallback:
+            behind = self._readiest(self._snapshot.rules[name])
+            if behind.state is ModelState.WARM:
+                return replace(behind, detail=f"answered by the fallback `{name}`: {readiest.detail}".rstrip(": "))
+        return readiest
+
 
 class _Intake:
     """Lets calls in until it is closed, and knows when the last has left."""
@@ -215,21 +231,48 @@ class _Intake:
         self._empty = asyncio.Event()
         self._empty.set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._waits: set[asyncio.Timeout] = set()
+        self._cut = False
         self.closed = False
 
     async def __call__(self, call: Call) -> AsyncIterator[Event]:
         if self.closed:
-            raise Draining("the server is shutting down", retry_after_s=_COME_BACK_S)
+            raise _shutting_down()
         self._inside += 1
         self._empty.clear()
         try:
             async with aclosing(generator(self._inner(call))) as events:
-                async for event in events:
+                while True:
+                    try:
+                        event = await self._next(events)
+                    except StopAsyncIteration:
+                        return
                     yield event
         finally:
             self._inside -= 1
             if not self._inside:
                 self._empty.set()
+
+    async def _next(self, events: AsyncGenerator[Event, None]) -> Event:
+        if self._cut:
+            raise _shutting_down()
+        async with asyncio.timeout(None) as wait:
+            self._waits.add(wait)
+            try:
+                return await anext(events)
+            except asyncio.CancelledError:
+                if self._cut and wait.expired():
+                    raise _shutting_down() from None
+                raise
+            finally:
+                self._waits.discard(wait)
+
+    def cut(self) -> None:
+        """Ends the calls that are still inside with `Draining`, at once."""
+        self.closed = self._cut = True
+        now = asyncio.get_running_loop().time()
+        for wait in self._waits:
+            wait.reschedule(now)
 
     def adopt(self, task: asyncio.Task[None]) -> None:
         """Keeps a task that nobody waits for; how it ends shows in the model's state."""
@@ -254,3 +297,7 @@ class _Intake:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _shutting_down() -> Draining:
+    return Draining("the server is shutting down", retry_after_s=_COME_BACK_S)

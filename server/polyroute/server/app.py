@@ -13,6 +13,7 @@ import grpc.aio
 import structlog
 from aiohttp import web
 from google.protobuf.descriptor import FileDescriptor
+from google.rpc import error_details_pb2
 from grpc_channelz.v1 import channelz, channelz_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import (
@@ -120,6 +121,7 @@ class Server:
     async def stop(self) -> None:
         """Ends what is still running and frees everything; also after a start that failed half way."""
         await self.drain(0)
+        self.gateway.cut()
         await self._ends.aclose()
 
     async def _serve_public(self) -> Address:
@@ -127,14 +129,14 @@ class Server:
         server = self._grpc_server()
         inference_pb2_grpc.add_InferenceServiceServicer_to_server(InferenceService(self.gateway, limits), server)
         models_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self.gateway, limits), server)
-        add_reflection(server, (*_PUBLIC, _HEALTH), _files(inference_pb2, models_pb2, health_pb2))
+        add_reflection(server, (*_PUBLIC, _HEALTH), _files(inference_pb2, models_pb2, health_pb2, error_details_pb2))
         return await self._listen(server, self.settings.grpc)
 
     async def _serve_admin(self) -> Address:
         server = self._grpc_server()
         admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(self.gateway, self.settings.drain_s), server)
         channelz.add_channelz_servicer(server)
-        add_reflection(server, (*_ADMIN, _HEALTH), _files(admin_pb2, channelz_pb2, health_pb2))
+        add_reflection(server, (*_ADMIN, _HEALTH), _files(admin_pb2, channelz_pb2, health_pb2, error_details_pb2))
         return await self._listen(server, self.settings.admin)
 
     def _grpc_server(self) -> grpc.aio.Server:

@@ -99,6 +99,13 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_file() -> None:
     assert [problem.split(":")[1] for problem in found] == ["5", "6", "7"]
 
 
+def test_what_cannot_be_read_does_not_hide_the_rest() -> None:
+    found = problems(REMOTE + "    api_key: hunter2\n    max_queue: -1\n")
+    assert [problem.split(":")[1] for problem in found] == ["5", "6"]
+    twins = "routes:\n  - id: r\n    variants: [{name: a, model: m}, {name: a, model: m}]\n"
+    assert "two variants" in problems(REMOTE + "    api_key: x\n" + twins)[1]
+
+
 def test_fallbacks_must_not_go_in_a_circle() -> None:
     route = "  - id: {0}\n    variants: [{{name: a, model: m}}]\n    fallback: [{1}]\n"
     text = REMOTE + "routes:\n" + route.format("r", "s") + route.format("s", "t") + route.format("t", "r")

@@ -56,9 +56,11 @@ def test_good_requests_pass() -> None:
     ("change", "field", "words"),
     [
         ({"prompt": ""}, "prompt", "must not be empty"),
-        ({"prompt": None}, "prompt", "one of prompt and messages"),
+        ({"prompt": None}, "prompt", "give prompt or messages"),
         ({"messages": (Message("user", "x"),)}, "prompt", "not both"),
         ({"prompt": None, "messages": ()}, "messages", "must not be empty"),
+        ({"prompt": None, "messages": (Message("", "x"),)}, "messages[0].role", "is required: one of system"),
+        ({"prompt": None, "messages": (Message("user", ""),)}, "messages[0].content", "must not be empty"),
         ({"prompt": None, "messages": (Message("owner", "x"),)}, "messages[0].role", "`owner` is none of system"),
         ({"prompt": None, "messages": (Message("user", "x"),) * 100_000}, "messages", "100000 messages, limit 4096"),
         ({"prompt": None, "messages": (Message("tool", "x"),)}, "messages[0].tool_call_id", "which call"),

@@ -67,6 +67,17 @@ def test_ready_is_the_default_models_readiest_variant(gateway: Gateway, backends
     assert gateway.model("").status.state is ModelState.LOADING
 
 
+def test_a_route_is_ready_by_its_fallback(build: Callable[..., Gateway]) -> None:
+    lost, spare = EchoBackend("one", state=ModelState.FAILED), EchoBackend("two")
+    route = {"id": "chat", "variants": [{"name": "a", "model": "one"}], "fallback": ["two"]}
+    gateway = build({**CONFIG, "routes": [route]}, {"one": lost, "two": spare})
+    assert gateway.ready()
+    assert "fallback `two`" in gateway.model("chat").status.detail
+    spare.state = ModelState.COLD
+    assert not gateway.ready()
+    assert gateway.model("chat").status.state is ModelState.FAILED
+
+
 def test_a_plan_can_be_read_without_being_run(gateway: Gateway, backends: dict[str, EchoBackend]) -> None:
     request = Request(prompt="a", sampling=Sampling(temperature=0.5), routing=RoutingOptions(variant="a"))
     backends["two"].state = ModelState.COLD
@@ -196,6 +207,26 @@ async def test_a_draining_gateway_finishes_what_it_has_and_takes_no_more(
     gate.set()
     assert await draining
     assert "".join(e.text for e in await running if isinstance(e, Token)) == "a b"
+
+
+async def test_what_outlasts_the_drain_ends_as_draining(gateway: Gateway, backends: dict[str, EchoBackend]) -> None:
+    """Both while the model is waited for and while the caller holds an event."""
+    for backend in backends.values():
+        backend.script = Script(texts=("a", "b", "c"), gate=asyncio.Event(), gate_after=1)
+    waiting, holding = gateway.generate(asks("one")), gateway.generate(asks("two"))
+    await anext(holding)
+    await anext(waiting)
+    await anext(waiting)
+    waits = asyncio.ensure_future(anext(waiting))
+    await asyncio.sleep(0)
+    assert not await gateway.drain(0)
+    gateway.cut()
+    with pytest.raises(Draining):
+        await waits
+    with pytest.raises(Draining):
+        await anext(holding)
+    assert all(backend.open == 0 for backend in backends.values())
+    assert gateway.model("one").in_flight == 0
 
 
 async def test_closing_stops_every_backend(gateway: Gateway, backends: dict[str, EchoBackend]) -> None:

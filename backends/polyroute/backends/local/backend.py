@@ -188,7 +188,7 @@ def _input(request: Request) -> Input:
     if request.response_format is not None:
         raise Unsupported("response_format", "local models do not support it yet")
     if request.extra:
-        raise Unsupported("extra", "only for openai peers")
+        raise Unsupported(f"extra.{min(request.extra)}", "local models do not take it; only OpenAI-compatible peers do")
     if request.tool_choice not in ("", "auto", "none"):
         raise Unsupported("tool_choice", f"local models know auto and none, not `{request.tool_choice}`")
     tools = () if request.tool_choice == "none" else request.tools

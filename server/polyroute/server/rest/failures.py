@@ -10,7 +10,7 @@ import structlog
 from aiohttp import web
 from typing_extensions import TypedDict
 
-from polyroute.core.errors import MESSAGE_LIMIT, Internal, InvalidArgument, PolyrouteError, clip
+from polyroute.core.errors import MESSAGE_LIMIT, Internal, InvalidArgument, PolyrouteError, UnknownModel, clip
 from polyroute.server.rest.dialect import Dialect
 
 TYPES = {
@@ -50,6 +50,8 @@ def failure(error: PolyrouteError, request_id: str, dialect: Dialect) -> Failure
     if isinstance(error, InvalidArgument):
         param = dialect.field(error.field) or None
         message = dialect.message(error)
+    elif isinstance(error, UnknownModel):
+        param = "model"
     return _body(error.http, error.reason, message, param, request_id)
 
 

@@ -35,7 +35,7 @@ def test_the_router_never_imports_torch() -> None:
     ("request_", "field"),
     [
         (Request(prompt="a", response_format=ResponseFormat("regex", "a+")), "response_format"),
-        (Request(prompt="a", extra={"x": 1}), "extra"),
+        (Request(prompt="a", extra={"x": 1}), "extra.x"),
         (Request(messages=TALK, tools=TOOLS, tool_choice="required"), "tool_choice"),
         (Request(messages=TALK, tools=TOOLS, tool_choice="f"), "tool_choice"),
         (Request(prompt="a", tools=TOOLS), "tools"),

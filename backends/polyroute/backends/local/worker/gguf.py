@@ -66,8 +66,7 @@ def _demo_file() -> Path:
 
 def _convert(file: Path, digest: str, folder: Path, dtype: torch.dtype, report: Reporter) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    report("waiting for another process that prepares the same model")
-    with _lock(folder.with_suffix(".lock")):
+    with _lock(folder.with_suffix(".lock"), report):
         if folder.is_dir():  # made by the process that held the lock
             return
         if (found := file_digest(file, lambda done, total: report("checking", done, total))) != digest:
@@ -97,8 +96,12 @@ def _write(file: Path, draft: Path, dtype: torch.dtype, report: Reporter) -> Non
 
 
 @contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def _lock(path: Path, report: Reporter) -> Iterator[None]:
     """Held by one process of the machine at a time; the system frees it when the process dies."""
     with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report("waiting for another process that prepares the same model")
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
