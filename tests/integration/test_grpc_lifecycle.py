@@ -99,9 +99,8 @@ async def test_what_outlasts_the_grace_is_ended(tmp_path: Path) -> None:
         await at.server.drain(0.05)
         assert echo.open == 1
         await at.server.stop()
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stream.read()
-        assert caught.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+        error = await refused(stream.read())
+        assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
         assert echo.open == 0
 
 
