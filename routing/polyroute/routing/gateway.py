@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from opentelemetry.trace import Tracer
 
 from polyroute.core.backend import BackendStatus, ModelState
 from polyroute.core.call import Call
-from polyroute.core.errors import Draining, InvalidArgument
+from polyroute.core.errors import InvalidArgument
 from polyroute.core.event import Event
 from polyroute.core.request import Request
 from polyroute.routing.cache.store import AnswerStore
+from polyroute.routing.layers.intake import Intake
 from polyroute.routing.layers.observed import Observed
 from polyroute.routing.metrics import Metrics
 from polyroute.routing.plan import Rule, decide
 from polyroute.routing.registry import Deployment, Snapshot
 from polyroute.routing.router import Router
-from polyroute.routing.streams import generator
 from polyroute.routing.views import (
     CacheStats,
     ModelTokenCount,
@@ -38,7 +37,6 @@ _READIEST = (
     ModelState.FAILED,
     ModelState.UNSPECIFIED,
 )
-_COME_BACK_S = 5.0
 
 
 class Gateway:
@@ -50,8 +48,9 @@ class Gateway:
         self._snapshot = snapshot
         self._store = store
         self._metrics = metrics
-        self._intake = _Intake(Router(lambda: self._snapshot, metrics))
+        self._intake = Intake(Router(lambda: self._snapshot, metrics))
         self._observed = Observed(self._intake, metrics, tracer=tracer)
+        self._loads: set[asyncio.Task[None]] = set()
         metrics.know(frozenset(snapshot.rules))
         metrics.watch(self.models)
 
@@ -131,9 +130,15 @@ class Gateway:
         if wait:
             await loading
         else:
-            self._intake.adopt(loading)
+            self._loads.add(loading)
+            loading.add_done_callback(self._loaded)
             await asyncio.sleep(0)  # so that the answer says LOADING
         return self.model(model_id)
+
+    def _loaded(self, loading: asyncio.Task[None]) -> None:
+        self._loads.discard(loading)
+        if not loading.cancelled():
+            loading.exception()  # shows in the model's state
 
     async def unload(self, model_id: str, grace_s: float) -> ModelView:
         """Lets a local model finish its calls, for `grace_s` seconds at most, then frees its memory."""
@@ -170,7 +175,9 @@ class Gateway:
     async def close(self) -> None:
         """Stops every backend and the cache. Not to be used afterwards."""
         deployments = self._snapshot.deployments.values()
-        await self._intake.abandon()
+        for loading in self._loads:
+            loading.cancel()
+        await asyncio.gather(*self._loads, return_exceptions=True)
         await asyncio.gather(*(deployment.cached.flush() for deployment in deployments))
         await asyncio.gather(*(deployment.backend.stop() for deployment in deployments))
         await self._store.close()
@@ -220,84 +227,3 @@ class Gateway:
             if behind.state is ModelState.WARM:
                 return replace(behind, detail=f"answered by the fallback `{name}`: {readiest.detail}".rstrip(": "))
         return readiest
-
-
-class _Intake:
-    """Lets calls in until it is closed, and knows when the last has left."""
-
-    def __init__(self, inner: Router) -> None:
-        self._inner = inner
-        self._inside = 0
-        self._empty = asyncio.Event()
-        self._empty.set()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._waits: set[asyncio.Timeout] = set()
-        self._cut = False
-        self.closed = False
-
-    async def __call__(self, call: Call) -> AsyncIterator[Event]:
-        if self.closed:
-            raise _shutting_down()
-        self._inside += 1
-        self._empty.clear()
-        try:
-            async with aclosing(generator(self._inner(call))) as events:
-                while True:
-                    try:
-                        event = await self._next(events)
-                    except StopAsyncIteration:
-                        return
-                    yield event
-        finally:
-            self._inside -= 1
-            if not self._inside:
-                self._empty.set()
-
-    async def _next(self, events: AsyncGenerator[Event, None]) -> Event:
-        if self._cut:
-            raise _shutting_down()
-        async with asyncio.timeout(None) as wait:
-            self._waits.add(wait)
-            try:
-                return await anext(events)
-            except asyncio.CancelledError:
-                if self._cut and wait.expired():
-                    raise _shutting_down() from None
-                raise
-            finally:
-                self._waits.discard(wait)
-
-    def cut(self) -> None:
-        """Ends the calls that are still inside with `Draining`, at once."""
-        self.closed = self._cut = True
-        now = asyncio.get_running_loop().time()
-        for wait in self._waits:
-            wait.reschedule(now)
-
-    def adopt(self, task: asyncio.Task[None]) -> None:
-        """Keeps a task that nobody waits for; how it ends shows in the model's state."""
-        self._tasks.add(task)
-        task.add_done_callback(self._forget)
-
-    def _forget(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()
-
-    async def drain(self, grace_s: float) -> bool:
-        self.closed = True
-        try:
-            async with asyncio.timeout(grace_s):
-                await self._empty.wait()
-        except TimeoutError:
-            return False
-        return True
-
-    async def abandon(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-def _shutting_down() -> Draining:
-    return Draining("the server is shutting down", retry_after_s=_COME_BACK_S)
