@@ -57,3 +57,13 @@ def test_elsewhere_than_in_a_terminal_every_line_is_json() -> None:
     assert [line["level"] for line in lines] == ["error", "error", "info", "warning"]
     assert lines[2]["count"] == 3
     assert all("timestamp" in line for line in lines)
+
+
+def test_in_a_terminal_a_line_has_no_empty_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        sys.modules[__name__], "SCRIPT", SCRIPT.replace("count=3", "count=3, variant='', queue_s=4e-06")
+    )
+    (line,) = [line for line in logged(True).splitlines() if "fine.done" in line]
+    assert "count" in line
+    assert "variant" not in line
+    assert "4e-06" not in line
