@@ -81,7 +81,7 @@ class PromptReader:
                 add_generation_prompt=True,
                 tokenize=False,
             )
-        except (TemplateError, TypeError, ValueError, LookupError) as error:
+        except (TemplateError, TypeError, ValueError, LookupError, RecursionError) as error:
             raise Refused(
                 "invalid", "messages", f"the model's chat template refuses them: {clip(str(error), 200)}"
             ) from error
@@ -109,5 +109,5 @@ def _turn(message: Message) -> dict[str, Any]:
 def _object(arguments: str) -> Any:
     try:
         return json.loads(arguments)
-    except ValueError:
+    except (ValueError, RecursionError):
         return arguments

@@ -155,14 +155,19 @@ class _Worker:
 
     def _read_prompts(self) -> None:
         while True:
-            message = self._unread.get()
-            tokens: list[int] | None = None
-            try:
-                if isinstance(message, Count):
-                    self._link.send(Counted(message.id, len(self.reader.count(message.input))))
-                else:
-                    tokens = self.reader.read(message.input)
-            except Refused as refusal:
-                self._link.send(Rejected(message.id, refusal.kind, refusal.field, refusal.message))
-            if isinstance(message, Submit):
-                self._inbox.put(Prepared(message, tokens))
+            self._read(self._unread.get())
+
+    def _read(self, message: Submit | Count) -> None:
+        tokens: list[int] | None = None
+        try:
+            if isinstance(message, Count):
+                self._link.send(Counted(message.id, len(self.reader.count(message.input))))
+            else:
+                tokens = self.reader.read(message.input)
+        except Refused as refusal:
+            self._link.send(Rejected(message.id, refusal.kind, refusal.field, refusal.message))
+        except Exception as error:  # noqa: BLE001 - a chat template is a program: what ends it ends this answer alone
+            kind = type(error).__name__  # without its text, which may quote the prompt
+            self._link.send(Rejected(message.id, "failed", "", f"its prompt cannot be read ({kind})"))
+        if isinstance(message, Submit):
+            self._inbox.put(Prepared(message, tokens))

@@ -43,6 +43,19 @@ def test_tools_and_tool_calls_reach_a_template_that_knows_them() -> None:
     assert text == "[look]user:where?;assistant:look(7);tool:herec1;"
 
 
+@pytest.mark.parametrize("arguments", ["{", "[" * 100_000, '{"a":' * 100_000])
+def test_arguments_that_cannot_be_read_are_passed_on_as_text(arguments: str) -> None:
+    template = "{% for c in messages[0].tool_calls %}{{ c.function.arguments }}{% endfor %}"
+    talk = (Message("assistant", "", (ToolCall("c1", "look", arguments),)),)
+    assert rendered(reader(template, context=0), Input(messages=talk)) == arguments
+
+
+def test_a_template_that_goes_too_deep_refuses() -> None:
+    endless = "{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}"
+    with pytest.raises(Refused, match="chat template refuses them"):
+        reader(endless).read(Input(messages=TALK))
+
+
 @pytest.mark.parametrize(
     ("template", "source", "kind", "field"),
     [
