@@ -13,6 +13,8 @@ from transformers import LogitsProcessor, MinPLogitsWarper, TemperatureLogitsWar
 from polyroute.core.request import Sampling
 
 _TOP_K = 50  # of `generate`, where neither the request nor the model sets one
+_LEAST_TEMPERATURE = 1e-5  # as good as greedy; less would take scores out of float32's range
+_MOST_SCORE = 1e30  # what a tiny penalty may blow scores up to, so that a temperature still has room
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class Sampler:
         if self.greedy:
             token = int(scores.argmax(dim=-1))
         else:
+            scores = scores.clamp(-_MOST_SCORE, _MOST_SCORE) if self._repetition != 1.0 else scores
             for warper in self._warpers:
                 scores = warper(None, scores)
             if self._generator is None:
@@ -105,7 +108,7 @@ class Sampler:
 def _warpers(asked: Sampling, defaults: SamplingDefaults, temperature: float) -> list[LogitsProcessor]:
     warpers: list[LogitsProcessor] = []
     if temperature != 1.0:
-        warpers.append(TemperatureLogitsWarper(float(temperature)))
+        warpers.append(TemperatureLogitsWarper(max(float(temperature), _LEAST_TEMPERATURE)))
     if top_k := _or(asked.top_k, defaults.top_k):
         warpers.append(TopKLogitsWarper(int(top_k)))
     if (top_p := _or(asked.top_p, defaults.top_p)) < 1.0:

@@ -284,3 +284,19 @@ def test_an_answer_that_fails_ends_alone() -> None:
     assert answers[1].rejected is not None
     assert answers[1].rejected.kind == "failed"
     assert answers[2].finish is not None
+
+
+@pytest.mark.parametrize(
+    "absurd",
+    [
+        Sampling(max_tokens=12, temperature=1e-40, seed=1),
+        Sampling(max_tokens=12, temperature=5e-324, seed=1),
+        Sampling(max_tokens=12, temperature=1e-40, seed=1, repetition_penalty=1e-40),
+        Sampling(max_tokens=12, temperature=1.0, seed=1, repetition_penalty=5e-324),
+    ],
+)
+def test_numbers_beyond_float32_still_choose_a_token(absurd: Sampling) -> None:
+    answer = answer_to(prompts()[0], absurd)
+    assert answer.rejected is None
+    if absurd.repetition_penalty is None:
+        assert answer.text == answer_to(prompts()[0], Sampling(max_tokens=12, temperature=0)).text
