@@ -52,6 +52,7 @@ BAD: list[tuple[str, Any, str | None, str]] = [
     (GENERATE, {"prompt": "x", "top_p": 7}, "top_p", "top_p: 7; must be above 0 to 1"),
     (GENERATE, {"prompt": "x", "top_k": -1}, "top_k", "top_k: -1; must be from 0"),
     (GENERATE, {"prompt": "x", "top_k": 10**30}, "top_k", "must be from 0 to 1000000"),
+    (GENERATE, {"prompt": "x", "seed": 10**400}, "seed", "(401 characters); must be from -9223372036854775808"),
     (GENERATE, b'{"prompt": "x", "temperature": NaN}', "temperature", "temperature: nan, which is no JSON number"),
     (GENERATE, b'{"prompt": "x", "top_p": -Infinity}', "top_p", "top_p: -inf, which is no JSON number"),
     (GENERATE, b'{"prompt": "x", "top_p": 1e999}', "top_p", "top_p: inf, which is no JSON number"),

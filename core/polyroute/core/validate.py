@@ -147,7 +147,9 @@ def _sampling(sampling: Sampling) -> None:
             continue
         if not low <= value <= high or (value == low and not closed):  # NaN fails every comparison
             at_least = "from" if closed else "above"
-            raise InvalidArgument(field, f"{value:g}; must be {at_least} {low:,} to {high:,}".replace(",", ""))
+            # REST takes whole numbers of any length, which `g` cannot show.
+            shown = f"{value:g}" if isinstance(value, float) or abs(value) < 2**64 else clip(str(value), 40)
+            raise InvalidArgument(field, f"{shown}; must be {at_least} {low:,} to {high:,}".replace(",", ""))
 
 
 def _stops(stops: tuple[str, ...]) -> None:

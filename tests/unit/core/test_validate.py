@@ -73,6 +73,7 @@ def test_good_requests_pass() -> None:
         ({"sampling": Sampling(top_p=0)}, "top_p", "0; must be above 0 to 1"),
         ({"sampling": Sampling(max_tokens=0)}, "max_tokens", "0; must be from 1 to 1048576"),
         ({"sampling": Sampling(top_p=math.inf)}, "top_p", "inf"),
+        ({"sampling": Sampling(seed=10**400)}, "seed", "(401 characters); must be from -9223372036854775808"),
         ({"stop": ("x",) * 17}, "stop", "17 stop strings, limit 16"),
         ({"stop": ("x", "")}, "stop[1]", "must not be empty"),
         ({"response_format": ResponseFormat("json_schema", "{")}, "response_format.json_schema", "is not JSON"),

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any, Literal, TypeAlias
 
-import orjson
 from pydantic import Field
 
 from polyroute.core.errors import InvalidArgument
 from polyroute.core.request import Json, Message, Request, ResponseFormat, Tool, ToolCall
 from polyroute.server.rest.dialect import HEADERS, Dialect
 from polyroute.server.rest.json_body import Body
-from polyroute.server.rest.openai_bodies import OPENAI_NAMES, OpenAIOptions
+from polyroute.server.rest.openai_bodies import OPENAI_NAMES, OpenAIOptions, schema_format
 
 CHAT = Dialect(
     (
@@ -205,7 +204,7 @@ class ChatBody(OpenAIOptions):
     def _format(self, structured: ResponseFormat | None) -> ResponseFormat | None:
         match self.response_format:
             case JsonSchemaFormat(json_schema=named):
-                wanted = ResponseFormat("json_schema", orjson.dumps(named.schema_).decode())
+                wanted = schema_format(named.schema_)
             case JsonObjectFormat():
                 wanted = ResponseFormat("json_schema", '{"type":"object"}')
             case _:

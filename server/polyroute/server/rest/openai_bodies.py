@@ -5,10 +5,10 @@ A field that is not listed here is refused by name, so that nothing that would c
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any, Literal
 
-import orjson
 from pydantic import Field
 
 from polyroute.core.errors import InvalidArgument
@@ -47,7 +47,7 @@ class StructuredOutputs(Body):
         """The constraint; raises `InvalidArgument` where there is not exactly one."""
         given: list[ResponseFormat] = []
         if self.json_ is not None:
-            given.append(ResponseFormat("json_schema", orjson.dumps(self.json_).decode()))
+            given.append(schema_format(self.json_))
         if self.regex is not None:
             given.append(ResponseFormat("regex", self.regex))
         if self.choice is not None:
@@ -55,6 +55,11 @@ class StructuredOutputs(Body):
         if len(given) != 1:
             raise InvalidArgument("structured_outputs", "give exactly one of json, regex and choice")
         return given[0]
+
+
+def schema_format(schema: dict[str, Any]) -> ResponseFormat:
+    """The constraint to a JSON schema; its whole numbers may be of any length, as in JSON."""
+    return ResponseFormat("json_schema", json.dumps(schema, ensure_ascii=False, separators=(",", ":")))
 
 
 class OpenAIOptions(Body):
