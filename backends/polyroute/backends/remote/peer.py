@@ -71,11 +71,7 @@ class Peer:
         try:
             try:
                 return await self.within(call, self._request(self._session(fresh=False), connection, request))
-            except (
-                aiohttp.ServerDisconnectedError,
-                aiohttp.ClientOSError,
-                aiohttp.ClientConnectionResetError,
-            ) as error:
+            except _LOST as error:
                 if not connection.reused or _answer_begun(error):
                     raise
                 # The peer had closed a connection that was kept from an earlier call: it never saw this one.
