@@ -122,7 +122,7 @@ async def test_a_fallback_and_a_failure_count_their_attempts(rest: Rest, first: 
 
 
 async def test_retry_after_is_in_whole_seconds_rounded_up(rest: Rest, first: EchoBackend) -> None:
-    for delay_s, told in ((0.2, "1"), (2.0, "2"), (2.1, "3")):
+    for delay_s, told in ((None, "1"), (0.2, "1"), (2.0, "2"), (2.1, "3")):
         first.script = Script(error=Overloaded("full", retry_after_s=delay_s))
         status, headers = await headers_of(rest, "/v1/generate", {})
         assert (status, headers["Retry-After"]) == (429, told)

@@ -29,6 +29,9 @@ GRPC_CODES = {
 }
 """Number of each gRPC status that the table uses (gRPC "Status codes and their use in gRPC")."""
 
+DEFAULT_RETRY_S = 1.0
+"""What a caller is told to wait, in seconds, when an error that passes does not say how long it takes."""
+
 MESSAGE_LIMIT = 2_000
 """Longest error message sent to a caller, in characters; a longer one is cut."""
 
@@ -61,6 +64,13 @@ class PolyrouteError(Exception):
         self.message = message
         self.retry_after_s = retry_after_s
         self.metadata = metadata or {}
+
+    @property
+    def retry_delay_s(self) -> float | None:
+        """Seconds after which the caller may try again; None where waiting changes nothing, as far as is known."""
+        if self.retry_after_s is not None:
+            return max(0.0, self.retry_after_s)
+        return DEFAULT_RETRY_S if self.grpc in ("UNAVAILABLE", "RESOURCE_EXHAUSTED") else None
 
     def after(self, attempts: tuple[Attempt, ...], message: str) -> Self:
         """A copy for one call, with what that call went through: a backend may raise one error to many callers."""

@@ -73,10 +73,10 @@ def _body(status: int, code: str, message: str, param: str | None, request_id: s
 
 
 def failure_response(error: PolyrouteError, request_id: str, dialect: Dialect) -> web.Response:
-    """The error as a whole answer, with `Retry-After` in whole seconds where a delay is known."""
+    """The error as a whole answer, with `Retry-After` in whole seconds where a later try may succeed."""
     response = json_response(failure(error, request_id, dialect), status=error.http)
-    if error.retry_after_s is not None:
-        response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    if (delay_s := error.retry_delay_s) is not None:
+        response.headers["Retry-After"] = str(max(1, math.ceil(delay_s)))
     if error.attempts:
         response.headers["X-Polyroute-Attempts"] = str(len(error.attempts))
     return response

@@ -23,9 +23,6 @@ from polyroute.core.errors import (
 )
 from polyroute.server.wire.values import duration
 
-DEFAULT_RETRY_S: Final = 1.0
-"""What a caller is told to wait, in seconds, when an error that passes does not say how long it takes."""
-
 TRAILER_LIMIT: Final = 8192
 """Most bytes that trailing metadata may have: clients refuse more by default."""
 
@@ -61,7 +58,7 @@ def refusal(error: PolyrouteError, request_id: str) -> Refusal:
         name = fit(error.name, _VALUE_LIMIT)
         details.append(ResourceInfo(resource_type=f"{DOMAIN}.{error.kind}", resource_name=name))
     trailers: list[tuple[str, str | bytes]] = [("x-request-id", request_id)]
-    delay_s = retry_delay_s(error)
+    delay_s = error.retry_delay_s
     if delay_s is not None:
         details.append(RetryInfo(retry_delay=duration(delay_s)))
         if error.try_next:  # a client takes a pushback for leave to retry (gRFC A6)
@@ -72,13 +69,6 @@ def refusal(error: PolyrouteError, request_id: str) -> Refusal:
         status.details.append(packed)
     trailers.append(("grpc-status-details-bin", status.SerializeToString()))
     return Refusal(_CODES[GRPC_CODES[error.grpc]], message, tuple(trailers))
-
-
-def retry_delay_s(error: PolyrouteError) -> float | None:
-    """Seconds after which the caller may try again; None where waiting changes nothing, as far as is known."""
-    if error.retry_after_s is not None:
-        return max(0.0, error.retry_after_s)
-    return DEFAULT_RETRY_S if error.grpc in ("UNAVAILABLE", "RESOURCE_EXHAUSTED") else None
 
 
 def fit(text: str, limit: int) -> str:
