@@ -26,6 +26,7 @@ _FINISH = {
     "content_filter": FinishReason.CONTENT_FILTER,
 }
 _BROKEN_OFF = ("abort", "aborted", "error", "cancelled")
+_MOST_TOOL_CALLS = 2**16  # more than any model makes, and far less than the wire's index holds
 
 
 class OpenAIAnswer:
@@ -114,9 +115,12 @@ def _usage(usage: Mapping[str, Any]) -> Usage:
 def _tool_call(item: Any, place: int) -> ToolCall:
     call = shape.mapping(item, "tool_calls")
     function = shape.section(call, "function")
+    index = place if call.get("index") is None else shape.count(call, "index")
+    if index > _MOST_TOOL_CALLS:
+        raise Malformed(f"numbers a tool call {index}")
     return ToolCall(
         id=shape.text(call, "id"),
         name=shape.text(function, "name"),
         arguments=shape.text(function, "arguments"),
-        index=place if call.get("index") is None else shape.count(call, "index"),
+        index=index,
     )

@@ -159,6 +159,7 @@ def test_errors_amid_the_answer(name: bytes, data: bytes, says: str) -> None:
         b'{"choices":[{"delta":{"content":5}}]}',
         b'{"choices":[{"delta":{"content":["a"]}}]}',
         b'{"choices":[{"delta":{"tool_calls":[{"index":"x"}]}}]}',
+        b'{"choices":[{"delta":{"tool_calls":[{"index":4294967296}]}}]}',
         b'{"choices":[{"index":-1}]}',
         b'{"choices":[{"finish_reason":1}]}',
         b'{"choices":[{"logprobs":{"content":[{"token":"a"}]}}]}',
