@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import asyncio
+from typing import Final, Protocol
 
 import orjson
 from aiohttp import web
@@ -18,6 +19,8 @@ from polyroute.server.rest.failures import FailureBody, failure, known
 
 _HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
+STALL_S: Final = 60.0
+"""How long a caller may leave unread what was sent before it is taken to have left, in seconds: it holds a permit."""
 
 DONE = b"data: [DONE]\n\n"
 """The last event of OpenAI's streams; a stream that fails never has it."""
@@ -56,23 +59,34 @@ async def stream(http: web.Request, gateway: Gateway, call: Call, frames: Frames
         await response.prepare(http)
         try:
             if chunk := frames.started(route):
-                await response.write(chunk)
+                await _send(http, response, chunk)
             complete = False
             async for event in events:
                 complete = isinstance(event, Finished)
                 if chunk := frames.event(event):
-                    await response.write(chunk)
+                    await _send(http, response, chunk)
             if not complete:
                 raise BrokenStream("ended without Finished")
         except ConnectionError:
             raise  # the caller has left
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller must see that the answer is cut
             found = known(error, http[REQUEST_ID])
-            await response.write(frames.failed(failure(found, http[REQUEST_ID], http[DIALECT])))
+            await _send(http, response, frames.failed(failure(found, http[REQUEST_ID], http[DIALECT])))
             _break_off(http)
             return response
     await response.write_eof()
     return response
+
+
+async def _send(http: web.Request, response: web.StreamResponse, chunk: bytes) -> None:
+    """Writes, and waits while the caller is behind; raises `ConnectionError` where it does not catch up."""
+    try:
+        async with asyncio.timeout(STALL_S):
+            await response.write(chunk)
+    except TimeoutError:
+        if http.transport is not None:
+            http.transport.abort()
+        raise ConnectionAbortedError(f"the caller read nothing for {STALL_S:g} s") from None
 
 
 def _break_off(http: web.Request) -> None:
