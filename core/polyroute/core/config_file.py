@@ -82,6 +82,8 @@ def parse_config(text: str, file: str, environ: Mapping[str, str]) -> Config:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         message = getattr(error, "problem", None) or str(error)
         raise ConfigError([Problem(file, mark.line + 1 if mark else 1, "", f"is not YAML: {message}")]) from error
+    except RecursionError as error:
+        raise ConfigError([Problem(file, 1, "", "is nested too deeply")]) from error
     if node is None:
         raise ConfigError([Problem(file, 1, "", "the file is empty; it needs at least `models:`")])
     tree = document.plain(node, (), frozenset())

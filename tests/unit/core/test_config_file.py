@@ -50,6 +50,7 @@ def test_the_only_model_is_the_default() -> None:
     [
         ("", "models.yaml:1: the file is empty; it needs at least `models:`"),
         ("models: [", "models.yaml:1: is not YAML"),
+        ("models: " + "[" * 3000, "models.yaml:1: is nested too deeply"),
         ("models:\n\t- id: x", "models.yaml:2: is not YAML"),
         ("- a\n- b\n", "models.yaml:1: input should be a valid dictionary"),
         ("models: []\n", "models.yaml:1: models: needs at least 1 entry"),
