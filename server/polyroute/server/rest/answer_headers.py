@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from polyroute.core.event import CacheResult, Route
-from polyroute.core.route_header import route_to_header
+from polyroute.core.route_header import ROUTE_HEADER, route_to_header
 
 MAX_HEADER_CHARS = 512
-MAX_ROUTE_CHARS = 6_000
-"""Many clients read header lines of up to 8 KiB; a longer `X-Polyroute-Route` is left out."""
 
 
 def ascii_header(text: str, limit: int = MAX_HEADER_CHARS) -> str:
@@ -22,9 +20,7 @@ def ascii_header(text: str, limit: int = MAX_HEADER_CHARS) -> str:
 def route_headers(route: Route) -> dict[str, str]:
     """`X-Polyroute-*` of an answer; a fact that is not known has no header."""
     headers = {f"X-Polyroute-{name}": ascii_header(value) for name, value in _facts(route) if value}
-    whole = route_to_header(route)
-    if len(whole) <= MAX_ROUTE_CHARS:
-        headers["X-Polyroute-Route"] = whole
+    headers[ROUTE_HEADER] = route_to_header(route)
     return headers
 
 
