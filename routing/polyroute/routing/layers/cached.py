@@ -163,7 +163,8 @@ class Cached:
         return replace(route, cache=result, reasons=(*route.reasons, *reasons))
 
     def _keep(self, call: Call, version: str, tokens: list[Token], finished: Finished, took_s: float) -> None:
-        if finished.reason in (FinishReason.CONTENT_FILTER, FinishReason.UNSPECIFIED) or not version:
+        # A peer of the older dialect gives whole answers without a reason; a filtered one is not the whole answer.
+        if finished.reason is FinishReason.CONTENT_FILTER or not version:
             return
         key = self._shelf.key(call, version)
         answer = StoredAnswer(key, self._shelf.model, version, tuple(tokens), finished, self._wall(), took_s)

@@ -253,14 +253,22 @@ async def test_a_cancelled_call_keeps_nothing(
     assert result(await run(cached, asks())) is CacheResult.MISS
 
 
-@pytest.mark.parametrize("reason", [FinishReason.CONTENT_FILTER, FinishReason.UNSPECIFIED])
-async def test_a_filtered_answer_is_not_kept(
-    backend: EchoBackend, make: Callable[..., Cached], run: Callable[..., Any], reason: FinishReason
+@pytest.mark.parametrize(
+    ("reason", "second"),
+    [(FinishReason.CONTENT_FILTER, CacheResult.MISS), (FinishReason.UNSPECIFIED, CacheResult.HIT)],
+)
+async def test_a_filtered_answer_is_not_kept_and_one_that_gives_no_reason_is(
+    backend: EchoBackend,
+    make: Callable[..., Cached],
+    run: Callable[..., Any],
+    reason: FinishReason,
+    second: CacheResult,
 ) -> None:
     backend.script = Script(reason=reason)
     cached = make(backend, mode="always")
-    for _ in range(2):
-        assert result(await run(cached, asks())) is CacheResult.MISS
+    assert result(await run(cached, asks())) is CacheResult.MISS
+    await cached.flush()
+    assert result(await run(cached, asks())) is second
 
 
 async def test_an_answer_that_is_too_large_is_not_kept(
