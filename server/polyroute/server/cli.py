@@ -9,10 +9,12 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import structlog
 
 from polyroute.core.config_file import ConfigError, read_config
 from polyroute.server import logs
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from polyroute.server.app import Server
 
 _POLL_S = 0.1
+
+log = structlog.get_logger(__name__)
 
 
 def _address_option(name: str, what: str, default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -75,6 +79,8 @@ async def _serve(chosen: Settings) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked_to_stop)
+    unsupported = partial(log.warning, "reload.unsupported", fix="restart to read the file again")
+    loop.add_signal_handler(signal.SIGHUP, unsupported)  # by default it would end the process, calls and all
     server = Server(chosen, environ=os.environ)
     try:
         await server.start()

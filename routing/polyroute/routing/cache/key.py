@@ -19,13 +19,16 @@ EXCLUDED = frozenset({"model", "request_id", "routing", "cache", "labels"})
 Every other field counts, those of a later version too."""
 
 
-def canonical(model: str, version: str, fingerprint: str, request: Request) -> bytes:
+def canonical(model: str, version: str, fingerprint: str, request: Request, user: str = "") -> bytes:
     """The full key: JSON with sorted keys, in which `1` and `1.0` are one number and None is not a default.
 
-    `fingerprint` stands for the options that the deployment runs the model with.
+    `user` is the end user where the model is told who it is, as peers are. `fingerprint` stands for the options that
+    the deployment runs the model with.
     """
     counted = {f.name: _plain(getattr(request, f.name)) for f in fields(request) if f.name not in EXCLUDED}
     whole = {"format": FORMAT, "model": model, "version": version, "deployment": fingerprint, "request": counted}
+    if user:
+        whole["user"] = user
     return json.dumps(whole, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 

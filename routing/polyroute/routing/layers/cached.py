@@ -48,7 +48,8 @@ class Shelf:
 
     def key(self, call: Call, version: str) -> bytes:
         """The full key of a call's answer at `version`."""
-        return canonical(self.model, version, self.fingerprint, call.request)
+        user = "" if self.local else call.request.routing.user  # peers are told, and may answer by it
+        return canonical(self.model, version, self.fingerprint, call.request, user)
 
 
 class Cached:

@@ -28,7 +28,7 @@ from polyroute.core.event import (
     TopLogprob,
     Usage,
 )
-from polyroute.core.request import CacheMode, CacheOptions, Request, Sampling, ToolCall
+from polyroute.core.request import CacheMode, CacheOptions, Request, RoutingOptions, Sampling, ToolCall
 from polyroute.routing.cache.store import AnswerStore
 from polyroute.routing.layers import cached as layer
 from polyroute.routing.layers.cached import Cached, Shelf
@@ -269,6 +269,17 @@ async def test_a_filtered_answer_is_not_kept_and_one_that_gives_no_reason_is(
     assert result(await run(cached, asks())) is CacheResult.MISS
     await cached.flush()
     assert result(await run(cached, asks())) is second
+
+
+async def test_a_peer_is_told_the_user_and_so_users_share_no_answer(
+    backend: EchoBackend, make: Callable[..., Cached], run: Callable[..., Any]
+) -> None:
+    ann, ben = (asks(routing=RoutingOptions(user=name)) for name in ("ann", "ben"))
+    remote = make(backend, local=False)
+    results = [result(await run(remote, call)) for call in (ann, ben, ann)]
+    assert results == [CacheResult.MISS, CacheResult.MISS, CacheResult.HIT]
+    local = make(backend)
+    assert [result(await run(local, call)) for call in (ann, ben)] == [CacheResult.MISS, CacheResult.HIT]
 
 
 async def test_an_answer_that_is_too_large_is_not_kept(
