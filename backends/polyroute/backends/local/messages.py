@@ -97,13 +97,15 @@ class LoadFailed(msgspec.Struct, frozen=True, tag="load_failed"):
 
 
 class Finish(msgspec.Struct, frozen=True):
-    """How an answer ended. `seed` is the one that it was sampled with, None when it was greedy and none was given."""
+    """How an answer ended. `seed` is the one that it was sampled with, None when it was greedy and none was given;
+    `cached_prompt_tokens`, those of the prompt that were not computed again."""
 
     reason: FinishReason
     prompt_tokens: int
     completion_tokens: int
     matched_stop: str | None = None
     seed: int | None = None
+    cached_prompt_tokens: int = 0
 
 
 class Output(msgspec.Struct, frozen=True):

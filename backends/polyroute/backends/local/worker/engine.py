@@ -11,7 +11,8 @@ from transformers import DynamicCache
 
 from polyroute.backends.local.messages import Output, Rejected
 from polyroute.backends.local.worker.detokenize import Vocabulary
-from polyroute.backends.local.worker.sampling import Sampler, SamplingDefaults
+from polyroute.backends.local.worker.logprobs import report
+from polyroute.backends.local.worker.sampling import Sampler, SamplingDefaults, choose
 from polyroute.backends.local.worker.sequence import Sequence
 from polyroute.core.request import Sampling
 
@@ -108,16 +109,19 @@ class Engine:
 
     def _due(self) -> list[_Active]:
         """Who takes part in this step: all that decode, and the first of those that still read their prompt."""
-        prefilling = [active for active in self._active if active.sequence.prefilling]
-        return [active for active in self._active if not active.sequence.prefilling] + prefilling[:1]
+        prefilling = [active for active in self._active if active.sequence.remaining > 1]
+        return [active for active in self._active if active.sequence.remaining == 1] + prefilling[:1]
 
     def _advance(self, active: _Active) -> Output | Rejected | None:
         sequence = active.sequence
         try:
-            tokens = sequence.next_input(self._prefill_chunk)
+            tokens = sequence.tokens(sequence.processed, min(sequence.processed + self._prefill_chunk, sequence.length))
             logits = self._forward(tokens, sequence.processed, active.cache)
             sequence.processed += len(tokens)
-            return None if sequence.prefilling else sequence.accept(logits)
+            if sequence.remaining:
+                return None
+            tokens = choose(logits, [sequence.sampler])
+            return sequence.accept(tokens[0], report(logits, tokens, [sequence.logprobs])[0])
         except torch.OutOfMemoryError:
             return Rejected(sequence.id, "out_of_memory", "", "the device has no memory left for this answer")
         except torch.AcceleratorError:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -10,24 +12,43 @@ from polyroute.backends.local.worker.detokenize import Vocabulary
 from polyroute.core.event import TokenLogprob, TopLogprob
 
 
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """How likely a chosen token was, and the most likely ones in its place, likeliest first."""
+
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+def report(logits: torch.Tensor, tokens: Sequence[int], alternatives: Sequence[int | None]) -> list[Chosen | None]:
+    """Log probabilities of `tokens`, one a row of `logits` (the model's own, float32 [n, vocabulary]).
+
+    A row gets as many alternatives as it asked for, and None where it asked for no log probabilities at all.
+    """
+    entries: list[Chosen | None] = [None] * len(tokens)
+    rows = [row for row, count in enumerate(alternatives) if count is not None]
+    if not rows:
+        return entries
+    logs = (logits if len(rows) == len(tokens) else logits[rows]).log_softmax(dim=-1)
+    chosen = logs.gather(1, torch.tensor([[tokens[row]] for row in rows], device=logits.device)).flatten().tolist()
+    most = min(max(alternatives[row] or 0 for row in rows), logs.shape[1])
+    values, ids = (t.tolist() for t in logs.topk(most)) if most else ([[]] * len(rows), [[]] * len(rows))
+    for row, logprob, row_ids, row_values in zip(rows, chosen, ids, values, strict=True):
+        entries[row] = Chosen(logprob, tuple(zip(row_ids, row_values, strict=True))[: alternatives[row]])
+    return entries
+
+
 class LogprobTrail:
     """The log probabilities that were asked for, each with the place in the text at which its token begins."""
 
-    def __init__(self, alternatives: int, vocabulary: Vocabulary) -> None:
-        self._alternatives = alternatives
+    def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
         self._waiting: deque[tuple[int, TokenLogprob]] = deque()
 
-    def add(self, token: int, logits: torch.Tensor, start: int) -> None:
-        """Notes a token that begins at character `start`; `logits` are the model's own, float32 [1, vocabulary]."""
-        logs = logits[0].log_softmax(dim=-1)
-        top: tuple[TopLogprob, ...] = ()
-        if self._alternatives:
-            values, ids = logs.topk(min(self._alternatives, logs.numel()))
-            top = tuple(
-                TopLogprob(*self._spell(i), value) for i, value in zip(ids.tolist(), values.tolist(), strict=True)
-            )
-        self._waiting.append((start, TokenLogprob(*self._spell(token), float(logs[token]), top)))
+    def add(self, token: int, entry: Chosen, start: int) -> None:
+        """Notes a token that begins at character `start`."""
+        top = tuple(TopLogprob(*self._spell(id), logprob) for id, logprob in entry.top)
+        self._waiting.append((start, TokenLogprob(*self._spell(token), entry.logprob, top)))
 
     def take(self, before: int | None) -> tuple[TokenLogprob, ...]:
         """The entries of tokens that begin before character `before`; all of them where it is None."""

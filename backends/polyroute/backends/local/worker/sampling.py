@@ -48,6 +48,11 @@ class SamplingDefaults:
         )
 
 
+def choose(logits: torch.Tensor, samplers: Sequence[Sampler]) -> list[int]:
+    """The next token of each row of `logits`, which are the model's own, float32 [n, vocabulary]."""
+    return [sampler.choose(logits[row : row + 1]) for row, sampler in enumerate(samplers)]
+
+
 class Sampler:
     """Holds one answer's random state and the tokens that its penalties count.
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Set
 
-import torch
-
 from polyroute.backends.local.messages import Finish, Output
 from polyroute.backends.local.worker.detokenize import TextStream, Vocabulary
-from polyroute.backends.local.worker.logprobs import LogprobTrail
+from polyroute.backends.local.worker.logprobs import Chosen, LogprobTrail
 from polyroute.backends.local.worker.sampling import Sampler
 from polyroute.backends.local.worker.stops import StopScan
 from polyroute.core.event import FinishReason, TokenLogprob
@@ -17,7 +15,8 @@ from polyroute.core.event import FinishReason, TokenLogprob
 class Sequence:
     """Holds everything about one answer but its cache of keys and values, which is the engine's.
 
-    `processed` counts the tokens that the model has read, of the prompt and of the answer.
+    `processed` counts the tokens, of the prompt and of the answer, whose keys and values are in memory; `cached`, those
+    of the prompt that came from the prefix cache. To preempt the answer, set `processed` to 0: nothing else changes.
     """
 
     def __init__(
@@ -37,12 +36,14 @@ class Sequence:
         self.prompt = prompt
         self.generated: list[int] = []
         self.processed = 0
-        self._sampler = sampler
+        self.cached = 0
+        self.sampler = sampler
+        self.logprobs = logprobs
         self._max_tokens = max_tokens
         self._eos = eos
         self._stream: TextStream = vocabulary.stream(prompt if continues else ())
         self._stops = StopScan(stop)
-        self._trail = None if logprobs is None else LogprobTrail(logprobs, vocabulary)
+        self._trail = None if logprobs is None else LogprobTrail(vocabulary)
         self._decoded = 0  # characters that the tokens so far have made, shown or held back
         self._shown = 0
 
@@ -50,24 +51,31 @@ class Sequence:
         return f"<Sequence {self.id}: {self.processed} of {len(self.prompt)}+{len(self.generated)} tokens processed>"
 
     @property
-    def prefilling(self) -> bool:
-        """Whether the model has still to read a part of the prompt."""
-        return self.processed < len(self.prompt)
+    def length(self) -> int:
+        """Tokens of the prompt and of the answer so far."""
+        return len(self.prompt) + len(self.generated)
 
-    def next_input(self, chunk: int) -> list[int]:
-        """The tokens that the model reads next: at most `chunk` of the prompt, or the latest of the answer."""
-        if self.prefilling:
-            return self.prompt[self.processed : self.processed + chunk]
-        return self.generated[-1:]
+    @property
+    def remaining(self) -> int:
+        """Tokens that the model has still to read before the next one can be chosen: 1 while decoding."""
+        return len(self.prompt) + len(self.generated) - self.processed
 
-    def accept(self, logits: torch.Tensor) -> Output:
-        """Chooses the next token by `logits`, float32 [1, vocabulary]; returns what that adds to the answer."""
-        token = self._sampler.choose(logits)
+    def tokens(self, start: int, stop: int) -> list[int]:
+        """The tokens at places `start` to `stop` (excluded) of the prompt and the answer."""
+        read = len(self.prompt)
+        if stop <= read:
+            return self.prompt[start:stop]
+        if start >= read:
+            return self.generated[start - read : stop - read]
+        return self.prompt[start:] + self.generated[: stop - read]
+
+    def accept(self, token: int, entry: Chosen | None = None) -> Output:
+        """Takes the next token, with its log probabilities where the answer wants them; returns what that adds."""
         self.generated.append(token)
         if token in self._eos:
             return self._end(FinishReason.STOP, "")
-        if self._trail is not None:
-            self._trail.add(token, logits, self._decoded)
+        if self._trail is not None and entry is not None:
+            self._trail.add(token, entry, self._decoded)
         text = self._scan(self._stream.add(token))
         if self._stops.found is not None:
             return self._output(text, self._finish(FinishReason.STOP_SEQUENCE))
@@ -94,4 +102,4 @@ class Sequence:
         return Output(self.id, text, logprobs, finish)
 
     def _finish(self, reason: FinishReason) -> Finish:
-        return Finish(reason, len(self.prompt), len(self.generated), self._stops.found, self._sampler.seed)
+        return Finish(reason, len(self.prompt), len(self.generated), self._stops.found, self.sampler.seed, self.cached)
