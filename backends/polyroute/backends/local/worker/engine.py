@@ -1,36 +1,35 @@
-"""Runs a model for several answers at once: `step()` is the only clock, and nothing here knows processes or sockets."""
+"""Runs a model for many answers at once: `step()` is the only clock, and nothing here knows processes or sockets."""
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
-from transformers import DynamicCache
 
 from polyroute.backends.local.messages import Output, Rejected
 from polyroute.backends.local.worker.detokenize import Vocabulary
+from polyroute.backends.local.worker.failures import out_of_memory
+from polyroute.backends.local.worker.forward.fit import fit
+from polyroute.backends.local.worker.forward.turn import Holder, Turn
 from polyroute.backends.local.worker.logprobs import report
+from polyroute.backends.local.worker.pace import Pace
 from polyroute.backends.local.worker.sampling import Sampler, SamplingDefaults, choose
+from polyroute.backends.local.worker.scheduler import Scheduler
 from polyroute.backends.local.worker.sequence import Sequence
 from polyroute.core.request import Sampling
 
 _UNLIMITED_MAX_TOKENS = 4096  # for a model without a context limit, where nothing else sets one
 
 
-@dataclass(slots=True)
-class _Active:
-    sequence: Sequence
-    cache: DynamicCache
-
-
 class Engine:
-    """Up to `max_sequences` answers at once, the others waiting in order.
+    """Continuous batching (Orca, Yu et al., 2022) with chunked prefill (Sarathi, Agrawal et al., 2023).
 
-    A step advances each answer in the making by one token, and one of those whose prompt is still being read by
-    `prefill_chunk` tokens: so a long prompt holds up the others by no more than a chunk, and whatever is cancelled
-    between two steps takes no part in the next.
+    A step gives each answer in the making its next token, and reads chunks of waiting prompts beside them, in one
+    forward pass of at most about `max_batch_tokens` tokens. A new call joins in the next step; whatever is cancelled
+    between two steps takes no part in the next. `kv_cache_bytes` caps the memory of keys and values; None takes what
+    the device has to spare.
     """
 
     def __init__(
@@ -41,35 +40,67 @@ class Engine:
         context_length: int,
         eos: frozenset[int],
         defaults: SamplingDefaults,
-        max_sequences: int = 8,
-        prefill_chunk: int = 256,
+        max_sequences: int = 64,
+        max_batch_tokens: int = 512,
+        kv_cache_bytes: int | None = None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._model = model
         self._vocabulary = vocabulary
         self._context_length = context_length
         self._eos = eos
         self._defaults = defaults
-        self._max_sequences = max_sequences
-        self._prefill_chunk = prefill_chunk
-        self._waiting: deque[Sequence] = deque()
-        self._active: list[_Active] = []
-        self._mask = torch.ones((1, 0), dtype=torch.long, device=model.device)
-        self._last_row_only = {"logits_to_keep": 1} if model._supports_logits_to_keep() else {}
+        self._clock = clock
+        fitted = fit(model, kv_cache_bytes)
+        self._forward = fitted.forward
+        self.why_apart = fitted.why_apart
+        self._scheduler: Scheduler[Sequence] = Scheduler(
+            self._forward.memory, max_sequences=max_sequences, whole_prompts=self._forward.whole_prompts
+        )
+        self._pace = Pace(max_batch_tokens)
         self.steps = 0
+
+    def __repr__(self) -> str:
+        return f"<Engine {self.path}, {self._scheduler!r}>"
+
+    @property
+    def path(self) -> str:
+        """`packed`: one forward pass for all; `apart`: one for each sequence, for the reason in `why_apart`."""
+        return self._forward.path
+
+    @property
+    def kv_capacity_tokens(self) -> int:
+        """The longest sequence that the KV memory can hold."""
+        return self._forward.memory.capacity_tokens
+
+    @property
+    def preemptions(self) -> int:
+        """How many times a sequence had to give back its memory and was computed anew."""
+        return self._scheduler.preemptions
 
     @property
     def busy(self) -> bool:
         """Whether a step would do anything."""
-        return bool(self._active or self._waiting)
+        return self._scheduler.busy
 
+    @torch.inference_mode()
     def submit(
-        self, id: int, prompt: list[int], sampling: Sampling, stop: tuple[str, ...] = (), *, continues: bool = False
-    ) -> None:
-        """Queues an answer to `prompt`, which holds 1 to `context_length` - 1 tokens.
+        self,
+        id: int,
+        prompt: list[int],
+        sampling: Sampling,
+        stop: tuple[str, ...] = (),
+        *,
+        continues: bool = False,
+    ) -> Rejected | None:
+        """Queues an answer to `prompt`, which holds 1 to `context_length` - 1 tokens; None where that is done.
 
-        `continues` says that the answer's text goes on where the prompt's ends, instead of standing alone.
+        `continues` says that the answer's text goes on where the prompt's ends, instead of standing alone. A prompt
+        that the KV memory can never hold is rejected.
         """
-        self._waiting.append(
+        if len(prompt) >= self.kv_capacity_tokens:
+            limit = f"{len(prompt)} tokens, but the memory for keys and values holds {self.kv_capacity_tokens}"
+            return Rejected(id, "too_long", "prompt" if continues else "messages", limit)
+        self._scheduler.add(
             Sequence(
                 id,
                 prompt,
@@ -82,72 +113,110 @@ class Engine:
                 continues=continues,
             )
         )
+        return None
 
+    @torch.inference_mode()
     def cancel(self, id: int) -> int | None:
         """Forgets an answer at once; returns how many tokens it had, or None where there is none of that ID."""
-        for sequence in self._waiting:
-            if sequence.id == id:
-                self._waiting.remove(sequence)
-                return 0
-        for active in self._active:
-            if active.sequence.id == id:
-                self._active.remove(active)
-                return len(active.sequence.generated)
-        return None
+        sequence = self._scheduler.find(id)
+        if sequence is None:
+            return None
+        self._scheduler.remove(sequence)
+        return len(sequence.generated)
+
+    def pause(self, id: int) -> None:
+        """Leaves an answer out of steps, since its reader is behind; its memory may be taken."""
+        self._scheduler.pause(id)
+
+    def resume(self, id: int) -> None:
+        """Goes on with a paused answer; its text is as if it had never been paused."""
+        self._scheduler.resume(id)
 
     @torch.inference_mode()
     def step(self) -> list[Output | Rejected]:
         """Advances the answers; returns what was added to each. An answer that fails ends alone, as `Rejected`."""
+        began = self._clock()
+        turn = self._scheduler.turn(self._pace.tokens(self._scheduler.decoding, self._scheduler.unread))
+        turn, logits, outputs = self._run(turn)
+        outputs += self._advance(turn, logits)
+        self._pace.note(len(turn.decoding), sum(chunk.count for chunk in turn.chunks), self._clock() - began)
         self.steps += 1
-        while self._waiting and len(self._active) < self._max_sequences:
-            self._active.append(_Active(self._waiting.popleft(), DynamicCache(config=self._model.config)))
-        outputs = [output for active in self._due() if (output := self._advance(active)) is not None]
-        over = {o.id for o in outputs if isinstance(o, Rejected) or o.finish is not None}
-        if over:
-            self._active = [active for active in self._active if active.sequence.id not in over]
         return outputs
 
-    def _due(self) -> list[_Active]:
-        """Who takes part in this step: all that decode, and the first of those that still read their prompt."""
-        prefilling = [active for active in self._active if active.sequence.remaining > 1]
-        return [active for active in self._active if active.sequence.remaining == 1] + prefilling[:1]
+    def _run(self, turn: Turn) -> tuple[Turn, torch.Tensor, list[Output | Rejected]]:
+        """The forward pass, without those that it fails for."""
+        rejected: list[Output | Rejected] = []
+        while turn:
+            try:
+                return turn, self._forward.run(turn), rejected
+            except torch.AcceleratorError:
+                raise  # leaves the device unusable for everybody: the process must go
+            except MemoryError as error:
+                failed = [self._reject(_costliest(turn), error)]
+            except (RuntimeError, ValueError, IndexError) as error:  # torch's ways to say that an input is bad
+                failed = [self._reject(_costliest(turn), error)] if out_of_memory(error) else self._try_each(turn)
+            rejected += failed
+            turn = turn.without({one.id for one in failed})
+        return turn, torch.empty(0, 0), rejected
 
-    def _advance(self, active: _Active) -> Output | Rejected | None:
-        sequence = active.sequence
-        try:
-            tokens = sequence.tokens(sequence.processed, min(sequence.processed + self._prefill_chunk, sequence.length))
-            logits = self._forward(tokens, sequence.processed, active.cache)
-            sequence.processed += len(tokens)
-            if sequence.remaining:
-                return None
-            tokens = choose(logits, [sequence.sampler])
-            return sequence.accept(tokens[0], report(logits, tokens, [sequence.logprobs])[0])
-        except torch.OutOfMemoryError:
+    def _try_each(self, turn: Turn) -> list[Rejected]:
+        """Which sequences fail when they run alone, as rejections; all of them where none does."""
+        failed, members = [], turn.members
+        for sequence in members:
+            others = {member.id for member in members if member is not sequence}
+            try:
+                self._forward.run(turn.without(others))
+            except torch.AcceleratorError:
+                raise
+            except (RuntimeError, ValueError, IndexError, MemoryError) as error:
+                failed.append(self._reject(sequence, error))
+        return failed or [self._reject(s, RuntimeError("fails beside others")) for s in members]
+
+    def _reject(self, sequence: Holder, error: Exception) -> Rejected:
+        self._scheduler.remove(cast("Sequence", sequence))
+        if out_of_memory(error):
             return Rejected(sequence.id, "out_of_memory", "", "the device has no memory left for this answer")
-        except torch.AcceleratorError:
-            raise  # leaves the device unusable for everybody: the process must go
-        except (RuntimeError, ValueError, IndexError) as error:  # torch's ways to say that one input is bad
-            return Rejected(sequence.id, "failed", "", f"{type(error).__name__}: {error}")
+        return Rejected(sequence.id, "failed", "", f"{type(error).__name__}: {error}")
 
-    def _forward(self, tokens: list[int], past: int, cache: DynamicCache) -> torch.Tensor:
-        """Logits after the last of `tokens`, float32 [1, vocabulary], prepared as `generate` prepares them."""
-        total = past + len(tokens)
-        if self._mask.shape[1] < total:
-            self._mask = self._mask.new_ones((1, max(total, 2 * self._mask.shape[1])))
-        inputs = self._model.prepare_inputs_for_generation(
-            torch.tensor([tokens], device=self._mask.device),
-            past_key_values=cache,
-            attention_mask=self._mask[:, :total],
-            use_cache=True,
-            is_first_iteration=past == 0,
-            **self._last_row_only,
-        )
-        logits: torch.Tensor = self._model(**inputs, return_dict=True).logits[:, -1]
-        return logits.float()
+    def _advance(self, turn: Turn, logits: torch.Tensor) -> list[Output | Rejected]:
+        """Notes what has been processed, and chooses and takes the next tokens."""
+        choosing = cast("list[Sequence]", turn.choosing)
+        for sequence in turn.decoding:
+            sequence.processed += 1
+        for chunk in turn.chunks:
+            completes = chunk.completes
+            chunk.sequence.processed += chunk.count
+            if completes:
+                self._forward.memory.keep(chunk.sequence)
+        if not choosing:
+            return []
+        tokens = choose(logits, [sequence.sampler for sequence in choosing])
+        entries = report(logits, tokens, [sequence.logprobs for sequence in choosing])
+        outputs: list[Output | Rejected] = []
+        for sequence, token, entry in zip(choosing, tokens, entries, strict=True):
+            output = sequence.accept(token, entry)
+            if isinstance(output, Rejected):
+                self._scheduler.remove(sequence)
+                outputs.append(output)
+                continue
+            if output.finish is not None:
+                self._forward.memory.keep(sequence)
+                self._scheduler.remove(sequence)
+            if output.text or output.logprobs or output.finish is not None:
+                outputs.append(output)
+        return outputs
 
     def _room(self, prompt_tokens: int, asked: int | None) -> int:
         wanted = asked if asked is not None else self._defaults.max_new_tokens
-        if not self._context_length:
-            return wanted or _UNLIMITED_MAX_TOKENS
-        left = self._context_length - prompt_tokens
+        left = self.kv_capacity_tokens - prompt_tokens
+        if self._context_length:
+            left = min(left, self._context_length - prompt_tokens)
+        elif wanted is None:
+            left = min(left, _UNLIMITED_MAX_TOKENS)
         return left if wanted is None else min(wanted, left)
+
+
+def _costliest(turn: Turn) -> Holder:
+    """Whose part of a turn takes the most memory: that of a prompt being read, else that of the youngest answer."""
+    chunks = [chunk.sequence for chunk in turn.chunks]
+    return max(chunks, key=lambda s: s.length) if chunks else max(turn.decoding, key=lambda s: s.arrival)

@@ -25,6 +25,14 @@ def explain(error: BaseException, source: str, *, hub_source: bool) -> LoadError
     return LoadError(_hub_reason(chain, source) if hub_source and _from_hub(chain) else _reason(chain, source))
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: of the device, or of the machine."""
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and ("DefaultCPUAllocator" in text or "out of memory" in text)
+    )
+
+
 def _chain(error: BaseException) -> list[BaseException]:
     chain: list[BaseException] = []
     found: BaseException | None = error
@@ -70,7 +78,7 @@ def _reason(chain: list[BaseException], source: str) -> str:
     error = chain[0]
     if any(isinstance(e, SafetensorError) for e in chain):
         return f"`{source}`: its weights are damaged ({_line(error)}): fetch them again"
-    if any(isinstance(e, torch.OutOfMemoryError | MemoryError) for e in chain):
+    if any(out_of_memory(e) for e in chain):
         return f"`{source}`: not enough memory for its weights; choose a smaller model, or another `device` or `dtype`"
     if isinstance(error, ImportError):
         return f"`{source}`: a package that it needs is missing: {_line(error)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Set
 
-from polyroute.backends.local.messages import Finish, Output
+from polyroute.backends.local.messages import Finish, Output, Rejected
 from polyroute.backends.local.worker.detokenize import TextStream, Vocabulary
 from polyroute.backends.local.worker.logprobs import Chosen, LogprobTrail
 from polyroute.backends.local.worker.sampling import Sampler
@@ -37,6 +37,7 @@ class Sequence:
         self.generated: list[int] = []
         self.processed = 0
         self.cached = 0
+        self.arrival = 0  # the order among all, given by the scheduler
         self.sampler = sampler
         self.logprobs = logprobs
         self._max_tokens = max_tokens
@@ -60,6 +61,11 @@ class Sequence:
         """Tokens that the model has still to read before the next one can be chosen: 1 while decoding."""
         return len(self.prompt) + len(self.generated) - self.processed
 
+    @property
+    def room(self) -> int:
+        """How many tokens may yet be generated."""
+        return self._max_tokens - len(self.generated)
+
     def tokens(self, start: int, stop: int) -> list[int]:
         """The tokens at places `start` to `stop` (excluded) of the prompt and the answer."""
         read = len(self.prompt)
@@ -69,8 +75,13 @@ class Sequence:
             return self.generated[start - read : stop - read]
         return self.prompt[start:] + self.generated[: stop - read]
 
-    def accept(self, token: int, entry: Chosen | None = None) -> Output:
-        """Takes the next token, with its log probabilities where the answer wants them; returns what that adds."""
+    def accept(self, token: int, entry: Chosen | None = None) -> Output | Rejected:
+        """Takes the next token, with its log probabilities where the answer wants them; returns what that adds.
+
+        -1 is none, as `choose` says it: the answer has failed.
+        """
+        if token < 0:
+            return Rejected(self.id, "failed", "", "no token can be chosen: the model's logits are not numbers")
         self.generated.append(token)
         if token in self._eos:
             return self._end(FinishReason.STOP, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from dataclasses import dataclass, field
 from functools import cache
@@ -44,8 +45,8 @@ def model(kind: str) -> Any:
 
 def engine(kind: str = "llama", **options: Any) -> Engine:
     defaults = options.pop("defaults", SamplingDefaults())
-    options = {"context_length": CONTEXT, "eos": frozenset(), "prefill_chunk": 16, "max_sequences": 4} | options
-    return Engine(options.pop("model", None) or model(kind), vocabulary(), defaults=defaults, **options)
+    options = {"context_length": CONTEXT, "eos": frozenset(), "max_batch_tokens": 24, "max_sequences": 4} | options
+    return Engine(copy.deepcopy(options.pop("model", None) or model(kind)), vocabulary(), defaults=defaults, **options)
 
 
 def prompts() -> list[list[int]]:
@@ -257,7 +258,7 @@ def test_a_cancelled_answer_takes_no_part_in_the_next_step() -> None:
 
 
 def test_a_long_prompt_holds_up_the_others_by_no_step() -> None:
-    running, answers = engine(prefill_chunk=8), dict[int, Answer]()
+    running, answers = engine(max_batch_tokens=16), dict[int, Answer]()
     running.submit(1, prompts()[0], GREEDY)
     step(running, answers)
     running.submit(2, prompts()[5] * 3, GREEDY)

@@ -1,0 +1,285 @@
+"""Attention over packed tokens: one row holds a token of each sequence that decodes and chunks of prompts beside them.
+
+transformers calls it in the place of its own, through `AttentionInterface`, so the model's code stays as it is. What
+an architecture asks of attention (scaling, window, soft cap, sinks) arrives as keywords, and each is honoured; one that
+is not known here is refused, and the model goes another way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - as everybody calls it
+from transformers import AttentionInterface, AttentionMaskInterface
+
+from polyroute.backends.local.worker.forward.slabs import LayerShape, Slab
+
+NAME = "polyroute_packed"
+BATCH = "polyroute_batch"  # the keyword under which a `Batch` travels through the model's code
+
+_HARMLESS = {  # keywords that say nothing about what attention computes here
+    "is_causal",
+    "position_ids",
+    "use_cache",
+    "cache_position",
+    "output_attentions",
+    "output_hidden_states",
+    "output_router_logits",
+    "return_dict",
+    "logits_to_keep",
+    "past_key_values",
+    "position_embeddings",
+    "token_type_ids",
+}
+
+
+class NotPackable(Exception):
+    """The model's attention does not work over packed tokens; the text says why."""
+
+
+@dataclass(slots=True)
+class Decoding:
+    """Sequences of one slab that get one token each: tokens `start` to `stop` of the row. `slots` are in order."""
+
+    slab: Slab
+    slots: list[int]
+    past: list[int]  # tokens of each one before this
+    start: int
+    _masks: dict[int, torch.Tensor | None] = field(default_factory=dict)
+    _index: torch.Tensor | None = None
+    _positions: torch.Tensor | None = None
+
+    @property
+    def stop(self) -> int:
+        """Where its tokens end in the row."""
+        return self.start + len(self.slots)
+
+    @property
+    def rows(self) -> int:
+        """How many slots take part in the products: those up to the last that decodes."""
+        return self.slots[-1] + 1
+
+    def index(self, device: torch.device) -> torch.Tensor:
+        """`slots` as a tensor."""
+        if self._index is None:
+            self._index = torch.tensor(self.slots, device=device)
+        return self._index
+
+    def positions(self, device: torch.device) -> torch.Tensor:
+        """`past` as a tensor: where the new keys and values go."""
+        if self._positions is None:
+            self._positions = torch.tensor(self.past, device=device)
+        return self._positions
+
+    def first(self, window: int | None) -> int:
+        """The first position that any of them sees."""
+        return max(0, min(self.past) - window + 1) if window else 0
+
+    def mask(self, window: int | None, like: torch.Tensor, heads: int) -> torch.Tensor | None:
+        """What is added to the scores, [rows * heads, 1, positions]; None where all see all."""
+        key = window or 0
+        if key not in self._masks:
+            self._masks[key] = self._make_mask(window, like, heads)
+        return self._masks[key]
+
+    def _make_mask(self, window: int | None, like: torch.Tensor, heads: int) -> torch.Tensor | None:
+        first, last = self.first(window), max(self.past)
+        whole = len(self.slots) == self.rows
+        if whole and min(self.past) == last and (not window or last < window):
+            return None
+        past = torch.zeros(self.rows, dtype=torch.long, device=like.device)
+        past[self.index(like.device)] = self.positions(like.device)
+        place, past = torch.arange(first, last + 1, device=like.device)[None], past[:, None]
+        hidden = place > past
+        if window:
+            hidden |= place <= past - window
+        mask = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device).masked_fill_(hidden, float("-inf"))
+        return mask[:, None].repeat_interleave(heads, 0)
+
+
+@dataclass(slots=True)
+class Prefilling:
+    """A chunk of one sequence: tokens `start` to `start + count` of the row, after `past` others in its slot."""
+
+    slab: Slab
+    slot: int
+    past: int
+    count: int
+    start: int
+    _masks: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict)
+
+    def first(self, window: int | None) -> int:
+        """The first position that any of the chunk's tokens sees."""
+        return max(0, self.past - window + 1) if window else 0
+
+    def mask(self, window: int | None, like: torch.Tensor, groups: int) -> torch.Tensor:
+        """What is added to the scores, [groups * count, positions]."""
+        key = (window or 0, groups)
+        if key not in self._masks:
+            end = self.past + self.count
+            query = torch.arange(self.past, end, device=like.device)[:, None]
+            place = torch.arange(self.first(window), end, device=like.device)[None]
+            hidden = place > query
+            if window:
+                hidden |= place <= query - window
+            mask = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device)
+            self._masks[key] = mask.masked_fill_(hidden, float("-inf")).repeat(groups, 1)
+        return self._masks[key]
+
+
+@dataclass(slots=True)
+class Batch:
+    """How the tokens of a row belong together. With `shapes`, a mere probe: what each layer is given is noted."""
+
+    decoding: list[Decoding] = field(default_factory=list)
+    prefilling: list[Prefilling] = field(default_factory=list)
+    shapes: dict[int, LayerShape] | None = None
+    dtype: torch.dtype | None = None
+
+
+def packed_attention(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
+    **others: Any,
+) -> tuple[torch.Tensor, None]:
+    """`query` [1, heads, tokens, width], `key` and `value` [1, KV heads, tokens, width].
+
+    Returns [1, tokens, heads, value width], and None for the weights. Raises `NotPackable` where the model asks
+    for something that is not known here.
+    """
+    batch = others.pop(BATCH, None)
+    layer = getattr(module, "layer_idx", None)
+    if batch is None or layer is None:
+        raise NotPackable("its attention is called without what a step passes through it")
+    unknown = [name for name, given in others.items() if given is not None and name not in _HARMLESS]
+    if unknown or query.shape[0] != 1:
+        raise NotPackable(f"its attention takes {unknown[0]}" if unknown else "its attention regroups tokens")
+    style = _Style(scaling if scaling is not None else query.shape[-1] ** -0.5, sliding_window, softcap, s_aux)
+    if batch.shapes is not None:
+        if layer in batch.shapes:
+            raise NotPackable("a layer attends twice")
+        batch.dtype = key.dtype
+        batch.shapes[layer] = LayerShape(key.shape[1], key.shape[-1], value.shape[-1])
+        return query.new_zeros(1, query.shape[2], query.shape[1], value.shape[-1]), None
+    out = query.new_empty(query.shape[2], query.shape[1], value.shape[-1])
+    for group in batch.decoding:
+        _decode(group, layer, query[0], key[0], value[0], style, out)
+    for chunk in batch.prefilling:
+        _prefill(chunk, layer, query[0], key[0], value[0], style, out)
+    return out[None], None
+
+
+@dataclass(frozen=True, slots=True)
+class _Style:
+    scaling: float
+    window: int | None
+    softcap: float | None
+    sinks: torch.Tensor | None  # [heads]: a score each, which takes part in the softmax and has no value
+
+
+def _decode(
+    group: Decoding,
+    layer: int,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    style: _Style,
+    out: torch.Tensor,
+) -> None:
+    """One token of each sequence; tensors without the leading 1, `out` [tokens, heads, value width]."""
+    n, rows, heads = len(group.slots), group.rows, key.shape[0]
+    here = slice(group.start, group.stop)
+    index, positions = group.index(query.device), group.positions(query.device)
+    keys, values = group.slab.keys[layer], group.slab.values[layer]
+    keys[index, :, :, positions] = key[:, here].transpose(0, 1)
+    values[index, :, positions] = value[:, here].transpose(0, 1)
+    asked = query[:, here].transpose(0, 1).reshape(n, heads, -1, query.shape[-1])
+    if n < rows:  # a slot between them is still being read, or paused: it is computed along, and thrown away
+        spread = asked.new_zeros(rows, *asked.shape[1:])
+        spread[index] = asked
+        asked = spread
+    asked = asked.reshape(rows * heads, -1, asked.shape[-1])
+    first, end = group.first(style.window), max(group.past) + 1
+    mask = group.mask(style.window, query, heads)
+    seen_keys = keys[:rows].flatten(0, 1)[:, :, first:end]
+    seen_values = values[:rows].flatten(0, 1)[:, first:end]
+    found = _attend(asked, seen_keys, seen_values, mask, style, heads)
+    found = found.view(rows, -1, found.shape[-1])
+    out[here] = found[index] if n < rows else found
+
+
+def _prefill(
+    chunk: Prefilling,
+    layer: int,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    style: _Style,
+    out: torch.Tensor,
+) -> None:
+    heads, width = key.shape[0], query.shape[-1]
+    here, end = slice(chunk.start, chunk.start + chunk.count), chunk.past + chunk.count
+    keys, values = chunk.slab.keys[layer][chunk.slot], chunk.slab.values[layer][chunk.slot]
+    keys[:, :, chunk.past : end] = key[:, here].transpose(1, 2)
+    values[:, chunk.past : end] = value[:, here]
+    groups = query.shape[0] // heads
+    # The queries that share a KV head become one longer query: no copies of keys, and no slow grouped kernels.
+    asked = query[:, here].reshape(heads, groups * chunk.count, width)
+    first = chunk.first(style.window)
+    mask = chunk.mask(style.window, query, groups)
+    if style.softcap is None and style.sinks is None:
+        seen = keys[:, :, first:end].transpose(1, 2).contiguous()
+        found = F.scaled_dot_product_attention(
+            asked[None], seen[None], values[None, :, first:end], attn_mask=mask, scale=style.scaling
+        )[0]
+    else:
+        found = _attend(asked, keys[:, :, first:end], values[:, first:end], mask[None], style, heads)
+    out[here] = found.view(query.shape[0], chunk.count, -1).transpose(0, 1)
+
+
+def _attend(
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor | None,
+    style: _Style,
+    heads: int,
+) -> torch.Tensor:
+    """`query` [n * KV heads, q, width], `keys` [n * KV heads, width, positions], `values` [..., positions, width]."""
+    if mask is not None and not style.softcap:
+        scores = torch.baddbmm(mask, query, keys, alpha=style.scaling)
+    else:
+        scores = torch.bmm(query, keys).mul_(style.scaling)
+        if style.softcap:
+            scores = torch.tanh(scores / style.softcap) * style.softcap
+        if mask is not None:
+            scores = scores + mask
+    if style.sinks is None:
+        weights = torch.softmax(scores, -1, dtype=torch.float32)
+    else:
+        sinks = _sink_scores(style.sinks, scores, heads)
+        weights = torch.softmax(torch.cat([scores, sinks], -1), -1, dtype=torch.float32)[..., :-1]
+    return torch.bmm(weights.to(values.dtype), values)
+
+
+def _sink_scores(sinks: torch.Tensor, scores: torch.Tensor, heads: int) -> torch.Tensor:
+    """Each query head's sink beside its scores, [n * KV heads, q, 1]; q counts a KV head's groups, then tokens."""
+    n, asked = scores.shape[0] // heads, scores.shape[1]
+    groups = sinks.numel() // heads
+    spread = sinks.view(1, heads, groups, 1).expand(n, -1, -1, asked // groups)
+    return spread.reshape(n * heads, asked, 1).to(scores.dtype)
+
+
+AttentionInterface.register(NAME, packed_attention)
+AttentionMaskInterface.register(NAME, lambda *_, **__: None)

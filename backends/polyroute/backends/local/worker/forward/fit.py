@@ -1,0 +1,203 @@
+"""Finds the way in which a model can be run, by trying: packed where that gives what the model's own code gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from transformers import DynamicCache
+
+from polyroute.backends.local.worker.forward.apart import ApartForward, ApartMemory, cache_name
+from polyroute.backends.local.worker.forward.attention import BATCH, NAME, Batch, NotPackable
+from polyroute.backends.local.worker.forward.kv_cache import KVCache
+from polyroute.backends.local.worker.forward.packed import PackedForward
+from polyroute.backends.local.worker.forward.slabs import LayerShape
+from polyroute.backends.local.worker.forward.turn import Chunk, Forward, Turn
+from polyroute.backends.local.worker.spare import spare_bytes
+
+_WINDOW = 16  # the width that attention windows are narrowed to for the trial, so that a short text passes them
+_LENGTHS = (48, 37)  # of the trial's two texts, beyond any window
+_CHUNK = 11
+_DECODED = 9  # of their tokens, how many are fed one by one
+_TOLERANCE = 2e-3  # of the logits' norm; more where the model itself is not as exact
+_GROWING_ROPES = {"dynamic", "longrope"}  # positions whose angles depend on how long the text is
+_CACHE_BYTES = 1 << 28
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """How a model is run; `why_apart` says why it cannot be packed, and is empty where it can."""
+
+    forward: Forward
+    why_apart: str = ""
+
+
+@torch.inference_mode()
+def fit(model: Any, kv_cache_bytes: int | None) -> Fitted:
+    """Tries the packed way against the model's own; leaves the model set up for the way that is returned.
+
+    `kv_cache_bytes` caps the memory of keys and values; None is what the device has to spare.
+    """
+    own = model.config._attn_implementation
+    limit = kv_cache_bytes if kv_cache_bytes is not None else spare_bytes(model.device)
+    try:
+        with _narrow_windows(model):
+            trial = _Trial(model)
+            model.set_attn_implementation(NAME)
+            shapes, dtype = _probe(model)
+            trial.compare(PackedForward(model, _kv_cache(shapes, dtype, model, _CACHE_BYTES)))
+        return Fitted(PackedForward(model, _kv_cache(shapes, dtype, model, limit)))
+    except Exception as error:  # noqa: BLE001 - the model's own code runs here, so anything can come
+        model.set_attn_implementation(own)
+        why = str(error) if isinstance(error, NotPackable) else f"{type(error).__name__}: {error}"
+    base, slope = _state_bytes(model)
+
+    def apart(limit_bytes: int, whole_prompts: bool) -> ApartForward:
+        memory = ApartMemory(sequence_bytes=base, token_bytes=slope, limit_bytes=limit_bytes)
+        return ApartForward(model, memory, whole_prompts=whole_prompts)
+
+    with _narrow_windows(model):
+        try:
+            _Trial(model).compare(apart(_CACHE_BYTES, whole_prompts=False))
+            whole = False
+        except (NotPackable, RuntimeError, ValueError):  # such as a recurrent state, which takes one token at a time
+            whole = True
+    return Fitted(apart(limit, whole), why)
+
+
+def _kv_cache(shapes: list[LayerShape], dtype: torch.dtype, model: Any, limit: int) -> KVCache:
+    return KVCache(shapes, dtype, model.device, limit_bytes=limit)
+
+
+def _probe(model: Any) -> tuple[list[LayerShape], torch.dtype]:
+    """What each layer keeps of a token, from what its attention is given; not every configuration tells."""
+    if found := _GROWING_ROPES & set(_rope_types(model.config.to_dict())):
+        raise NotPackable(f"its positions ({found.pop()}) depend on the length of the text")
+    batch = Batch(shapes={})
+    ids = torch.zeros((1, 3), dtype=torch.long, device=model.device)
+    model(input_ids=ids, position_ids=torch.arange(3, device=model.device)[None], use_cache=False, **{BATCH: batch})
+    layers = model.config.get_text_config(decoder=True).num_hidden_layers
+    if batch.shapes is None or batch.dtype is None or sorted(batch.shapes) != list(range(layers)):
+        raise NotPackable(f"{len(batch.shapes or ())} of its {layers} layers attend through the interface")
+    return [batch.shapes[layer] for layer in range(layers)], batch.dtype
+
+
+def _rope_types(found: Any) -> Iterator[str]:
+    if isinstance(found, dict):
+        for name, value in found.items():
+            if name in ("rope_type", "type") and isinstance(value, str):
+                yield value
+            yield from _rope_types(value)
+
+
+@contextmanager
+def _narrow_windows(model: Any) -> Iterator[None]:
+    """Attention windows and chunks of `_WINDOW` tokens for a while: a fault shows at any width."""
+    config = model.config.get_text_config(decoder=True)
+    changed: list[tuple[Any, str, int]] = []
+    for owner in (model.config, config, *model.modules()):
+        for name in ("sliding_window", "attention_chunk_size"):
+            width = getattr(owner, name, None)
+            if isinstance(width, int) and not isinstance(width, bool) and width > _WINDOW:
+                changed.append((owner, name, width))
+                setattr(owner, name, _WINDOW)
+    try:
+        yield
+    finally:
+        for owner, name, width in reversed(changed):
+            setattr(owner, name, width)
+
+
+@dataclass(eq=False, slots=True)
+class _Text:
+    """A text of the trial, as a sequence; the tokens are given, and only looked at one by one."""
+
+    id: int
+    all: list[int]
+    wanted: torch.Tensor  # the model's own logits after each of its tokens
+    length: int
+    arrival: int = 0
+    processed: int = 0
+    cached: int = 0
+    room: int = 0
+
+    @property
+    def prompt(self) -> list[int]:
+        return self.all
+
+    def tokens(self, start: int, stop: int) -> list[int]:
+        return self.all[start:stop]
+
+
+class _Trial:
+    """Two texts, with what the model's own code makes of them; made before its attention is replaced."""
+
+    def __init__(self, model: Any) -> None:
+        config = model.config.get_text_config(decoder=True)
+        most = getattr(config, "max_position_embeddings", None) or max(_LENGTHS)
+        chance = torch.Generator().manual_seed(0)
+        self._texts = []
+        self._tolerance = _TOLERANCE
+        for id, length in enumerate(_LENGTHS):
+            tokens = torch.randint(config.vocab_size, (min(length, most),), generator=chance)
+            logits = _own_logits(model, tokens)
+            half = _own_logits(model, tokens[: len(tokens) // 2])
+            self._tolerance = max(self._tolerance, 4 * _error(half[-1], logits[len(half) - 1]))
+            self._texts.append(_Text(id, tokens.tolist(), logits, max(1, len(tokens) - _DECODED)))
+
+    def compare(self, forward: Forward) -> None:
+        """Reads the texts in chunks, the second joining late, then token by token; raises `NotPackable`."""
+        active = self._texts[:1]
+        while active:
+            self._run(forward, active)
+            active = [text for text in self._texts if text.processed < len(text.all)]
+
+    def _run(self, forward: Forward, active: list[_Text]) -> None:
+        turn = Turn([], [])
+        for text in active:
+            if text.processed >= text.length:
+                text.length += 1
+            forward.memory.reserve(text, text.length)
+            left = text.length - text.processed
+            if left == 1 and text.processed:
+                turn.decoding.append(text)
+            else:
+                turn.chunks.append(Chunk(text, min(left, _CHUNK)))
+        wanted_rows = [cast("_Text", text).wanted[text.length - 1] for text in turn.choosing]
+        logits = forward.run(turn)
+        for member in turn.decoding:
+            member.processed += 1
+        for chunk in turn.chunks:
+            chunk.sequence.processed += chunk.count
+        for row, wanted in zip(logits, wanted_rows, strict=True):
+            if not (error := _error(row, wanted)) <= self._tolerance:
+                raise NotPackable(f"packed, it answers differently (logits are off by {error:.1%})")
+
+
+def _own_logits(model: Any, tokens: torch.Tensor) -> torch.Tensor:
+    logits: torch.Tensor = model(input_ids=tokens.to(model.device)[None], use_cache=False).logits[0]
+    return logits.float()
+
+
+def _error(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    spread = wanted - wanted.mean()
+    return float((found.float() - wanted).norm() / spread.norm().clamp_min(1e-9))
+
+
+def _state_bytes(model: Any) -> tuple[int, int]:
+    """What a sequence keeps, and what each of its tokens adds, in bytes: measured on the model's own cache."""
+    sizes = []
+    for length in (4, 20):
+        cache = DynamicCache(config=model.config)
+        ids = torch.zeros((1, length), dtype=torch.long, device=model.device)
+        model(input_ids=ids, use_cache=True, **{cache_name(model): cache})
+        sizes.append(sum(_nbytes(layer) for layer in cache.layers))
+    slope = max(1, (sizes[1] - sizes[0]) // 16)
+    return max(0, sizes[0] - 4 * slope), slope
+
+
+def _nbytes(layer: Any) -> int:
+    return sum(v.nbytes for v in vars(layer).values() if isinstance(v, torch.Tensor))

@@ -1,0 +1,157 @@
+"""The memory of keys and values: slots that grow with their sequences, and shared prefixes, under one cap."""
+
+from __future__ import annotations
+
+import torch
+
+from polyroute.backends.local.worker.forward.prefixes import LEAST_TOKENS, Prefixes, Segment
+from polyroute.backends.local.worker.forward.slabs import LayerShape, Slab
+from polyroute.backends.local.worker.forward.turn import Holder
+
+_FIRST_CAPACITY = 256
+_ROOM_AHEAD = 128  # tokens that a new sequence gets room for beyond its prompt, where it may generate as many
+
+
+class KVCache:
+    """See `turn.Memory`. `limit_bytes` holds for slots, taken or not, and prefixes together.
+
+    A sequence has a slot of the smallest capacity that it fits in (they double from `first_capacity` on), and moves
+    to a larger one when it outgrows it.
+    """
+
+    def __init__(
+        self,
+        shapes: list[LayerShape],
+        dtype: torch.dtype,
+        device: torch.device,
+        *,
+        limit_bytes: int,
+        first_capacity: int = _FIRST_CAPACITY,
+    ) -> None:
+        self._shapes = shapes
+        self._dtype = dtype
+        self._device = device
+        self._limit_bytes = limit_bytes
+        self._token_bytes = sum(shape.numbers for shape in shapes) * dtype.itemsize
+        most = max(1, limit_bytes // self._token_bytes)
+        self._first = min(first_capacity, most)
+        self._most = most
+        self._slabs: dict[int, Slab] = {}
+        self._places: dict[int, tuple[Slab, int]] = {}
+        self.prefixes = Prefixes()
+
+    def __repr__(self) -> str:
+        return f"<KVCache {self.used_bytes} of {self._limit_bytes} bytes, {len(self._places)} sequences>"
+
+    @property
+    def capacity_tokens(self) -> int:
+        """The longest sequence that fits when it is alone."""
+        return self._most
+
+    @property
+    def used_bytes(self) -> int:
+        """Memory of all slots, taken or not, and of the prefixes."""
+        tokens = sum(slab.size * slab.capacity for slab in self._slabs.values()) + self.prefixes.tokens
+        return tokens * self._token_bytes
+
+    def place(self, sequence: Holder) -> tuple[Slab, int]:
+        """Where the keys and values of a sequence are."""
+        return self._places[sequence.id]
+
+    def reserve(self, sequence: Holder, tokens: int) -> bool:
+        """Makes room for `tokens` of the sequence in all; False, and nothing changed, where the cap leaves none."""
+        held = self._places.get(sequence.id)
+        if held is not None and held[0].capacity >= tokens:
+            return True
+        ahead = tokens + min(_ROOM_AHEAD, sequence.room) if held is None else tokens
+        slab = self._slab_with_room(self._capacity_for(ahead)) or self._slab_with_room(self._capacity_for(tokens))
+        if slab is None:
+            return False
+        slot = slab.take(sequence)
+        if held is not None:
+            slab.copy(held[0], held[1], slot, sequence.processed)
+            self._give_back(*held)
+        self._places[sequence.id] = (slab, slot)
+        return True
+
+    def release(self, sequence: Holder) -> None:
+        """Takes the sequence's memory back; nothing where it has none."""
+        held = self._places.pop(sequence.id, None)
+        if held is not None:
+            self._give_back(*held)
+
+    def restore(self, sequence: Holder) -> None:
+        """Copies the longest known prefix of the sequence into its slot; at least one token is left to compute."""
+        slab, slot = self._places[sequence.id]
+        tokens = sequence.tokens(0, sequence.length - 1)
+        if self.prefixes.known(tokens) < LEAST_TOKENS:
+            return
+        for start, segment, count in self.prefixes.match(tokens):
+            for keys, known in zip(slab.keys, segment.keys, strict=True):
+                keys[slot, :, :, start : start + count] = known[:, :, :count]
+            for values, known in zip(slab.values, segment.values, strict=True):
+                values[slot, :, start : start + count] = known[:, :count]
+            sequence.processed = start + count
+        sequence.cached = max(sequence.cached, min(sequence.processed, len(sequence.prompt)))
+
+    def keep(self, sequence: Holder) -> None:
+        """Adds the sequence's tokens so far to the prefixes, where the cap has room, older prefixes making some."""
+        tokens = sequence.tokens(0, sequence.processed)
+        known = self.prefixes.known(tokens)
+        added = len(tokens) - known
+        if added < LEAST_TOKENS:
+            return
+        while self.used_bytes + added * self._token_bytes > self._limit_bytes:
+            if self.prefixes.tokens <= known or not self.prefixes.evict():
+                return
+            if self.prefixes.known(tokens) < known:  # evicted what this one builds upon
+                return
+        slab, slot = self._places[sequence.id]
+        tail = Segment(
+            [keys[slot, :, :, known : len(tokens)].clone() for keys in slab.keys],
+            [values[slot, :, known : len(tokens)].clone() for values in slab.values],
+        )
+        self.prefixes.insert(tokens, tail)
+
+    def _capacity_for(self, tokens: int) -> int:
+        capacity = self._first
+        while capacity < tokens and capacity < self._most:
+            capacity = min(2 * capacity, self._most)
+        return capacity
+
+    def _slab_with_room(self, capacity: int) -> Slab | None:
+        slab = self._slabs.get(capacity)
+        if slab is not None and len(slab.owners) < slab.size:
+            return slab
+        slab = slab or Slab(capacity, self._shapes, self._dtype, self._device)
+        taken = len(slab.owners)
+        for more in range(max(1, min(taken, 8)), 0, -1):
+            if self._fits(more * capacity):
+                break
+        else:
+            if not self._free(capacity):
+                return None
+            more = 1
+        slab.resize(taken + more)
+        self._slabs[capacity] = slab
+        return slab
+
+    def _fits(self, tokens: int) -> bool:
+        return self.used_bytes + tokens * self._token_bytes <= self._limit_bytes
+
+    def _free(self, tokens: int) -> bool:
+        """Frees memory that nobody's sequence needs until `tokens` more fit; False where that is not enough."""
+        held = sum(len(slab.owners) * slab.capacity for slab in self._slabs.values())
+        if (held + tokens) * self._token_bytes > self._limit_bytes:
+            return False
+        for slab in self._slabs.values():
+            if not self._fits(tokens) and len(slab.owners) < slab.size:
+                slab.resize(len(slab.owners))
+        while not self._fits(tokens):
+            self.prefixes.evict()
+        return True
+
+    def _give_back(self, slab: Slab, slot: int) -> None:
+        moved = slab.give_back(slot)
+        if moved is not None:
+            self._places[moved.id] = (slab, slot)

@@ -1,0 +1,42 @@
+"""How much memory a device has to spare for keys and values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+_OF_GPU = 0.85  # of what is free once the weights are there; the rest is for what a step computes with
+_OF_SYSTEM = 0.25  # the machine's memory is for the other models and everybody else too
+_LEAST = 1 << 26
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def spare_bytes(device: torch.device) -> int:
+    """Bytes that keys and values may take on `device`, where nobody has said how many."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return max(_LEAST, int(free * _OF_GPU))
+    return max(_LEAST, int(_available() * _OF_SYSTEM))
+
+
+def _available() -> int:
+    """Memory that this process can still have: of the machine, or of its container where that has less."""
+    free = [_machine()]
+    try:
+        limit = (_CGROUP / "memory.max").read_text().strip()
+        if limit != "max":
+            free.append(int(limit) - int((_CGROUP / "memory.current").read_text()))
+    except (OSError, ValueError):
+        pass  # no such limit here
+    return min(free)
+
+
+def _machine() -> int:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass  # not Linux
+    return 1 << 33
