@@ -1,0 +1,1 @@
+"""Measurements of Polyroute beside its peers; nothing here is part of the product."""

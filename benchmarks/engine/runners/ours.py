@@ -1,0 +1,69 @@
+"""Polyroute's own engine, loaded and stepped as its worker process does."""
+
+from __future__ import annotations
+
+import torch
+
+from benchmarks.engine.runner import Asked, Options, Runner, Stepped, main
+from polyroute.backends.local.messages import Load, Rejected
+from polyroute.backends.local.worker.detokenize import Vocabulary
+from polyroute.backends.local.worker.engine import Engine
+from polyroute.backends.local.worker.loading import load
+from polyroute.backends.local.worker.progress import Reporter
+from polyroute.core.request import Sampling
+
+_QUANTIZED = ("int8", "int4")
+
+
+class Ours(Stepped):
+    """Steps an `Engine`; end-of-sequence tokens are no end here, so that all answers have their length."""
+
+    def __init__(self, options: Options) -> None:
+        torch.set_num_threads(options.threads)
+        quantized = options.precision in _QUANTIZED
+        order = {
+            "model": "bench",
+            "source": options.folder,
+            "revision": None,
+            "device": "cpu",
+            "dtype": "auto" if quantized else options.precision,
+            "quantization": options.precision if quantized else None,
+            "trust_remote_code": False,
+            "cache_dir": options.folder,
+            "max_sequences": options.sequences,
+            "kv_cache_memory": None,
+        }
+        loaded = load(Load(**{n: order[n] for n in Load.__struct_fields__ if n in order}), Reporter(lambda _: None))
+        self._engine = Engine(
+            loaded.model,
+            Vocabulary(loaded.tokenizer),
+            context_length=loaded.context_length,
+            eos=frozenset(),
+            defaults=loaded.defaults,
+            max_sequences=options.sequences,
+        )
+        self.note = f"path {getattr(self._engine, 'path', 'old')}, {getattr(loaded, 'compute', '')}"
+
+    def submit(self, ask: Asked) -> None:
+        """See `Stepped`."""
+        refused = self._engine.submit(ask.index, ask.prompt, Sampling(max_tokens=ask.tokens, temperature=0))
+        if refused is not None:
+            raise RuntimeError(refused.message)
+
+    def step(self) -> list[int]:
+        """See `Stepped`."""
+        indices = []
+        for output in self._engine.step():
+            if isinstance(output, Rejected):
+                raise RuntimeError(output.message)
+            indices.append(output.id)
+        return indices
+
+
+def start(options: Options) -> Runner:
+    """Loads the model."""
+    return Ours(options)
+
+
+if __name__ == "__main__":
+    main(start)
