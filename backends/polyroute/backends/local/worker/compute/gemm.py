@@ -1,0 +1,259 @@
+"""The matrix product at the heart of every linear layer, y = x w' * scale + bias, written in LLVM's language.
+
+A block of a few rows of x by one panel of weights is held in registers while the input channels pass by (Goto and van
+de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008). Weights are widened to float32 as they are read:
+a few rows are then bound by the memory's speed at the weights' own size, and many by the float32 arithmetic.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+
+from polyroute.backends.local.worker.compute.emit import Function
+from polyroute.backends.local.worker.compute.formats import Floats, Format
+from polyroute.backends.local.worker.compute.jit import Processor
+
+WIDE_BLOCK: Final = 256
+"""Input channels of a panel that are widened ahead at once: together with those of x they fit the first-level cache."""
+
+FIXED: Final = ("w", "scale", "bias", "outputs", "inputs", "stride", "block", "widen")
+"""What describes a layer to the kernel: an array of int64 (addresses among them) in this order.
+
+scale and bias are float32, padded to whole panels; `stride` is the bytes from panel to panel. `block` input channels
+are taken at a time, a multiple of the format's step and group; from `widen` rows on it is `WIDE_BLOCK` of them, which
+are widened to float32 ahead."""
+
+_POINTERS: Final = frozenset(("w", "scale", "bias"))
+_CALL: Final = ("ptr fixed", "ptr x", "ptr y", "i64 rows", "i64 threads")
+_SHARES: Final = 4  # how often a thread comes for more panels: another may have been held up by the system
+_TILE: Final = (
+    "ptr %x, i64 %inputs, ptr %w, ptr %scale, ptr %bias, ptr %y, i64 %outputs, i64 %count, i1 %first, i1 %last"
+)
+_UNROLLED: Final = 4
+
+
+def source(form: Format, processor: Processor, parallel: int | None) -> str:
+    """A module that exports `linear(fixed, x, y, rows, threads)`, all int64 or pointers.
+
+    `fixed` is described by `FIXED`; x [rows, inputs] and y [rows, outputs] are contiguous float32. `parallel` is the
+    address of GOMP_parallel, None to run in the caller's thread whatever `threads` says.
+    """
+    width, most = processor.width, _most_rows(processor)
+    vector = f"<{width} x float>"
+    parts = [f"declare {vector} @llvm.fma.v{width}f32({vector}, {vector}, {vector})\n"]
+    wide = Floats(torch.float32)
+    for rows in range(1, most + 1):
+        parts.append(_tile(f"direct{rows}", form, form.scaled, width, rows))
+        parts.append(_tile(f"wide{rows}", wide, form.scaled, width, rows))
+    parts += [_widen(form, width), _share(form, width, most), _entry(parallel)]
+    return "\n".join(parts)
+
+
+def _most_rows(processor: Processor) -> int:
+    """How many rows of two vectors of sums leave registers for weights and x."""
+    return {8: 2, 16: 6, 32: 12}[processor.registers]
+
+
+def _tile(name: str, form: Format, scaled: bool, width: int, rows: int) -> str:
+    """`rows` rows of x by one panel, over `count` input channels; the sums go on from y unless `first`."""
+    f = Function(f"define internal void @{name}({_TILE}) noinline", width)
+    starts = [f.at("%x", f.mul(str(r), "%inputs"), "float") for r in range(rows)]
+    outs = [f.at("%y", f.mul(str(r), "%outputs"), "float") for r in range(rows)]
+    fresh, going, begin = f.label("fresh"), f.label("going"), f.label("begin")
+    f.do(f"br i1 %first, label %{fresh}, label %{going}")
+    f.block(going)
+    before = [value for out in outs for value in f.vectors(out, 2)]
+    f.do(f"br label %{begin}")
+    f.block(fresh)
+    f.do(f"br label %{begin}")
+    f.block(begin)
+    sums = [f.let(f"phi {f.vector} [ zeroinitializer, %{fresh} ], [ {value}, %{going} ]") for value in before]
+    chains = 4 if rows == 1 else 2 if rows <= 3 else 1  # so that a sum need not wait for the one before
+    more = ["zeroinitializer"] * (2 * rows * (chains - 1))
+    unrolled = max(form.step, _UNROLLED)
+
+    def run(start: str, stop: str, step: int, panel: str, offset: str | None, values: list[str]) -> list[str]:
+        with f.loop(start, stop, step, [(f.vector, value) for value in values]) as loop:
+            values = list(loop.carried)
+            for u in range(0, step, form.step):
+                k = f.add(loop.index, str(u))
+                places = k if offset is None else f.add(k, offset)
+                for i, pair in enumerate(form.read(f, panel, k)):
+                    for r in range(rows):
+                        scalar = f.load("float", f.at(starts[r], f.add(places, str(i)), "float"), 4)
+                        x = f.splat(scalar)
+                        for half in range(2):
+                            place = ((u + i) % chains * rows + r) * 2 + half
+                            values[place] = f.fma(x, pair[half], values[place])
+            loop.next = values
+        return loop.carried
+
+    values = sums + more
+    if form.group is None:
+        whole = f.let(f"and i64 %count, {-unrolled}")
+        values = run("0", whole, unrolled, "%w", None, values)
+        if unrolled > form.step:
+            values = run(whole, "%count", form.step, "%w", None, values)
+    else:
+        with f.loop("0", "%count", form.group, [(f.vector, value) for value in values]) as groups:
+            row = form.row(f, "%w", groups.index)
+            groups.next = run("0", str(form.group), unrolled, row, groups.index, list(groups.carried))
+        values = groups.carried
+    sums = values[: 2 * rows]
+    for i, value in enumerate(values[2 * rows :]):
+        sums[i % (2 * rows)] = f.let(f"fadd {f.vector} {sums[i % (2 * rows)]}, {value}")
+    _finish(f, sums, outs, scaled)
+    return f.text()
+
+
+def _finish(f: Function, sums: list[str], outs: list[str], scaled: bool) -> None:
+    done, part = f.label("done"), f.label("part")
+    f.do(f"br i1 %last, label %{done}, label %{part}")
+    f.block(part)
+    _write(f, sums, outs)
+    f.block(done)
+    bias = f.vectors("%bias", 2)
+    if scaled:
+        scale = f.vectors("%scale", 2)
+        sums = [f.fma(value, scale[i % 2], bias[i % 2]) for i, value in enumerate(sums)]
+    else:
+        sums = [f.let(f"fadd {f.vector} {value}, {bias[i % 2]}") for i, value in enumerate(sums)]
+    _write(f, sums, outs)
+
+
+def _write(f: Function, sums: list[str], outs: list[str]) -> None:
+    for i, value in enumerate(sums):
+        f.store(f.vector, value, f.at(outs[i // 2], str(i % 2 * f.width), "float"))
+    f.do("ret void")
+
+
+def _widen(form: Format, width: int) -> str:
+    """Writes `count` input channels of a panel as float32."""
+    f = Function("define internal void @widen(ptr %w, ptr %to, i64 %count) noinline", width)
+
+    def run(start: str, stop: str, panel: str, offset: str | None) -> None:
+        with f.loop(start, stop, form.step) as loop:
+            place = loop.index if offset is None else f.add(loop.index, offset)
+            for i, pair in enumerate(form.read(f, panel, loop.index)):
+                to = f.at("%to", f.mul(f.add(place, str(i)), str(2 * width)), "float")
+                for half in range(2):
+                    f.store(f.vector, pair[half], f.at(to, str(half * width), "float"))
+
+    if form.group is None:
+        run("0", "%count", "%w", None)
+    else:
+        with f.loop("0", "%count", form.group) as groups:
+            run("0", str(form.group), form.row(f, "%w", groups.index), groups.index)
+    f.do("ret void")
+    return f.text()
+
+
+def _share(form: Format, width: int, most: int) -> str:
+    """What each thread runs: it takes panels until none is left."""
+    columns = 2 * width
+    f = Function("define internal void @share(ptr %arguments)", width)
+    room = f.let(f"alloca [{columns * most} x float], align 64")
+    scratch = f.let(f"alloca [{columns * WIDE_BLOCK} x float], align 64")
+    a = {}
+    for i, argument in enumerate(_CALL):
+        kind, name = argument.split()
+        a[name] = f.load(kind, f.at("%arguments", str(i), "i64"), 8)
+    for i, name in enumerate(FIXED):
+        a[name] = f.load("ptr" if name in _POINTERS else "i64", f.at(a["fixed"], str(i), "i64"), 8)
+    counter = f.at("%arguments", str(len(_CALL)), "i64")
+    panels = f.let(f"sdiv i64 {f.add(a['outputs'], str(columns - 1))}, {columns}")
+    share = f.let(f"sdiv i64 {panels}, {f.mul(a['threads'], str(_SHARES))}")
+    chunk = f.let(f"select i1 {f.let(f'icmp slt i64 {share}, 1')}, i64 1, i64 {share}")
+    tiles = f.let(f"sdiv i64 {f.add(a['rows'], str(most - 1))}, {most}")
+    wide = f.let(f"icmp sge i64 {a['rows']}, {a['widen']}")
+    block = f.let(f"select i1 {wide}, i64 {WIDE_BLOCK}, i64 {a['block']}")
+    take, taken, over = f.label("take"), f.label("taken"), f.label("over")
+    f.do(f"br label %{take}")
+    f.block(take)
+    begin = f.let(f"atomicrmw add ptr {counter}, i64 {chunk} monotonic")
+    f.do(f"br i1 {f.let(f'icmp slt i64 {begin}, {panels}')}, label %{taken}, label %{over}")
+    f.block(taken)
+    with f.loop(begin, f.smaller(panels, f.add(begin, chunk)), 1) as panel:
+        weights = f.at(a["w"], f.mul(panel.index, a["stride"]), "i8")
+        column = f.mul(panel.index, str(columns))
+        present = f.smaller(str(columns), f.let(f"sub nsw i64 {a['outputs']}, {column}"))
+        partial = f.let(f"icmp slt i64 {present}, {columns}")
+        scale, bias, y = (f.at(a[name], column, "float") for name in ("scale", "bias", "y"))
+        with f.loop("0", a["inputs"], block) as part:
+            left = f.let(f"sub nsw i64 {a['inputs']}, {part.index}")
+            count = f.smaller(block, left)
+            first = f.let(f"icmp eq i64 {part.index}, 0")
+            last = f.let(f"icmp eq i64 {count}, {left}")
+            rest = form.row(f, weights, part.index)
+            with f.when(wide):
+                f.do(f"call void @widen(ptr {rest}, ptr {scratch}, i64 {count})")
+            source = f.let(f"select i1 {wide}, ptr {scratch}, ptr {rest}")
+            with f.loop("0", tiles, 1) as tile:
+                row = f.let(f"sdiv i64 {f.mul(tile.index, a['rows'])}, {tiles}")
+                end = f.let(f"sdiv i64 {f.mul(f.add(tile.index, '1'), a['rows'])}, {tiles}")
+                rows = f.let(f"sub nsw i64 {end}, {row}")
+                x = f.at(f.at(a["x"], f.mul(row, a["inputs"]), "float"), part.index, "float")
+                out = f.at(y, f.mul(row, a["outputs"]), "float")
+                with f.when(partial):
+                    _copy(f, out, a["outputs"], room, str(columns), rows, present)
+                to = f.let(f"select i1 {partial}, ptr {room}, ptr {out}")
+                stride = f.let(f"select i1 {partial}, i64 {columns}, i64 {a['outputs']}")
+                call = (
+                    f"(ptr {x}, i64 {a['inputs']}, ptr {source}, ptr {scale}, ptr {bias}, ptr {to}, i64 {stride}, "
+                    f"i64 {count}, i1 {first}, i1 {last})"
+                )
+                _choose(f, wide, rows, call, most)
+                with f.when(partial):
+                    _copy(f, room, str(columns), out, a["outputs"], rows, present)
+    f.do(f"br label %{take}")
+    f.block(over)
+    f.do("ret void")
+    return f.text()
+
+
+def _choose(f: Function, wide: str, rows: str, call: str, most: int) -> None:
+    """Calls the tile of that many rows, widened ahead or not."""
+    end = f.label("called")
+    table = {kind: f.label(kind) for kind in ("wide", "direct")}
+    f.do(f"br i1 {wide}, label %{table['wide']}, label %{table['direct']}")
+    for kind, label in table.items():
+        cases = [f.label(f"{kind}.rows") for _ in range(most)]
+        f.block(label)
+        choices = " ".join(f"i64 {i + 1}, label %{case}" for i, case in enumerate(cases))
+        f.do(f"switch i64 {rows}, label %{end} [ {choices} ]")
+        for i, case in enumerate(cases):
+            f.block(case)
+            f.do(f"call void @{kind}{i + 1}{call}")
+            f.do(f"br label %{end}")
+    f.block(end)
+
+
+def _copy(f: Function, source: str, step: str, to: str, to_step: str, rows: str, columns: str) -> None:
+    with f.loop("0", rows, 1) as row:
+        there, here = f.mul(row.index, step), f.mul(row.index, to_step)
+        with f.loop("0", columns, 1) as column:
+            value = f.load("float", f.at(source, f.add(there, column.index), "float"), 4)
+            f.store("float", value, f.at(to, f.add(here, column.index), "float"))
+
+
+def _entry(parallel: int | None) -> str:
+    arguments = [argument.split() for argument in _CALL]
+    f = Function(f"define void @linear({', '.join(f'{kind} %{name}' for kind, name in arguments)})", 1)
+    room = f.let(f"alloca [{len(arguments) + 1} x i64], align 64")
+    for i, (kind, name) in enumerate(arguments):
+        f.store(kind, f"%{name}", f.at(room, str(i), "i64"), 8)
+    f.store("i64", "0", f.at(room, str(len(arguments)), "i64"), 8)
+    if parallel is not None:
+        alone, together = f.label("alone"), f.label("together")
+        f.do(f"br i1 {f.let('icmp slt i64 %threads, 2')}, label %{alone}, label %{together}")
+        f.block(together)
+        entry = f.let(f"inttoptr i64 {parallel} to ptr")
+        threads = f.let("trunc i64 %threads to i32")
+        f.do(f"call void {entry}(ptr @share, ptr {room}, i32 {threads}, i32 0)")
+        f.do("ret void")
+        f.block(alone)
+    f.do(f"call void @share(ptr {room})")
+    f.do("ret void")
+    return f.text()

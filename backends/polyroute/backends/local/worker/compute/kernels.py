@@ -1,0 +1,86 @@
+"""Compiled kernels for linear layers, each checked against torch before it is used."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+
+import torch
+
+from polyroute.backends.local.worker.compute import gemm, jit
+from polyroute.backends.local.worker.compute.formats import BFloat16, Floats, Format, Int8, Packed
+from polyroute.backends.local.worker.compute.openmp import parallel_entry
+
+FORMATS: dict[str, Format] = {
+    form.name: form for form in (BFloat16(), Floats(torch.float16), Floats(torch.float32), Int8())
+}
+_NEVER = 1 << 62
+_TOLERANCE = 1e-5
+
+
+class Layer:
+    """The weights of one linear layer, packed: `run` is its product with x."""
+
+    def __init__(self, kernel: Kernel, packed: Packed, bias: torch.Tensor | None) -> None:
+        self.packed = packed
+        self.form = kernel.form
+        self._bias = torch.zeros(packed.panels.shape[0] * packed.columns)
+        if bias is not None:
+            self._bias[: packed.out_features] = bias
+        panels = packed.panels
+        scale = self._bias if packed.scale is None else packed.scale
+        addresses = panels.data_ptr(), scale.data_ptr(), self._bias.data_ptr()
+        sizes = packed.out_features, packed.in_features, panels.stride(0) * panels.itemsize
+        self._fixed = torch.tensor([*addresses, *sizes, packed.in_features, _NEVER])
+        self._address = self._fixed.data_ptr()
+        self._function = kernel.function
+
+    def run(self, x: torch.Tensor) -> torch.Tensor:
+        """float32 [..., in_features] -> float32 [..., out_features]."""
+        if x.dtype is not torch.float32:
+            x = x.float()
+        x = x.contiguous()
+        y = torch.empty((*x.shape[:-1], self.packed.out_features))
+        rows = x.numel() // self.packed.in_features
+        self._function(self._address, x.data_ptr(), y.data_ptr(), rows, torch.get_num_threads())
+        return y
+
+
+class Kernel:
+    """The compiled product for one format of weights."""
+
+    def __init__(self, form: Format) -> None:
+        self.form = form
+        self.width = jit.processor().width
+        self._library = jit.compile(gemm.source(form, jit.processor(), parallel_entry()))
+        prototype = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 2)
+        self.function = prototype(self._library.address("linear"))
+
+    def layer(self, weight: torch.Tensor, bias: torch.Tensor | None) -> Layer:
+        """Packs weights [out_features, in_features] of any floating type, and their bias."""
+        return Layer(self, self.form.pack(weight, self.width), bias)
+
+    def agrees(self) -> bool:
+        """Whether small random products are those of torch, for every number of rows that has code of its own."""
+        generator = torch.Generator().manual_seed(0)
+        for outputs, inputs in ((3 * self.width, 96), (2 * self.width + 1, 64)):
+            weight = torch.randn(outputs, inputs, generator=generator)
+            bias = torch.randn(outputs, generator=generator)
+            layer = self.layer(weight, bias)
+            exact = self.form.unpack(layer.packed).double()
+            for rows in (*range(1, 14), 33):
+                x = torch.randn(rows, inputs, generator=generator)
+                wanted = x.double() @ exact.T + bias.double()
+                if not torch.allclose(layer.run(x).double(), wanted, rtol=_TOLERANCE, atol=_TOLERANCE * inputs):
+                    return False
+        return True
+
+
+@cache
+def kernel(name: str) -> Kernel | None:
+    """The kernel for weights of that format; None where it cannot be compiled here, or is wrong."""
+    try:
+        made = Kernel(FORMATS[name])
+    except (RuntimeError, OSError):  # no LLVM for this processor
+        return None
+    return made if made.agrees() else None

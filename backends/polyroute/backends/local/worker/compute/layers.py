@@ -1,0 +1,68 @@
+"""Chooses what computes a model's linear layers on this processor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from polyroute.backends.local.worker.compute import jit, onednn
+from polyroute.backends.local.worker.compute.kernels import Kernel, kernel
+from polyroute.backends.local.worker.failures import LoadError
+
+_SMALL = 256  # a layer with fewer outputs decides rather than computes (a router of experts): it is not quantised
+_VECTORS = {4: "128-bit vectors", 8: "AVX2", 16: "AVX-512"}
+
+
+class Product(Protocol):
+    """The weights of a linear layer, ready to be multiplied with."""
+
+    def run(self, x: torch.Tensor) -> torch.Tensor:
+        """[..., in_features] -> [..., out_features], bias included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """How layers are made: `make(weight [out, in], bias, is_head)`. `widens`: they want and give float32."""
+
+    make: Callable[[torch.Tensor, torch.Tensor | None, bool], Product]
+    widens: bool
+    words: str
+
+
+def choose(dtype: torch.dtype, quantization: str | None) -> Maker | None:
+    """What is fastest and correct here for weights of `dtype`; None is torch's own layers."""
+    name = str(dtype).removeprefix("torch.")
+    if quantization is not None:
+        return _quantized(name, quantization)
+    if dtype in (torch.bfloat16, torch.float32) and onednn.usable(dtype):
+        return Maker(lambda weight, bias, _: onednn.Prepacked(weight, bias), False, f"{name} in prepacked layers")
+    plain = kernel(name)
+    if plain is None:
+        return None
+    return Maker(lambda weight, bias, _: plain.layer(weight, bias), True, f"{name} weights, {_own()}")
+
+
+def _quantized(name: str, quantization: str) -> Maker:
+    coarse, head, plain = _need(quantization), _need("int8"), _need(name)
+
+    def make(weight: torch.Tensor, bias: torch.Tensor | None, is_head: bool) -> Product:
+        if weight.shape[0] < _SMALL:
+            return plain.layer(weight, bias)
+        fits = weight.shape[1] % (coarse.form.group or 1) == 0
+        return (coarse if fits and not is_head else head).layer(weight, bias)
+
+    return Maker(make, True, f"{quantization} weights, {_own()}")
+
+
+def _need(name: str) -> Kernel:
+    found = kernel(name)
+    if found is None:
+        raise LoadError(f"`quantization` cannot be had: there is no working kernel for {name} on this processor")
+    return found
+
+
+def _own() -> str:
+    return f"float32 arithmetic in kernels made for this processor ({_VECTORS[jit.processor().width]})"
