@@ -14,15 +14,6 @@ from polyroute.core.event import Event
 
 Balance: TypeAlias = Literal["least_outstanding", "round_robin"]
 
-_READIEST = (
-    ModelState.WARM,
-    ModelState.LOADING,
-    ModelState.COLD,
-    ModelState.UNSPECIFIED,
-    ModelState.DRAINING,
-    ModelState.FAILED,
-)
-
 
 class Pool:
     """A `polyroute.core.backend.Backend` over backends that serve the same model.
@@ -82,7 +73,7 @@ class Pool:
     def _choose(self) -> int:
         """The replica for the next call; decided at once, so that no two calls decide on the same counts."""
         count = len(self._backends)
-        ranks = [_READIEST.index(backend.status().state) for backend in self._backends]
+        ranks = [backend.status().state.readiness for backend in self._backends]
         best = min(ranks)
         turn = [(self._next + step) % count for step in range(count)]
         ready = [place for place in turn if ranks[place] == best]
@@ -100,7 +91,7 @@ class Pool:
         So no answer that is kept under one version can come from another.
         """
         all_of = [backend.status() for backend in self._backends]
-        first = min(all_of, key=lambda status: _READIEST.index(status.state))
+        first = min(all_of, key=lambda status: status.state.readiness)
         serving = [status for status in all_of if status.state is not ModelState.FAILED] or all_of
         lengths = [status.context_length for status in serving if status.context_length]
         since = [status.ready_since for status in all_of if status.state is ModelState.WARM and status.ready_since]

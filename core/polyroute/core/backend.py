@@ -21,6 +21,21 @@ class ModelState(Enum):
     DRAINING = 4
     FAILED = 5
 
+    @property
+    def readiness(self) -> int:
+        """0 for the state that answers soonest, more for those that answer later or not at all."""
+        return _READIEST.index(self)
+
+
+_READIEST = (
+    ModelState.WARM,
+    ModelState.LOADING,
+    ModelState.COLD,
+    ModelState.UNSPECIFIED,
+    ModelState.DRAINING,
+    ModelState.FAILED,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class ReplicaStatus:
@@ -39,6 +54,7 @@ class BackendStatus:
 
     `version` is empty until it is known. `context_length` is in tokens, 0 when not known. `greedy_default` says that
     the model is greedy where a request sets no temperature. `ready_since` is Unix time in seconds, 0 until ready.
+    `max_sequences` is how many calls are answered at once, 0 when not known.
     """
 
     state: ModelState
@@ -48,6 +64,7 @@ class BackendStatus:
     chat: bool = True
     greedy_default: bool = False
     ready_since: float = 0.0
+    max_sequences: int = 0
     replicas: tuple[ReplicaStatus, ...] = ()
 
 

@@ -98,7 +98,7 @@ class DeploymentConfig(Section):
 
 
 class LocalConfig(DeploymentConfig):
-    """A model that this server runs itself."""
+    """A model that this server runs itself. What bounds its engine is chosen for the device where it is None."""
 
     type: Literal["local"]
     source: str | None = Field(default=None, min_length=1)
@@ -106,7 +106,10 @@ class LocalConfig(DeploymentConfig):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     trust_remote_code: bool = False
-    max_sequences: int = Field(default=8, ge=1, le=1024)
+    quantization: Literal["int8", "int4"] | None = None
+    max_sequences: int | None = Field(default=None, ge=1, le=1024)
+    max_batch_tokens: int | None = Field(default=None, ge=16)
+    kv_cache_memory: ByteSize | None = Field(default=None, ge=16 * 1024 * 1024)
     warm: WarmConfig = WarmConfig()
 
     @property

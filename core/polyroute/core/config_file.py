@@ -14,9 +14,6 @@ from pydantic import ValidationError
 from polyroute.core.config import Config
 
 LATER = {
-    "quantization": ("models",),
-    "max_batch_tokens": ("models",),
-    "kv_cache_memory": ("models",),
     "retries": ("models",),
     "breaker": ("models",),
     "max": ("models", "warm"),

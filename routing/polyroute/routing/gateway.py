@@ -29,15 +29,6 @@ from polyroute.routing.views import (
     VariantView,
 )
 
-_READIEST = (
-    ModelState.WARM,
-    ModelState.LOADING,
-    ModelState.COLD,
-    ModelState.DRAINING,
-    ModelState.FAILED,
-    ModelState.UNSPECIFIED,
-)
-
 
 class Gateway:
     """Answers calls over one registry snapshot. gRPC, REST and the admin service are faces of this."""
@@ -219,7 +210,7 @@ class Gateway:
     def _readiest(self, rule: Rule) -> BackendStatus:
         """The status of the readiest variant, or of the readiest fallback where no variant is warm and that one is."""
         arms = [self._snapshot.deployments[variant.deployment].backend.status() for variant in rule.variants]
-        readiest = min(arms, key=lambda status: _READIEST.index(status.state))
+        readiest = min(arms, key=lambda status: status.state.readiness)
         if readiest.state is ModelState.WARM:
             return readiest
         for name in rule.fallback:

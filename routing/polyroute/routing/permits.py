@@ -32,20 +32,21 @@ class Permit:
 class Permits:
     """`max_concurrency` permits of one deployment, first come first served; `max_queue` calls may wait.
 
-    Times are in seconds. `name` is the deployment's, for messages.
+    A `max_concurrency` that may change is a function; it counts from the next call that comes or ends. Times are in
+    seconds. `name` is the deployment's, for messages.
     """
 
     def __init__(
         self,
         name: str,
-        max_concurrency: int,
+        max_concurrency: int | Callable[[], int],
         max_queue: int,
         queue_timeout_s: float,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
-        self.max_concurrency = max_concurrency
+        self._max_concurrency = max_concurrency
         self.max_queue = max_queue
         self.queue_timeout_s = queue_timeout_s
         self._clock = clock
@@ -55,6 +56,12 @@ class Permits:
 
     def __repr__(self) -> str:
         return f"<Permits {self.name}: {self._in_flight}/{self.max_concurrency}, {self.queued} waiting>"
+
+    @property
+    def max_concurrency(self) -> int:
+        """How many permits there are."""
+        most = self._max_concurrency
+        return most if isinstance(most, int) else most()
 
     @property
     def in_flight(self) -> int:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from polyroute.core.backend import Backend
+from polyroute.core.backend import Backend, BackendStatus
 from polyroute.core.call import Service
 from polyroute.core.config import Config, LocalConfig, ModelConfig, RemoteConfig, RouteConfig
 from polyroute.core.errors import InvalidArgument, UnknownModel
@@ -19,11 +19,14 @@ from polyroute.routing.plan import Rule, Variant
 REMOTE_CONCURRENCY = 128
 """Permits of a remote deployment that sets none; a local one has as many as its engine runs sequences."""
 
+LOCAL_CONCURRENCY = 64
+"""Permits of a local deployment that sets none, until its engine has said how many sequences it runs."""
+
 _SAME_ANSWER = frozenset(
     {
         *("id", "version"),  # in the key by themselves
         *("max_concurrency", "max_queue", "queue_timeout", "timeout", "first_token_timeout", "balance", "cache"),
-        *("warm", "max_sequences", "api_key", "tls", "connect_timeout"),
+        *("warm", "max_sequences", "max_batch_tokens", "kv_cache_memory", "api_key", "tls", "connect_timeout"),
     }
 )
 """Options that cannot change what a model answers. Every other one counts, those of a later version too."""
@@ -92,11 +95,15 @@ class Snapshot:
         return found
 
 
-def permits_for(config: ModelConfig) -> Permits:
-    """The permits that a deployment has by its configuration."""
-    most = config.max_concurrency
-    if most is None:
-        most = config.max_sequences if isinstance(config, LocalConfig) else REMOTE_CONCURRENCY
+def permits_for(config: ModelConfig, status: Callable[[], BackendStatus]) -> Permits:
+    """The permits that a deployment has by its configuration, or by what its engine says in `status`."""
+    most: int | Callable[[], int]
+    if config.max_concurrency is not None:
+        most = config.max_concurrency
+    elif isinstance(config, LocalConfig):
+        most = config.max_sequences or (lambda: status().max_sequences or LOCAL_CONCURRENCY)
+    else:
+        most = REMOTE_CONCURRENCY
     return Permits(config.id, most, config.max_queue, config.queue_timeout)
 
 

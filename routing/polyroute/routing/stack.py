@@ -24,7 +24,7 @@ def deploy(
     metrics: Metrics,
 ) -> Deployment:
     """A deployment of `backend`; `cache` holds where the model's own configuration has none."""
-    permits = permits_for(config)
+    permits = permits_for(config, backend.status)
     shelf = Shelf(
         model=config.id,
         local=isinstance(config, LocalConfig),

@@ -23,6 +23,7 @@ models:
 """
 
 REMOTE = "models:\n  - id: m\n    type: remote\n    base_url: http://peer:1\n"
+LOCAL = "models:\n  - id: m\n    type: local\n"
 
 
 def problems(text: str, environ: dict[str, str] | None = None) -> list[str]:
@@ -74,6 +75,12 @@ def test_the_only_model_is_the_default() -> None:
         (REMOTE + "    api_key: hunter2\n", "models.yaml:5: models[0].api_key: a secret does not belong here"),
         (REMOTE + "    api_key: ${KEY}\n", "models.yaml:5: models[0].api_key: the environment has no KEY"),
         (REMOTE + "    version: !!python/object:os.system x\n", "the tag"),
+        (LOCAL + "    quantization: int2\n", "models.yaml:4: models[0].quantization: input should be 'int8' or 'int4'"),
+        (LOCAL + "    max_batch_tokens: 15\n", "models.yaml:4: models[0].max_batch_tokens: input should be greater"),
+        (LOCAL + "    kv_cache_memory: 1MiB\n", "models.yaml:4: models[0].kv_cache_memory: input should be greater"),
+        (LOCAL + "    kv_cache_memory: 2 lots\n", "models.yaml:4: models[0].kv_cache_memory: "),
+        (LOCAL + "    max_sequences: 0\n", "models.yaml:4: models[0].max_sequences: input should be greater"),
+        (REMOTE + "    kv_cache_memory: 1GiB\n", "models.yaml:5: models[0].kv_cache_memory: unknown key"),
         (REMOTE + "    retries: 2\n", "models.yaml:5: models[0].retries: is not served by this version yet"),
         (REMOTE + "routes:\n  - id: r\n", "models.yaml:6: routes[0].variants: is required"),
         (
@@ -124,6 +131,18 @@ def test_variables_come_from_the_environment_with_their_type() -> None:
     assert model.max_queue == 7
     assert model.headers["x-team"].get_secret_value() == "a: b"
     assert "0123" not in repr(model)
+
+
+def test_the_engine_of_a_local_model_is_bounded_as_the_file_says() -> None:
+    keys = "    quantization: int4\n    max_batch_tokens: 16\n    kv_cache_memory: 2GiB\n    max_sequences: 3\n"
+    model = parse_config(LOCAL + keys, "f", {}).models[0]
+    assert isinstance(model, LocalConfig)
+    assert (model.quantization, model.max_batch_tokens, model.kv_cache_memory) == ("int4", 16, 2 * 1024**3)
+    assert model.max_sequences == 3
+    unset = parse_config(LOCAL, "f", {}).models[0]
+    assert isinstance(unset, LocalConfig)
+    chosen_by_the_engine = (unset.max_batch_tokens, unset.kv_cache_memory, unset.max_sequences)
+    assert (unset.quantization, *chosen_by_the_engine) == (None, None, None, None)
 
 
 def test_a_variable_cannot_bring_in_structure() -> None:

@@ -9,10 +9,11 @@ import pytest
 from pydantic import TypeAdapter
 
 from polyroute.backends.echo import EchoBackend
+from polyroute.core.backend import BackendStatus, ModelState
 from polyroute.core.config import ModelConfig
 from polyroute.core.errors import InvalidArgument, UnknownModel
 from polyroute.routing.gateway import Gateway
-from polyroute.routing.registry import REMOTE_CONCURRENCY, Snapshot, fingerprint, permits_for
+from polyroute.routing.registry import LOCAL_CONCURRENCY, REMOTE_CONCURRENCY, Snapshot, fingerprint, permits_for
 
 LOCAL = {"id": "m", "type": "local"}
 REMOTE = {"id": "m", "type": "remote", "base_url": "http://peer:1"}
@@ -69,16 +70,29 @@ def test_without_a_default_a_request_must_name_a_model(build: Callable[..., Gate
 
 
 def test_permits_are_sized_by_the_kind_of_model() -> None:
-    assert permits_for(config(LOCAL, max_sequences=5)).max_concurrency == 5
-    assert permits_for(config(REMOTE)).max_concurrency == REMOTE_CONCURRENCY
-    chosen = permits_for(config(REMOTE, max_concurrency=2, max_queue=3, queue_timeout="4s"))
+    assert permits_for(config(LOCAL, max_sequences=5), told(256)).max_concurrency == 5
+    assert permits_for(config(REMOTE), told(0)).max_concurrency == REMOTE_CONCURRENCY
+    chosen = permits_for(config(REMOTE, max_concurrency=2, max_queue=3, queue_timeout="4s"), told(256))
     assert (chosen.max_concurrency, chosen.max_queue, chosen.queue_timeout_s) == (2, 3, 4.0)
+
+
+def test_permits_follow_what_the_engine_has_chosen_for_its_device() -> None:
+    most = 0
+    permits = permits_for(config(LOCAL), lambda: BackendStatus(ModelState.WARM, max_sequences=most))
+    assert permits.max_concurrency == LOCAL_CONCURRENCY
+    most = 256
+    assert permits.max_concurrency == 256
+
+
+def told(max_sequences: int) -> Callable[[], BackendStatus]:
+    return lambda: BackendStatus(ModelState.WARM, max_sequences=max_sequences)
 
 
 @pytest.mark.parametrize(
     ("base", "options"),
     [
         (LOCAL, {"source": "demo"}),
+        (LOCAL, {"quantization": "int8"}),
         (LOCAL, {"revision": "abc"}),
         (LOCAL, {"dtype": "float32"}),
         (LOCAL, {"device": "cpu"}),
@@ -102,6 +116,7 @@ def test_tenants_do_not_share_answers() -> None:
     ("base", "options"),
     [
         (LOCAL, {"max_queue": 1, "timeout": 5, "max_sequences": 2, "warm": {"min": 1}}),
+        (LOCAL, {"max_batch_tokens": 64, "kv_cache_memory": "1GiB"}),
         (REMOTE, {"api_key": "rotated", "connect_timeout": 1, "balance": "round_robin", "cache": {"mode": "off"}}),
     ],
 )

@@ -48,7 +48,10 @@ class LocalBackend:
                 dtype=config.dtype,
                 trust_remote_code=config.trust_remote_code,
                 cache_dir=str(cache_dir),
+                quantization=config.quantization,
                 max_sequences=config.max_sequences,
+                max_batch_tokens=config.max_batch_tokens,
+                kv_cache_bytes=config.kv_cache_memory,
             ),
             receive=self._answers.receive,
             abandon=self._answers.abandon,
@@ -116,7 +119,7 @@ class LocalBackend:
                 if finish is not None:
                     yield Finished(
                         finish.reason,
-                        Usage(finish.prompt_tokens, finish.completion_tokens),
+                        Usage(finish.prompt_tokens, finish.completion_tokens, finish.cached_prompt_tokens),
                         matched_stop=finish.matched_stop,
                         seed=finish.seed,
                     )
@@ -150,6 +153,7 @@ class LocalBackend:
             chat=ready.chat if ready else True,
             greedy_default=ready.greedy_default if ready else False,
             ready_since=self._supervisor.ready_since if ready else 0.0,
+            max_sequences=ready.max_sequences if ready else 0,
             replicas=(replica,),
         )
 

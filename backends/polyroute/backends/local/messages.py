@@ -26,7 +26,10 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     dtype: str
     trust_remote_code: bool
     cache_dir: str
-    max_sequences: int
+    quantization: str | None = None
+    max_sequences: int | None = None
+    max_batch_tokens: int | None = None
+    kv_cache_bytes: int | None = None
 
 
 class ToolSpec(msgspec.Struct, frozen=True):
@@ -80,7 +83,11 @@ class Progress(msgspec.Struct, frozen=True, tag="progress"):
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """The model has answered a real forward pass. `context_length` is in tokens, 0 when the model has no limit."""
+    """The model has answered a real forward pass. `context_length` is in tokens, 0 when the model has no limit.
+
+    The rest says what the engine has chosen: `weights` in words, `path` as in `Engine.path`, with the reason where it
+    is the slow one, and in `kv_cache_tokens` how long a sequence may get that has the KV memory for itself.
+    """
 
     version: str
     context_length: int
@@ -88,6 +95,11 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     greedy_default: bool
     device: str
     dtype: str
+    max_sequences: int = 0
+    weights: str = ""
+    path: str = ""
+    why_apart: str = ""
+    kv_cache_tokens: int = 0
 
 
 class LoadFailed(msgspec.Struct, frozen=True, tag="load_failed"):

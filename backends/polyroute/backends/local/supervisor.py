@@ -70,7 +70,8 @@ class Supervisor:
     def detail(self) -> str:
         """The state in words."""
         if self.ready is not None and self.worker is not None:
-            return f"pid {self.worker.pid}, {self.ready.device}, {self.ready.dtype}"
+            told = (self.ready.device, self.ready.weights, self.ready.path)
+            return ", ".join([f"pid {self.worker.pid}", *filter(None, told)])
         return self._failure or (self._progress if self._running else "")
 
     @property
@@ -178,6 +179,11 @@ class Supervisor:
                     version=message.version,
                     device=message.device,
                     dtype=message.dtype,
+                    weights=message.weights,
+                    path=message.path,
+                    **({"why_apart": message.why_apart} if message.why_apart else {}),
+                    max_sequences=message.max_sequences,
+                    kv_cache_tokens=message.kv_cache_tokens,
                     load_s=round(self._load_s, 1),
                 )
             case LoadFailed():

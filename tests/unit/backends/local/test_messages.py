@@ -18,7 +18,8 @@ INPUT = m.Input(
 @pytest.mark.parametrize(
     "message",
     [
-        m.Load("id", "demo", None, "auto", "auto", False, "/tmp", 8),
+        m.Load("id", "demo", None, "auto", "auto", False, "/tmp"),
+        m.Load("id", "demo", "main", "cpu", "bfloat16", True, "/tmp", "int8", 8, 256, 2**40),
         m.Submit(1, INPUT, Sampling(max_tokens=3, seed=-(2**63), temperature=0.1), ("a", "\n")),
         m.Submit(2, m.Input(prompt="x" * 100_000), Sampling(), ()),
         m.Cancel(1),
@@ -37,6 +38,7 @@ def test_to_the_worker(message: m.ToWorker) -> None:
     [
         m.Progress("loading", 1, 2),
         m.Ready("abc", 512, True, False, "cpu", "float32"),
+        m.Ready("abc-int8", 512, True, False, "cpu", "float32", 64, "int8 weights", "apart", "why", 10**6),
         m.LoadFailed("why"),
         m.Step((m.Output(1, "t", (ENTRY,)), m.Output(2, finish=m.Finish(FinishReason.STOP, 1, 2, "s", 2**63 - 1)))),
         m.Rejected(1, "too_long", "prompt", "why"),

@@ -41,6 +41,7 @@ class Loaded:
     defaults: SamplingDefaults
     device: str
     dtype: str
+    weights: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,7 @@ def _load(order: Load, source: _Source, device: torch.device, report: Reporter) 
         defaults=SamplingDefaults.of(model.generation_config),
         device=str(device),
         dtype=_name(model.dtype),
+        weights=f"{_name(model.dtype)} weights",
     )
 
 

@@ -8,7 +8,7 @@ import queue
 import sys
 import threading
 from dataclasses import dataclass
-from typing import NoReturn, TypeAlias
+from typing import NoReturn, TypeAlias, TypedDict
 
 import torch
 
@@ -43,13 +43,14 @@ def serve(order: Load, link: Link, inbox: Inbox) -> None:
     torch.set_num_threads(max(1, _cores() - 1))  # counts for the thread that calls it; the router needs one itself
     try:
         loaded = load(order, Reporter(link.send))
+        limits = _limits(order, loaded.device)
         engine = Engine(
             loaded.model,
             Vocabulary(loaded.tokenizer),
             context_length=loaded.context_length,
             eos=loaded.eos,
             defaults=loaded.defaults,
-            max_sequences=order.max_sequences,
+            **limits,
         )
         _prove(engine, loaded)
     except LoadError as error:
@@ -64,9 +65,30 @@ def serve(order: Load, link: Link, inbox: Inbox) -> None:
             greedy_default=not loaded.defaults.sample,
             device=loaded.device,
             dtype=loaded.dtype,
+            max_sequences=limits["max_sequences"],
+            weights=loaded.weights,
+            path=engine.path,
+            why_apart=engine.why_apart,
+            kv_cache_tokens=engine.kv_capacity_tokens,
         )
     )
     worker.run()
+
+
+class _Limits(TypedDict):
+    max_sequences: int
+    max_batch_tokens: int
+    kv_cache_bytes: int | None
+
+
+def _limits(order: Load, device: str) -> _Limits:
+    """What bounds the engine: as ordered, else as is right for the kind of device."""
+    most, tokens = (256, 2048) if device.startswith("cuda") else (64, 512)
+    return {
+        "max_sequences": order.max_sequences or most,
+        "max_batch_tokens": order.max_batch_tokens or tokens,
+        "kv_cache_bytes": order.kv_cache_bytes,
+    }
 
 
 def _cores() -> int:
@@ -145,7 +167,9 @@ class _Worker:
             self._link.send(Dropped(submit.id, 0))
         elif tokens is not None:
             continues = submit.input.messages is None
-            self._engine.submit(submit.id, tokens, submit.sampling, submit.stop, continues=continues)
+            refused = self._engine.submit(submit.id, tokens, submit.sampling, submit.stop, continues=continues)
+            if refused is not None:
+                self._link.send(refused)
 
     def _cancel(self, id: int) -> None:
         if id in self._reading:
