@@ -23,10 +23,11 @@ class Chosen:
 def report(logits: torch.Tensor, tokens: Sequence[int], alternatives: Sequence[int | None]) -> list[Chosen | None]:
     """Log probabilities of `tokens`, one a row of `logits` (the model's own, float32 [n, vocabulary]).
 
-    A row gets as many alternatives as it asked for, and None where it asked for no log probabilities at all.
+    A row gets as many alternatives as it asked for, and None where it asked for no log probabilities at all or has no
+    token, which is -1.
     """
     entries: list[Chosen | None] = [None] * len(tokens)
-    rows = [row for row, count in enumerate(alternatives) if count is not None]
+    rows = [row for row, count in enumerate(alternatives) if count is not None and tokens[row] >= 0]
     if not rows:
         return entries
     logs = (logits if len(rows) == len(tokens) else logits[rows]).log_softmax(dim=-1)

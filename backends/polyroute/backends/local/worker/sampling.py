@@ -1,4 +1,7 @@
-"""Chooses the next token of one answer, by the order and the arithmetic of transformers' `generate`."""
+"""Chooses the next tokens of the answers in a step, all at once: penalties, constraint, temperature, truncation, draw.
+
+The order and the meaning are those of transformers' `generate`; the random numbers are not (docs/decisions/008).
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import LogitsProcessor, MinPLogitsWarper, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
+from polyroute.backends.local.worker.draw import Truncation, draw, settle
+from polyroute.backends.local.worker.noise import key
+from polyroute.backends.local.worker.penalties import Penalties, Tally, penalise
 from polyroute.core.request import Sampling
 
 _TOP_K = 50  # of `generate`, where neither the request nor the model sets one
 _LEAST_TEMPERATURE = 1e-5  # as good as greedy; less would take scores out of float32's range
-_MOST_SCORE = 1e30  # what a tiny penalty may blow scores up to, so that a temperature still has room
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,79 +52,92 @@ class SamplingDefaults:
         )
 
 
-def choose(logits: torch.Tensor, samplers: Sequence[Sampler]) -> list[int]:
-    """The next token of each row of `logits`, which are the model's own, float32 [n, vocabulary]."""
-    return [sampler.choose(logits[row : row + 1]) for row, sampler in enumerate(samplers)]
-
-
 class Sampler:
-    """Holds one answer's random state and the tokens that its penalties count.
+    """How one answer's tokens are chosen, and what that hangs on besides the scores: it outlives a preemption.
 
-    `seed` is the seed in use; for a greedy answer, whatever the request gave. All tensors are [1, vocabulary] on the
-    device of the logits.
+    `seed` is the seed in use; for a greedy answer, whatever the request gave.
     """
 
     def __init__(self, asked: Sampling, defaults: SamplingDefaults, prompt: Sequence[int]) -> None:
         temperature = asked.temperature
         if temperature is None:
             temperature = defaults.temperature if defaults.sample else 0.0
-        self.greedy = temperature == 0
+        self.truncation = None if temperature == 0 else _truncation(asked, defaults, temperature)
         self.seed = asked.seed
-        if self.seed is None and not self.greedy:
+        if self.seed is None and self.truncation is not None:
             self.seed = secrets.randbits(32)
-        self._repetition = _or(asked.repetition_penalty, defaults.repetition_penalty)
-        self._presence = asked.presence_penalty or 0.0
-        self._frequency = asked.frequency_penalty or 0.0
-        self._warpers = [] if self.greedy else _warpers(asked, defaults, temperature)
-        self._generator: torch.Generator | None = None
-        self._prompt = prompt if self._repetition != 1.0 else ()
-        self._seen: torch.Tensor | None = None
-        self._counts: torch.Tensor | None = None
+        penalties = Penalties(
+            _or(asked.repetition_penalty, defaults.repetition_penalty),
+            asked.presence_penalty or 0.0,
+            asked.frequency_penalty or 0.0,
+        )
+        self.tally = None if penalties.none else Tally(penalties, prompt)
+        self._draws = 0
 
-    def choose(self, logits: torch.Tensor) -> int:
-        """The next token. `logits`, float32 [1, vocabulary], are the model's own and stay as they are."""
-        scores = self._penalise(logits)
-        if self.greedy:
-            token = int(scores.argmax(dim=-1))
+    @property
+    def key(self) -> int:
+        """Stands for the noise of the next draw."""
+        return key(self.seed or 0, self._draws)
+
+    def take(self, token: int) -> None:
+        """Notes which token was chosen."""
+        self._draws += 1
+        if self.tally is not None:
+            self.tally.add(token)
+
+
+def choose(logits: torch.Tensor, samplers: Sequence[Sampler]) -> list[int]:
+    """The next token of each row of `logits`, which are the model's own, float32 [n, vocabulary], and stay as they are.
+
+    A row has -1 where no token can be chosen, since its logits are not numbers. What is chosen for a row hangs on
+    nothing but its logits and its sampler. The device is waited for once, except for rare rows.
+    """
+    scores = _penalised(logits, samplers)
+    drawn = [(row, sampler) for row, sampler in enumerate(samplers) if sampler.truncation is not None]
+    if not drawn:
+        tokens = _greatest(scores).tolist()
+    else:
+        truncations = [sampler.truncation for _, sampler in drawn if sampler.truncation is not None]
+        keys = [sampler.key for _, sampler in drawn]
+        rows = [row for row, _ in drawn]
+        if len(rows) == len(samplers):
+            tokens = settle(scores, truncations, keys, draw(scores, truncations, keys).tolist())
         else:
-            scores = scores.clamp(-_MOST_SCORE, _MOST_SCORE) if self._repetition != 1.0 else scores
-            for warper in self._warpers:
-                scores = warper(None, scores)
-            if self._generator is None:
-                self._generator = torch.Generator(logits.device).manual_seed(self.seed or 0)
-            token = int(torch.multinomial(scores.softmax(dim=-1), 1, generator=self._generator))
-        if self._seen is not None:
-            self._seen[0, token] = True
-        if self._counts is not None:
-            self._counts[0, token] += 1
-        return token
-
-    def _penalise(self, logits: torch.Tensor) -> torch.Tensor:
-        scores = logits
-        if self._repetition != 1.0:
-            if self._seen is None:
-                self._seen = torch.zeros_like(logits, dtype=torch.bool)
-                self._seen[0, torch.tensor(sorted(set(self._prompt)), device=logits.device)] = True
-            penalised = torch.where(scores < 0, scores * self._repetition, scores / self._repetition)
-            scores = torch.where(self._seen, penalised, scores)
-        if self._presence or self._frequency:
-            if self._counts is None:
-                self._counts = torch.zeros_like(logits)
-            scores = scores - self._presence * (self._counts > 0) - self._frequency * self._counts
-        return scores
+            index = torch.tensor(rows, device=scores.device)
+            part = scores[index]
+            both = torch.cat([_greatest(scores), draw(part, truncations, keys)]).tolist()
+            tokens = both[: len(samplers)]
+            for row, token in zip(rows, settle(part, truncations, keys, both[len(samplers) :]), strict=True):
+                tokens[row] = token
+    for sampler, token in zip(samplers, tokens, strict=True):
+        if token >= 0:
+            sampler.take(token)
+    return tokens
 
 
-def _warpers(asked: Sampling, defaults: SamplingDefaults, temperature: float) -> list[LogitsProcessor]:
-    warpers: list[LogitsProcessor] = []
-    if temperature != 1.0:
-        warpers.append(TemperatureLogitsWarper(max(float(temperature), _LEAST_TEMPERATURE)))
-    if top_k := _or(asked.top_k, defaults.top_k):
-        warpers.append(TopKLogitsWarper(int(top_k)))
-    if (top_p := _or(asked.top_p, defaults.top_p)) < 1.0:
-        warpers.append(TopPLogitsWarper(top_p))
-    if min_p := _or(asked.min_p, defaults.min_p):
-        warpers.append(MinPLogitsWarper(min_p))
-    return warpers
+def _penalised(logits: torch.Tensor, samplers: Sequence[Sampler]) -> torch.Tensor:
+    tallied = [(row, sampler.tally) for row, sampler in enumerate(samplers) if sampler.tally is not None]
+    if not tallied:
+        return logits
+    scores = logits.clone()
+    penalise(scores, [row for row, _ in tallied], [tally for _, tally in tallied])
+    return scores
+
+
+def _greatest(scores: torch.Tensor) -> torch.Tensor:
+    """The ID of the greatest score of each row, the lowest of equals, int64 [n]; -1 where the greatest is no number."""
+    on_cpu = scores.device.type == "cpu"  # where numpy is ten times as fast as torch
+    ids = torch.from_numpy(scores.numpy().argmax(axis=1)) if on_cpu else scores.argmax(dim=1)
+    return torch.where(scores.gather(1, ids[:, None]).flatten().isfinite(), ids, -1)
+
+
+def _truncation(asked: Sampling, defaults: SamplingDefaults, temperature: float) -> Truncation:
+    return Truncation(
+        max(float(temperature), _LEAST_TEMPERATURE),
+        int(_or(asked.top_k, defaults.top_k)),
+        float(_or(asked.top_p, defaults.top_p)),
+        float(_or(asked.min_p, defaults.min_p)),
+    )
 
 
 def _or(asked: float | None, default: float) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from msgspec.structs import replace
 
 from polyroute.backends.local.messages import Finish, Output, Rejected
 from polyroute.backends.local.worker.detokenize import Vocabulary
@@ -127,36 +128,31 @@ def test_equality_is_not_blind_to_the_attention_window() -> None:
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 @pytest.mark.parametrize(
-    ("sampling", "options"),
+    "sampling",
     [
-        (Sampling(temperature=1.0), {}),
-        (Sampling(temperature=0.7, top_p=0.9), {"temperature": 0.7, "top_p": 0.9}),
-        (Sampling(temperature=1.3, top_k=7), {"temperature": 1.3, "top_k": 7}),
-        (Sampling(temperature=1.5, top_k=0, min_p=0.05), {"temperature": 1.5, "top_k": 0, "min_p": 0.05}),
-        (Sampling(temperature=0.9, repetition_penalty=1.4), {"temperature": 0.9, "repetition_penalty": 1.4}),
+        {"temperature": 1.0},
+        {"temperature": 0.7, "top_p": 0.9},
+        {"temperature": 1.5, "top_k": 0},
+        {"temperature": 1.5, "top_k": 0, "top_p": 0.95},
+        {"temperature": 1.5, "top_k": 0, "min_p": 0.05},
+        {"temperature": 0.9, "repetition_penalty": 1.4, "frequency_penalty": 0.3},
     ],
 )
-def test_seeded_sampling_equals_generate_whatever_runs_beside_it(
-    kind: str, sampling: Sampling, options: dict[str, Any]
-) -> None:
+def test_a_seed_gives_the_same_text_alone_and_beside_31_others(kind: str, sampling: dict[str, Any]) -> None:
     prompt = prompts()[1]
-    torch.manual_seed(1234)
-    wanted = generated(
-        model(kind), prompt, max_new_tokens=30, min_new_tokens=30, do_sample=True, eos_token_id=None, **options
-    )
-    asked = Sampling(
-        **{name: getattr(sampling, name) for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")},
-        max_tokens=30,
-        seed=1234,
-    )
-    running = engine(kind)
-    for i, other in enumerate(prompts()[2:5]):
-        running.submit(i, other, Sampling(max_tokens=35, temperature=1.0, seed=i))
-    running.submit(9, prompt, asked)
-    answer = drain(running)[9]
-    assert answer.text == spelt(wanted)
-    assert answer.finish is not None
-    assert answer.finish.seed == 1234
+    asked = Sampling(**sampling, max_tokens=24, seed=1234)
+    alone = answer_to(prompt, asked, kind=kind)
+    running = engine(kind, max_sequences=32)
+    for i in range(31):
+        other = {"seed": i, "temperature": float(i % 3), "top_k": (0, 5, 400)[i % 3], "presence_penalty": i % 2}
+        running.submit(i, prompts()[i % 6], Sampling(**other, max_tokens=10 + i))
+    running.submit(99, prompt, asked)
+    beside = drain(running)[99]
+    assert beside.text == alone.text
+    assert beside.finish is not None
+    assert alone.finish == replace(beside.finish, cached_prompt_tokens=0)
+    assert alone.finish.seed == 1234
+    assert alone.text != answer_to(prompt, Sampling(**sampling, max_tokens=24, seed=1235), kind=kind).text
 
 
 def test_greedy_with_a_repetition_penalty_equals_generate() -> None:
