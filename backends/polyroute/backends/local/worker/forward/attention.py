@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - as everybody calls it
 from transformers import AttentionInterface, AttentionMaskInterface
 
+from polyroute.backends.local.worker.compute.decode import DecodeAttention, decode_attention
 from polyroute.backends.local.worker.forward.slabs import LayerShape, Slab
 
 NAME = "polyroute_packed"
@@ -202,6 +203,23 @@ def _decode(
     here = slice(group.start, group.stop)
     index, positions = group.index(query.device), group.positions(query.device)
     keys, values = group.slab.keys[layer], group.slab.values[layer]
+    compiled = _compiled(query, key, value)
+    if compiled is not None and group.slab.capacity % compiled.unit == 0:
+        compiled.run(
+            query[:, here],
+            key[:, here],
+            value[:, here],
+            keys,
+            values,
+            index,
+            positions,
+            out[here],
+            scaling=style.scaling,
+            window=style.window,
+            softcap=style.softcap,
+            sinks=style.sinks,
+        )
+        return
     keys[index, :, :, positions] = key[:, here].transpose(0, 1)
     values[index, :, positions] = value[:, here].transpose(0, 1)
     asked = query[:, here].transpose(0, 1).reshape(n, heads, -1, query.shape[-1])
@@ -217,6 +235,12 @@ def _decode(
     found = _attend(asked, seen_keys, seen_values, mask, style, heads)
     found = found.view(rows, -1, found.shape[-1])
     out[here] = found[index] if n < rows else found
+
+
+def _compiled(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> DecodeAttention | None:
+    if query.device.type != "cpu" or key.dtype is not torch.float32:
+        return None
+    return decode_attention(query.shape[0] // key.shape[0], key.shape[2], value.shape[2])
 
 
 def _prefill(

@@ -9,6 +9,7 @@ from polyroute.backends.local.worker.forward.slabs import LayerShape, Slab
 from polyroute.backends.local.worker.forward.turn import Holder
 
 _FIRST_CAPACITY = 256
+_UNIT = 64  # capacities are multiples of it, so that whole vectors fit
 _ROOM_AHEAD = 128  # tokens that a new sequence gets room for beyond its prompt, where it may generate as many
 
 
@@ -34,6 +35,8 @@ class KVCache:
         self._limit_bytes = limit_bytes
         self._token_bytes = sum(shape.numbers for shape in shapes) * dtype.itemsize
         most = max(1, limit_bytes // self._token_bytes)
+        if most > _UNIT:
+            most -= most % _UNIT
         self._first = min(first_capacity, most)
         self._most = most
         self._slabs: dict[int, Slab] = {}
