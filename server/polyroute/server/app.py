@@ -25,6 +25,7 @@ from prometheus_client import (
 )
 
 from polyroute.backends.local.backend import LocalBackend
+from polyroute.backends.local.cores import Cores
 from polyroute.backends.pool import Pool
 from polyroute.backends.remote.backend import RemoteBackend
 from polyroute.core.backend import Backend
@@ -180,12 +181,13 @@ def _gateway(
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
     config, metrics, codec = settings.config, Metrics(registry), AnswerCodec()
+    cores = Cores()
     store = AnswerStore(settings.cache_dir / "answers", settings.cache_bytes)
     warm = _warm(config)
     deployments = {
         model.id: deploy(
             model,
-            backends.get(model.id) or _backend(model, settings, metrics, warm=model.id in warm),
+            backends.get(model.id) or _backend(model, settings, metrics, cores, warm=model.id in warm),
             cache=config.cache,
             store=store,
             codec=codec,
@@ -196,10 +198,10 @@ def _gateway(
     return Gateway(Snapshot.of(config, deployments), store, metrics, tracer=tracing.tracer)
 
 
-def _backend(model: ModelConfig, settings: Settings, metrics: Metrics, *, warm: bool) -> Backend:
+def _backend(model: ModelConfig, settings: Settings, metrics: Metrics, cores: Cores, *, warm: bool) -> Backend:
     if isinstance(model, LocalConfig):
         restarted = partial(metrics.worker_restarted, model.id)
-        return LocalBackend(model, cache_dir=settings.cache_dir, warm=warm, on_restart=restarted)
+        return LocalBackend(model, cache_dir=settings.cache_dir, warm=warm, cores=cores, on_restart=restarted)
     return _remote(model)
 
 

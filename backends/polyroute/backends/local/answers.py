@@ -24,11 +24,13 @@ class Answers:
     """Knows answers by the IDs that it gives them.
 
     An answer is `open` while somebody reads it here, and `held` while the worker works on it: one that is cancelled is
-    closed at once, and held until the worker says that it has dropped it.
+    closed at once, and held until the worker says that it has dropped it. `on_busy` is called with True when the first
+    is held, with False when none is any more.
     """
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, on_busy: Callable[[bool], None]) -> None:
         self._model = model
+        self._on_busy = on_busy
         self._ids = itertools.count(1)
         self._open: dict[int, Inbox] = {}
         self._counts: dict[int, asyncio.Future[int]] = {}
@@ -49,11 +51,12 @@ class Answers:
         """An ID that no answer has had."""
         return next(self._ids)
 
-    def open(self, id: int) -> Inbox:
-        """Opens an answer, which the worker holds from now on."""
-        inbox = self._open[id] = Inbox()
+    def open(self, id: int, hold: Callable[[bool], None]) -> Inbox:
+        """Opens an answer, which the worker holds from now on; `hold` as of `Inbox`."""
+        inbox = self._open[id] = Inbox(hold)
         self._held.add(id)
         self._idle.clear()
+        self._on_busy(True)
         return inbox
 
     def close(self, id: int) -> bool:
@@ -92,7 +95,7 @@ class Answers:
         for id in [*self._open, *self._counts]:
             self._fail(id, why())
         self._held.clear()
-        self._idle.set()
+        self._rest()
 
     def _fail(self, id: int, error: PolyrouteError) -> None:
         if (inbox := self._open.get(id)) is not None:
@@ -103,7 +106,11 @@ class Answers:
     def _release(self, id: int) -> None:
         self._held.discard(id)
         if not self._held:
-            self._idle.set()
+            self._rest()
+
+    def _rest(self) -> None:
+        self._idle.set()
+        self._on_busy(False)
 
     def _error(self, rejected: Rejected) -> PolyrouteError:
         match rejected.kind:

@@ -9,7 +9,18 @@ from pathlib import Path
 from typing import TypeVar
 
 from polyroute.backends.local.answers import Answers
-from polyroute.backends.local.messages import Cancel, Count, Input, Load, Submit, ToolSpec, encode_frame
+from polyroute.backends.local.cores import Cores
+from polyroute.backends.local.messages import (
+    Cancel,
+    Count,
+    Input,
+    Load,
+    Pause,
+    Resume,
+    Submit,
+    ToolSpec,
+    encode_frame,
+)
 from polyroute.backends.local.supervisor import Supervisor
 from polyroute.core.backend import BackendStatus, ModelState, ReplicaStatus, TokenCount
 from polyroute.core.call import Call
@@ -25,7 +36,8 @@ class LocalBackend:
     """Runs one model in one worker process; see `polyroute.core.backend.Backend`.
 
     `cache_dir` is where prepared weights are kept. With `warm`, `start` loads the model; else its first call does.
-    `on_restart` is called each time that a worker died and is replaced.
+    `cores` are those that it shares with other models' workers; without, it has all to itself. `on_restart` is called
+    each time that a worker died and is replaced.
     """
 
     def __init__(
@@ -34,11 +46,12 @@ class LocalBackend:
         *,
         cache_dir: Path,
         warm: bool = False,
+        cores: Cores | None = None,
         on_restart: Callable[[], None] | None = None,
     ) -> None:
         self._config = config
         self._warm = warm
-        self._answers = Answers(config.id)
+        self._answers = Answers(config.id, self._busy)
         self._supervisor = Supervisor(
             Load(
                 model=config.id,
@@ -53,6 +66,7 @@ class LocalBackend:
                 max_batch_tokens=config.max_batch_tokens,
                 kv_cache_bytes=config.kv_cache_memory,
             ),
+            cores=cores or Cores(),
             receive=self._answers.receive,
             abandon=self._answers.abandon,
             on_restart=on_restart or (lambda: None),
@@ -102,7 +116,7 @@ class LocalBackend:
         worker, _ = self._supervisor.require()
         id = self._answers.new_id()
         frame = _encode(Submit(id, source, call.request.sampling, call.request.stop))
-        inbox = self._answers.open(id)
+        inbox = self._answers.open(id, lambda full: worker.send(Pause(id) if full else Resume(id)))
         worker.send_frame(frame)
         try:
             started = False
@@ -166,6 +180,13 @@ class LocalBackend:
 
     def _route(self) -> Route:
         return Route(model=self._config.id, version=self._version(), replica=self._replica)
+
+    def _busy(self, busy: bool) -> None:
+        seat, ready = self._supervisor.seat, self._supervisor.ready
+        if not busy:
+            seat.release("answers")
+        elif ready is not None and ready.device == "cpu":
+            seat.claim("answers")
 
     def _refuse_if_leaving(self) -> None:
         if self._stopped or self._draining:

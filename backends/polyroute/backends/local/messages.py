@@ -17,7 +17,8 @@ LENGTH_BYTES = 4
 
 
 class Load(msgspec.Struct, frozen=True, tag="load"):
-    """The first message to a worker: which model to load, and how; fields as in `core.config.LocalConfig`."""
+    """The first message to a worker: which model to load, and how; fields as in `core.config.LocalConfig`, and with how
+    many threads."""
 
     model: str
     source: str
@@ -30,6 +31,7 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     max_sequences: int | None = None
     max_batch_tokens: int | None = None
     kv_cache_bytes: int | None = None
+    threads: int = 1
 
 
 class ToolSpec(msgspec.Struct, frozen=True):
@@ -61,6 +63,24 @@ class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
     """Nobody reads answer `id` any more. Answered by `Dropped`, unless the answer has ended meanwhile."""
 
     id: int
+
+
+class Pause(msgspec.Struct, frozen=True, tag="pause"):
+    """The reader of answer `id` is behind: leave it out of steps. Nothing where it has ended."""
+
+    id: int
+
+
+class Resume(msgspec.Struct, frozen=True, tag="resume"):
+    """The reader of answer `id` has caught up. Nothing where it is not paused."""
+
+    id: int
+
+
+class Threads(msgspec.Struct, frozen=True, tag="threads"):
+    """From now on, step with this many threads."""
+
+    number: int
 
 
 class Count(msgspec.Struct, frozen=True, tag="count"):
@@ -158,7 +178,7 @@ class Counted(msgspec.Struct, frozen=True, tag="counted"):
     tokens: int
 
 
-ToWorker: TypeAlias = Load | Submit | Cancel | Count | Stop
+ToWorker: TypeAlias = Load | Submit | Cancel | Pause | Resume | Threads | Count | Stop
 FromWorker: TypeAlias = Progress | Ready | LoadFailed | Step | Rejected | Dropped | Counted
 
 _encoder = msgspec.msgpack.Encoder()

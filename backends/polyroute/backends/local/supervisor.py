@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
 import structlog
 
-from polyroute.backends.local.messages import FromWorker, Load, LoadFailed, Progress, Ready
+from polyroute.backends.local.cores import Cores
+from polyroute.backends.local.messages import FromWorker, Load, LoadFailed, Progress, Ready, Threads
 from polyroute.backends.local.process import WorkerProcess
 from polyroute.core.backend import ModelState
 from polyroute.core.errors import ModelFailed, ModelLoading, PolyrouteError, Unavailable, WorkerDied
@@ -25,20 +27,23 @@ _RETRY_S: Final = (2.0, 10.0)  # bounds of what callers are told to wait for a l
 class Supervisor:
     """The life of one model's worker.
 
-    `receive` gets the messages that concern answers; `abandon` is told when no more will come, and why. With `persist`,
-    a load that failed is tried again without being asked; else the next `require` after the wait does.
+    `cores` are shared with other workers while this one computes on the CPU. `receive` gets the messages that concern
+    answers; `abandon` is told when no more will come, and why. With `persist`, a load that failed is tried again
+    without being asked; else the next `require` after the wait does.
     """
 
     def __init__(
         self,
         order: Load,
         *,
+        cores: Cores,
         receive: Callable[[FromWorker], None],
         abandon: Callable[[Callable[[], PolyrouteError]], None],
         on_restart: Callable[[], None],
         persist: bool,
     ) -> None:
         self._order = order
+        self.seat = cores.seat(self._tell_threads)
         self._receive_answer = receive
         self._abandon = abandon
         self._on_restart = on_restart
@@ -145,14 +150,16 @@ class Supervisor:
 
     async def _live(self) -> str:
         """One worker from start to end; returns how it ended, with `_failure` set if that was before it was ready."""
+        self.seat.claim("load")
         try:
             worker = await WorkerProcess.spawn()
         except OSError as error:
             self._fail(f"no worker process can be started: {error}")
+            self.seat.leave()
             return str(error)
         self.worker, self._told, ending = worker, False, ""
         try:
-            worker.send(self._order)
+            worker.send(msgspec.structs.replace(self._order, threads=self.seat.threads))
             ending = await worker.run(self._receive)
             if self.ready is None and not self._told:
                 self._fail(f"its worker process ended while it loaded ({ending})")
@@ -162,7 +169,12 @@ class Supervisor:
                 self._settled.clear()
             self.worker = self.ready = None
             self._abandon(lambda: self._died(ending or "stopped"))
+            self.seat.leave()
             await worker.stop()
+
+    def _tell_threads(self, number: int) -> None:
+        if self.worker is not None:
+            self.worker.send(Threads(number))
 
     def _receive(self, message: FromWorker) -> None:
         match message:
@@ -173,6 +185,7 @@ class Supervisor:
                 self._failure, self._failures = "", 0
                 self._load_s = time.monotonic() - self._began_at
                 self._settled.set()
+                self.seat.release("load")
                 _log.info(
                     "model.ready",
                     model=self._order.model,
@@ -184,6 +197,7 @@ class Supervisor:
                     **({"why_apart": message.why_apart} if message.why_apart else {}),
                     max_sequences=message.max_sequences,
                     kv_cache_tokens=message.kv_cache_tokens,
+                    threads=self.seat.threads,
                     load_s=round(self._load_s, 1),
                 )
             case LoadFailed():

@@ -14,7 +14,7 @@ from polyroute.backends.local.messages import Load, Stop
 from polyroute.backends.local.worker.link import Link
 
 if TYPE_CHECKING:
-    from polyroute.backends.local.worker.serving import Inbox
+    from polyroute.backends.local.worker.conversation import Inbox
 
 
 def main() -> None:

@@ -41,7 +41,6 @@ class Loaded:
     defaults: SamplingDefaults
     device: str
     dtype: str
-    weights: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +99,8 @@ def _load(order: Load, source: _Source, device: torch.device, report: Reporter) 
     version = source.version or _version(source, model)
     if model.dtype != own:  # the same weights answer differently
         version = f"{version}-{_name(model.dtype)}"
+    if order.quantization is not None:
+        version = f"{version}-{order.quantization}"
     return Loaded(
         model=model,
         tokenizer=tokenizer,
@@ -109,7 +110,6 @@ def _load(order: Load, source: _Source, device: torch.device, report: Reporter) 
         defaults=SamplingDefaults.of(model.generation_config),
         device=str(device),
         dtype=_name(model.dtype),
-        weights=f"{_name(model.dtype)} weights",
     )
 
 

@@ -1,0 +1,136 @@
+"""Between the router's messages and the engine: what comes in starts, pauses and ends answers."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn, TypeAlias
+
+from polyroute.backends.local.messages import (
+    Cancel,
+    Count,
+    Counted,
+    Dropped,
+    FromWorker,
+    Output,
+    Pause,
+    Rejected,
+    Resume,
+    Step,
+    Submit,
+    Threads,
+    ToWorker,
+)
+from polyroute.backends.local.worker.engine import Engine
+from polyroute.backends.local.worker.prompts import PromptReader, Refused
+
+Inbox: TypeAlias = "queue.SimpleQueue[ToWorker | Prepared]"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A prompt that has been read; `tokens` is None where that failed, which the router knows already."""
+
+    submit: Submit
+    tokens: list[int] | None
+
+
+class Conversation:
+    """The worker's side of all answers.
+
+    Prompts are read in a thread of their own, since long ones take time; everything else, all state included, belongs
+    to the thread that calls `run`, in which `set_threads` is called too.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        reader: PromptReader,
+        send: Callable[[FromWorker], None],
+        inbox: Inbox,
+        set_threads: Callable[[int], None],
+    ) -> None:
+        self._engine = engine
+        self._reader = reader
+        self._send = send
+        self._inbox = inbox
+        self._set_threads = set_threads
+        self._unread: queue.SimpleQueue[Submit | Count] = queue.SimpleQueue()
+        self._reading: set[int] = set()  # answers whose prompt is still being read
+        self._withdrawn: set[int] = set()  # those of them that were cancelled meanwhile
+
+    def run(self) -> NoReturn:
+        """Takes messages and steps the engine for ever."""
+        threading.Thread(target=self._read_prompts, name="prompts", daemon=True).start()
+        while True:
+            self._take(self._inbox.get())
+            while self._engine.busy:
+                while not self._inbox.empty():
+                    self._take(self._inbox.get())
+                self._step()
+
+    def _step(self) -> None:
+        outputs: list[Output] = []
+        for output in self._engine.step():
+            if isinstance(output, Rejected):
+                self._send(output)
+            else:
+                outputs.append(output)
+        if outputs:
+            self._send(Step(tuple(outputs)))
+
+    def _take(self, message: ToWorker | Prepared) -> None:
+        match message:
+            case Submit():
+                self._reading.add(message.id)
+                self._unread.put(message)
+            case Count():
+                self._unread.put(message)
+            case Cancel():
+                self._cancel(message.id)
+            case Prepared():
+                self._begin(message.submit, message.tokens)
+            case Pause():
+                self._engine.pause(message.id)
+            case Resume():
+                self._engine.resume(message.id)
+            case Threads():
+                self._set_threads(message.number)
+
+    def _begin(self, submit: Submit, tokens: list[int] | None) -> None:
+        self._reading.discard(submit.id)
+        if submit.id in self._withdrawn:
+            self._withdrawn.discard(submit.id)
+            self._send(Dropped(submit.id, 0))
+        elif tokens is not None:
+            continues = submit.input.messages is None
+            refused = self._engine.submit(submit.id, tokens, submit.sampling, submit.stop, continues=continues)
+            if refused is not None:
+                self._send(refused)
+
+    def _cancel(self, id: int) -> None:
+        if id in self._reading:
+            self._withdrawn.add(id)
+        elif (completion_tokens := self._engine.cancel(id)) is not None:
+            self._send(Dropped(id, completion_tokens))
+
+    def _read_prompts(self) -> None:
+        while True:
+            self._read(self._unread.get())
+
+    def _read(self, message: Submit | Count) -> None:
+        tokens: list[int] | None = None
+        try:
+            if isinstance(message, Count):
+                self._send(Counted(message.id, len(self._reader.count(message.input))))
+            else:
+                tokens = self._reader.read(message.input)
+        except Refused as refusal:
+            self._send(Rejected(message.id, refusal.kind, refusal.field, refusal.message))
+        except Exception as error:  # noqa: BLE001 - a chat template is a program: what ends it ends this answer alone
+            kind = type(error).__name__  # without its text, which may quote the prompt
+            self._send(Rejected(message.id, "failed", "", f"its prompt cannot be read ({kind})"))
+        if isinstance(message, Submit):
+            self._inbox.put(Prepared(message, tokens))
