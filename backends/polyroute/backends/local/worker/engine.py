@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 
 from polyroute.backends.local.messages import Output, Rejected
+from polyroute.backends.local.worker.constraint import Constraint
 from polyroute.backends.local.worker.detokenize import Vocabulary
 from polyroute.backends.local.worker.failures import out_of_memory
 from polyroute.backends.local.worker.forward.fit import fit
@@ -53,6 +54,7 @@ class Engine:
         fitted = fit(model, kv_cache_bytes)
         self._forward = fitted.forward
         self.why_apart = fitted.why_apart
+        self.fused = fitted.fused
         self._scheduler: Scheduler[Sequence] = Scheduler(
             self._forward.memory, max_sequences=max_sequences, whole_prompts=self._forward.whole_prompts
         )
@@ -91,6 +93,7 @@ class Engine:
         stop: tuple[str, ...] = (),
         *,
         continues: bool = False,
+        constraint: Constraint | None = None,
     ) -> Rejected | None:
         """Queues an answer to `prompt`, which holds 1 to `context_length` - 1 tokens; None where that is done.
 
@@ -104,7 +107,7 @@ class Engine:
             Sequence(
                 id,
                 prompt,
-                Sampler(sampling, self._defaults, prompt),
+                Sampler(sampling, self._defaults, prompt, constraint),
                 self._vocabulary,
                 max_tokens=self._room(len(prompt), sampling.max_tokens),
                 eos=self._eos,

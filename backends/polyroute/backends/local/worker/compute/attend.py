@@ -11,39 +11,42 @@ from typing import Final
 
 from polyroute.backends.local.worker.compute.emit import Function
 from polyroute.backends.local.worker.compute.jit import Processor
+from polyroute.backends.local.worker.compute.parallel import entry, shares
 
 INTEGERS: Final = (
     *("q", "q_head", "q_token", "k", "k_head", "k_token", "v", "v_head", "v_token"),
     *("keys", "values", "slots", "past", "sinks", "out"),
-    *("count", "heads", "capacity", "window", "counter"),
+    *("heads", "capacity", "window"),
 )
 """What describes a call: int64, addresses among them, in this order; then the doubles of `DOUBLES`.
 
 q, k and v are float32, their strides in elements (the last is 1). `slots` and `past` are int64, one a sequence;
 keys [slots, heads, key width, capacity] and values [slots, heads, capacity, value width] take in k and v at `past`.
-`out` is [count, query heads, value width], contiguous. `window` is how many positions a token sees, itself included.
-`sinks` is an address of a score for each query head, or 0. `counter` must be 0."""
+`out` is [sequences, query heads, value width], contiguous. `window` is how many positions a token sees, with itself.
+`sinks` is an address of a score for each query head, or 0."""
 
 DOUBLES: Final = ("scaling", "softcap")
 """`softcap` is 0 for none."""
 
 _ADDRESSES: Final = frozenset(("q", "k", "v", "keys", "values", "slots", "past", "sinks", "out"))
+_CALL: Final = ("ptr call", "i64 tasks", "i64 threads")
 _BLOCK: Final = 256  # positions at a time: their scores stay in the first-level cache
 _TOGETHER: Final = 4  # query heads whose sums are in registers at a time
 
 
-def _float(value: float) -> str:
+def float_constant(value: float) -> str:
     """A float constant, exact: LLVM wants the bits of the double that is equal to it."""
     rounded = struct.unpack("f", struct.pack("f", value))[0]
     return f"0x{struct.unpack('Q', struct.pack('d', rounded))[0]:016X}"
 
 
-_NOTHING: Final = _float(-1e30)  # the score of a position that is not seen
+_NOTHING: Final = float_constant(-1e30)  # the score of a position that is not seen
 
 
 def source(processor: Processor, groups: int, key_width: int, value_width: int, parallel: int | None) -> str:
-    """A module that exports `attend(arguments, threads)`; `groups` query heads share a KV head.
+    """A module that exports `attend(call, tasks, threads)`; `groups` query heads share a KV head.
 
+    `call` is an array as `INTEGERS` says; there is a task for each KV head of each sequence.
     `value_width` must be a multiple of the vector width, `capacity` of twice that.
     """
     width = processor.width
@@ -56,16 +59,16 @@ def source(processor: Processor, groups: int, key_width: int, value_width: int, 
         f"declare float @llvm.vector.reduce.fadd.v{width}f32(float, {vector})",
         "",
     ]
-    parts = ["\n".join(declarations), _exp(width), _task(width, groups, key_width, value_width)]
-    return "\n".join([*parts, _share(), _entry(parallel)])
+    parts = ["\n".join(declarations), exp_function(width), _task(width, groups, key_width, value_width)]
+    return "\n".join([*parts, _share(), entry("attend", "share", _CALL, parallel)])
 
 
-def _exp(width: int) -> str:
+def exp_function(width: int) -> str:
     """e to the power of each number, none of which is above 0 by more than rounding (Cephes, `expf`)."""
     f = Function(f"define internal <{width} x float> @exp(<{width} x float> %x) alwaysinline", width)
 
     def number(value: float) -> str:
-        return f.splat(_float(value))
+        return f.splat(float_constant(value))
 
     kind = f.vector
     x = f.let(f"call {kind} @llvm.maxnum.v{width}f32({kind} %x, {kind} {number(-87.0)})")
@@ -196,7 +199,7 @@ def _score(
     with f.when(f.let(f"fcmp one double {a['softcap']}, 0.0")):
         cap = f.let(f"fptrunc double {a['softcap']} to float")
         cap, inverse = f.splat(cap), f.splat(f.let(f"fdiv float -2.0, {cap}"))
-        one = f.splat(_float(1.0))
+        one = f.splat(float_constant(1.0))
         for i, value in enumerate(d.carried):
             to = f.at(scores, f.add(place, str((at + i // 2) * _BLOCK + i % 2 * width)), "float")
             # tanh(|x|) = (1 - e) / (1 + e) with e = exp(-2 |x|); the sign comes back at the end
@@ -273,35 +276,10 @@ def _arguments(f: Function) -> dict[str, str]:
 
 
 def _share() -> str:
-    """What each thread runs: it takes one KV head of one sequence after the other, until none is left."""
+    """What each thread runs: a task is one KV head of one sequence."""
     f = Function("define internal void @share(ptr %arguments)", 1)
-    a = _arguments(f)
-    tasks = f.mul(a["count"], a["heads"])
-    counter = f.at("%arguments", str(INTEGERS.index("counter")), "i64")
-    take, taken, over = f.label("take"), f.label("taken"), f.label("over")
-    f.do(f"br label %{take}")
-    f.block(take)
-    task = f.let(f"atomicrmw add ptr {counter}, i64 1 monotonic")
-    f.do(f"br i1 {f.let(f'icmp slt i64 {task}, {tasks}')}, label %{taken}, label %{over}")
-    f.block(taken)
-    i, head = f.let(f"sdiv i64 {task}, {a['heads']}"), f.let(f"srem i64 {task}, {a['heads']}")
-    f.do(f"call void @task(ptr %arguments, i64 {i}, i64 {head})")
-    f.do(f"br label %{take}")
-    f.block(over)
-    f.do("ret void")
-    return f.text()
-
-
-def _entry(parallel: int | None) -> str:
-    f = Function("define void @attend(ptr %arguments, i64 %threads)", 1)
-    if parallel is not None:
-        alone, together = f.label("alone"), f.label("together")
-        f.do(f"br i1 {f.let('icmp slt i64 %threads, 2')}, label %{alone}, label %{together}")
-        f.block(together)
-        entry = f.let(f"inttoptr i64 {parallel} to ptr")
-        f.do(f"call void {entry}(ptr @share, ptr %arguments, i32 {f.let('trunc i64 %threads to i32')}, i32 0)")
-        f.do("ret void")
-        f.block(alone)
-    f.do("call void @share(ptr %arguments)")
-    f.do("ret void")
+    with shares(f, _CALL, "tasks") as (a, task):
+        heads = f.load("i64", f.at(a["call"], str(INTEGERS.index("heads")), "i64"), 8)
+        i, head = f.let(f"sdiv i64 {task}, {heads}"), f.let(f"srem i64 {task}, {heads}")
+        f.do(f"call void @task(ptr {a['call']}, i64 {i}, i64 {head})")
     return f.text()

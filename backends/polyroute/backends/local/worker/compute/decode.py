@@ -25,7 +25,9 @@ class DecodeAttention:
         self.unit = 2 * processor.width
         self._groups = groups
         self._library = jit.compile(attend.source(processor, groups, key_width, value_width, parallel_entry()))
-        self._function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(self._library.address("attend"))
+        self._function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(
+            self._library.address("attend")
+        )
         self._room = ctypes.create_string_buffer(_ARGUMENTS.size + 8)
         self._address = (ctypes.addressof(self._room) + 7) // 8 * 8
         self._offset = self._address - ctypes.addressof(self._room)
@@ -63,10 +65,10 @@ class DecodeAttention:
             *(value.data_ptr(), value.stride(0), value.stride(1)),
             *(keys.data_ptr(), values.data_ptr(), slots.data_ptr(), past.data_ptr()),
             *(0 if sinks is None else sinks.data_ptr(), out.data_ptr()),
-            *(query.shape[1], key.shape[0], keys.shape[3], window or _ALL, 0),
+            *(key.shape[0], keys.shape[3], window or _ALL),
             *(scaling, softcap or 0.0),
         )
-        self._function(self._address, torch.get_num_threads())
+        self._function(self._address, query.shape[1] * key.shape[0], torch.get_num_threads())
 
 
 @cache

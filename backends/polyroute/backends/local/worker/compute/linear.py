@@ -36,6 +36,11 @@ class Part(nn.Module):
         self._whole = (whole,)  # a tuple, since it is no part of this module
         self._place = place
 
+    @property
+    def whole(self) -> Whole:
+        """The product that this is a part of."""
+        return self._whole[0]
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self._whole[0].part(x, self._place)
 
@@ -48,7 +53,7 @@ class Whole:
     """
 
     def __init__(self, layer: Any, sizes: list[int]) -> None:
-        self._layer = layer
+        self.layer = layer
         self._sizes = sizes
         self._input: torch.Tensor | None = None
         self._left: dict[int, torch.Tensor] = {}
@@ -56,7 +61,7 @@ class Whole:
     def part(self, x: torch.Tensor, place: int) -> torch.Tensor:
         if place == 0 or x is not self._input or place not in self._left:
             self._input = x
-            self._left = dict(enumerate(self._layer.run(x).split(self._sizes, -1)))
+            self._left = dict(enumerate(self.layer.run(x).split(self._sizes, -1)))
         found = self._left.pop(place)
         if not self._left:
             self._input = None

@@ -166,27 +166,36 @@ def packed_attention(
     unknown = [name for name, given in others.items() if given is not None and name not in _HARMLESS]
     if unknown or query.shape[0] != 1:
         raise NotPackable(f"its attention takes {unknown[0]}" if unknown else "its attention regroups tokens")
-    style = _Style(scaling if scaling is not None else query.shape[-1] ** -0.5, sliding_window, softcap, s_aux)
+    style = Style(scaling if scaling is not None else query.shape[-1] ** -0.5, sliding_window, softcap, s_aux)
     if batch.shapes is not None:
         if layer in batch.shapes:
             raise NotPackable("a layer attends twice")
         batch.dtype = key.dtype
         batch.shapes[layer] = LayerShape(key.shape[1], key.shape[-1], value.shape[-1])
         return query.new_zeros(1, query.shape[2], query.shape[1], value.shape[-1]), None
-    out = query.new_empty(query.shape[2], query.shape[1], value.shape[-1])
-    for group in batch.decoding:
-        _decode(group, layer, query[0], key[0], value[0], style, out)
-    for chunk in batch.prefilling:
-        _prefill(chunk, layer, query[0], key[0], value[0], style, out)
-    return out[None], None
+    return attend(batch, layer, query[0], key[0], value[0], style)[None], None
 
 
 @dataclass(frozen=True, slots=True)
-class _Style:
+class Style:
+    """What an architecture asks of a layer's attention."""
+
     scaling: float
     window: int | None
     softcap: float | None
     sinks: torch.Tensor | None  # [heads]: a score each, which takes part in the softmax and has no value
+
+
+def attend(
+    batch: Batch, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, style: Style
+) -> torch.Tensor:
+    """Takes in and attends to a row of tokens: [heads, tokens, width] each; returns [tokens, heads, value width]."""
+    out = query.new_empty(query.shape[1], query.shape[0], value.shape[-1])
+    for group in batch.decoding:
+        _decode(group, layer, query, key, value, style, out)
+    for chunk in batch.prefilling:
+        _prefill(chunk, layer, query, key, value, style, out)
+    return out
 
 
 def _decode(
@@ -195,10 +204,10 @@ def _decode(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    style: _Style,
+    style: Style,
     out: torch.Tensor,
 ) -> None:
-    """One token of each sequence; tensors without the leading 1, `out` [tokens, heads, value width]."""
+    """One token of each sequence."""
     n, rows, heads = len(group.slots), group.rows, key.shape[0]
     here = slice(group.start, group.stop)
     index, positions = group.index(query.device), group.positions(query.device)
@@ -249,7 +258,7 @@ def _prefill(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    style: _Style,
+    style: Style,
     out: torch.Tensor,
 ) -> None:
     heads, width = key.shape[0], query.shape[-1]
@@ -277,7 +286,7 @@ def _attend(
     keys: torch.Tensor,
     values: torch.Tensor,
     mask: torch.Tensor | None,
-    style: _Style,
+    style: Style,
     heads: int,
 ) -> torch.Tensor:
     """`query` [n * KV heads, q, width], `keys` [n * KV heads, width, positions], `values` [..., positions, width]."""

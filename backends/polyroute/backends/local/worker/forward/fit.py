@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -12,6 +12,7 @@ from transformers import DynamicCache
 
 from polyroute.backends.local.worker.forward.apart import ApartForward, ApartMemory, cache_name
 from polyroute.backends.local.worker.forward.attention import BATCH, NAME, Batch, NotPackable
+from polyroute.backends.local.worker.forward.fused import fuse
 from polyroute.backends.local.worker.forward.kv_cache import KVCache
 from polyroute.backends.local.worker.forward.packed import PackedForward
 from polyroute.backends.local.worker.forward.slabs import LayerShape
@@ -29,10 +30,14 @@ _CACHE_BYTES = 1 << 28
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """How a model is run; `why_apart` says why it cannot be packed, and is empty where it can."""
+    """How a model is run; `why_apart` says why it cannot be packed, and is empty where it can.
+
+    `fused` tells whether its layers run as compiled functions.
+    """
 
     forward: Forward
     why_apart: str = ""
+    fused: bool = False
 
 
 @torch.inference_mode()
@@ -43,13 +48,17 @@ def fit(model: Any, kv_cache_bytes: int | None) -> Fitted:
     """
     own = model.config._attn_implementation
     limit = kv_cache_bytes if kv_cache_bytes is not None else spare_bytes(model.device)
+
+    def cache(limit_bytes: int) -> KVCache:
+        return KVCache(shapes, dtype, model.device, limit_bytes=limit_bytes)
+
     try:
         with _narrow_windows(model):
             trial = _Trial(model)
             model.set_attn_implementation(NAME)
             shapes, dtype = _probe(model)
-            trial.compare(PackedForward(model, _kv_cache(shapes, dtype, model, _CACHE_BYTES)))
-        return Fitted(PackedForward(model, _kv_cache(shapes, dtype, model, limit)))
+            fused = _fuses(model, lambda: trial.compare(PackedForward(model, cache(_CACHE_BYTES))))
+        return Fitted(PackedForward(model, cache(limit)), fused=fused)
     except Exception as error:  # noqa: BLE001 - the model's own code runs here, so anything can come
         model.set_attn_implementation(own)
         why = str(error) if isinstance(error, NotPackable) else f"{type(error).__name__}: {error}"
@@ -68,8 +77,18 @@ def fit(model: Any, kv_cache_bytes: int | None) -> Fitted:
     return Fitted(apart(limit, whole), why)
 
 
-def _kv_cache(shapes: list[LayerShape], dtype: torch.dtype, model: Any, limit: int) -> KVCache:
-    return KVCache(shapes, dtype, model.device, limit_bytes=limit)
+def _fuses(model: Any, compare: Callable[[], None]) -> bool:
+    """Whether the model's layers run as compiled functions from now on: where there are such, and they are right."""
+    undo = fuse(model)
+    try:
+        compare()
+    except NotPackable:
+        if undo is None:
+            raise
+        undo()
+        compare()
+        return False
+    return undo is not None
 
 
 def _probe(model: Any) -> tuple[list[LayerShape], torch.dtype]:
