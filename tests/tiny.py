@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,134 @@ SHAPES: dict[str, dict[str, Any]] = {
     "gpt2": {"n_embd": 64, "n_layer": 3, "n_head": 4, "n_positions": 512},
 }
 """Configuration of each architecture under test; Mistral's window is shorter than the tests' prompts."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How to build one tiny, and the way in which the engine is to run it."""
+
+    kind: str
+    shape: dict[str, Any]
+    path: str = "packed"
+    attention: str | None = None  # where the default drops what the architecture asks for, such as a soft cap
+    scale: float = 3.0
+
+
+_SMALL: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+}
+_SMALL_GPT: dict[str, Any] = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512}
+_WINDOW: dict[str, Any] = {"sliding_window": 24}
+_MIXED: dict[str, Any] = _WINDOW | {"layer_types": ["sliding_attention", "full_attention"]}
+_MAMBA: dict[str, Any] = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8, "mamba_n_groups": 1}
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "llama": Architecture("llama", _SMALL),
+    "qwen2": Architecture("qwen2", _SMALL),
+    "qwen2 with window": Architecture("qwen2", _SMALL | _MIXED | {"use_sliding_window": True}),
+    "qwen3": Architecture("qwen3", _SMALL | {"head_dim": 16}),
+    "qwen3_moe": Architecture(
+        "qwen3_moe", _SMALL | {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+    ),
+    "gemma": Architecture("gemma", _SMALL | {"head_dim": 16}),
+    "gemma2": Architecture(
+        "gemma2",
+        _SMALL | _MIXED | {"head_dim": 16, "query_pre_attn_scalar": 16, "attn_logit_softcapping": 5.0},
+        attention="eager",
+        scale=10.0,
+    ),
+    "gemma3": Architecture("gemma3_text", _SMALL | _MIXED | {"head_dim": 16, "query_pre_attn_scalar": 16}),
+    "mistral": Architecture("mistral", _SMALL | _WINDOW),
+    "mixtral": Architecture("mixtral", _SMALL | {"num_local_experts": 4}),
+    "phi": Architecture("phi", _SMALL),
+    "phi3": Architecture("phi3", _SMALL | _WINDOW),
+    "gpt2": Architecture("gpt2", _SMALL_GPT),
+    "gpt_neox": Architecture("gpt_neox", _SMALL),
+    "gptj": Architecture("gptj", _SMALL_GPT | {"rotary_dim": 4}, "apart"),
+    "opt": Architecture(
+        "opt",
+        {
+            "hidden_size": 32,
+            "ffn_dim": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "max_position_embeddings": 512,
+            "word_embed_proj_dim": 32,
+        },
+    ),
+    "bloom": Architecture("bloom", {"hidden_size": 32, "n_layer": 2, "n_head": 4}, "apart"),
+    "falcon": Architecture(
+        "falcon", {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "alibi": False}, "apart"
+    ),
+    "falcon with ALiBi": Architecture(
+        "falcon", {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "alibi": True}, "apart"
+    ),
+    "starcoder2": Architecture("starcoder2", _SMALL | _WINDOW),
+    "olmo2": Architecture("olmo2", _SMALL),
+    "cohere": Architecture("cohere", _SMALL),
+    "cohere2": Architecture("cohere2", _SMALL | _MIXED),
+    "granite": Architecture("granite", _SMALL),
+    "smollm3": Architecture("smollm3", _SMALL | {"no_rope_layers": [1, 0]}),
+    "gpt_oss": Architecture("gpt_oss", _SMALL | _MIXED | {"head_dim": 16, "num_local_experts": 4}, attention="eager"),
+    "deepseek_v3": Architecture(
+        "deepseek_v3",
+        _SMALL
+        | {
+            "num_key_value_heads": 4,
+            "n_routed_experts": 4,
+            "num_experts_per_tok": 2,
+            "n_group": 1,
+            "topk_group": 1,
+            "q_lora_rank": 16,
+            "kv_lora_rank": 16,
+            "qk_rope_head_dim": 8,
+            "qk_nope_head_dim": 8,
+            "v_head_dim": 8,
+            "moe_intermediate_size": 32,
+            "first_k_dense_replace": 1,
+        },
+    ),
+    "glm4": Architecture("glm4", _SMALL | {"head_dim": 8}, scale=10.0),
+    "exaone4": Architecture("exaone4", _SMALL | _MIXED),
+    "ernie4_5": Architecture("ernie4_5", _SMALL, scale=10.0),
+    "llama4": Architecture(
+        "llama4_text",
+        _SMALL | {"head_dim": 8, "num_local_experts": 2, "attention_chunk_size": 32, "intermediate_size_mlp": 64},
+        "apart",
+    ),
+    "stablelm": Architecture("stablelm", _SMALL, "apart"),
+    "mamba": Architecture("mamba", {"hidden_size": 32, "num_hidden_layers": 2}, "apart"),
+    "granitemoehybrid": Architecture(
+        "granitemoehybrid",
+        _SMALL | _MAMBA | {"layer_types": ["mamba", "attention"], "num_local_experts": 2, "num_experts_per_tok": 1},
+        "apart",
+    ),
+    "lfm2": Architecture("lfm2", _SMALL | {"layer_types": ["conv", "full_attention"]}, "apart"),
+}
+"""Small ones of many families. Windows are shorter than the tests' prompts; layers with and without one alternate."""
+
+
+def build(name: str, vocabulary: int, *, seed: int = 0, **changes: Any) -> Any:
+    """A model of `ARCHITECTURES[name]` in float32; its weights are scaled up, so that greedy answers vary."""
+    of = ARCHITECTURES[name]
+    torch.manual_seed(seed)
+    tokens = {"vocab_size": vocabulary, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    # Tied to the embeddings, the output would repeat the last token whatever attention computes.
+    shape = of.shape | tokens | {"tie_word_embeddings": False} | changes
+    config = CONFIG_MAPPING[of.kind](**shape)
+    made = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=of.attention).eval()
+    with torch.no_grad():
+        for name, parameter in made.named_parameters():
+            if parameter.dim() >= 2:
+                parameter.mul_(of.scale)
+            elif name.endswith("sinks"):
+                parameter.normal_(1.0)
+    return made
 
 
 def byte_level_tokenizer(vocabulary: int = 800, chat_template: str | None = CHAT_TEMPLATE) -> PreTrainedTokenizerFast:
