@@ -50,6 +50,10 @@ class Vocabulary:
             tail.pop()
         return _WindowStream(self, tail)
 
+    def exact_stream(self) -> TextStream:
+        """A stream of what the tokens spell one by one, as a constraint sees them: no space is dropped or added."""
+        return _ByteLevelStream(self)
+
     def token_bytes(self, token: int) -> bytes:
         """What one token adds to the text, as UTF-8, or a part of it."""
         known = self._bytes.get(token)
@@ -77,7 +81,7 @@ class Vocabulary:
 
 
 class _ByteLevelStream:
-    """For byte-level BPE: tokens are bytes, and an incremental decoder keeps the incomplete ones."""
+    """For tokens that are bytes, as in byte-level BPE: an incremental decoder keeps the incomplete ones."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from polyroute.backends.local.worker.constraint import Constraint, mask
 from polyroute.backends.local.worker.draw import Truncation, draw, settle
 from polyroute.backends.local.worker.noise import key
 from polyroute.backends.local.worker.penalties import Penalties, Tally, penalise
@@ -58,7 +59,14 @@ class Sampler:
     `seed` is the seed in use; for a greedy answer, whatever the request gave.
     """
 
-    def __init__(self, asked: Sampling, defaults: SamplingDefaults, prompt: Sequence[int]) -> None:
+    def __init__(
+        self,
+        asked: Sampling,
+        defaults: SamplingDefaults,
+        prompt: Sequence[int],
+        constraint: Constraint | None = None,
+    ) -> None:
+        self.constraint = constraint
         temperature = asked.temperature
         if temperature is None:
             temperature = defaults.temperature if defaults.sample else 0.0
@@ -84,15 +92,17 @@ class Sampler:
         self._draws += 1
         if self.tally is not None:
             self.tally.add(token)
+        if self.constraint is not None:
+            self.constraint.take(token)
 
 
 def choose(logits: torch.Tensor, samplers: Sequence[Sampler]) -> list[int]:
     """The next token of each row of `logits`, which are the model's own, float32 [n, vocabulary], and stay as they are.
 
-    A row has -1 where no token can be chosen, since its logits are not numbers. What is chosen for a row hangs on
-    nothing but its logits and its sampler. The device is waited for once, except for rare rows.
+    A row has -1 where no token can be chosen: its logits are not numbers, or its constraint has failed. What is chosen
+    for a row hangs on nothing but its logits and its sampler. The device is waited for once, except for rare rows.
     """
-    scores = _penalised(logits, samplers)
+    scores = _edited(logits, samplers)
     drawn = [(row, sampler) for row, sampler in enumerate(samplers) if sampler.truncation is not None]
     if not drawn:
         tokens = _greatest(scores).tolist()
@@ -115,12 +125,17 @@ def choose(logits: torch.Tensor, samplers: Sequence[Sampler]) -> list[int]:
     return tokens
 
 
-def _penalised(logits: torch.Tensor, samplers: Sequence[Sampler]) -> torch.Tensor:
+def _edited(logits: torch.Tensor, samplers: Sequence[Sampler]) -> torch.Tensor:
+    """The logits with penalties taken off and forbidden tokens at -inf: themselves where nobody wants either."""
     tallied = [(row, sampler.tally) for row, sampler in enumerate(samplers) if sampler.tally is not None]
-    if not tallied:
+    bound = [(row, sampler.constraint) for row, sampler in enumerate(samplers) if sampler.constraint is not None]
+    if not tallied and not bound:
         return logits
     scores = logits.clone()
-    penalise(scores, [row for row, _ in tallied], [tally for _, tally in tallied])
+    if tallied:
+        penalise(scores, [row for row, _ in tallied], [tally for _, tally in tallied])
+    if bound:
+        mask(scores, [row for row, _ in bound], [constraint for _, constraint in bound])
     return scores
 
 

@@ -42,7 +42,9 @@ class Sequence:
         self.logprobs = logprobs
         self._max_tokens = max_tokens
         self._eos = eos
-        self._stream: TextStream = vocabulary.stream(prompt if continues else ())
+        self._stream: TextStream = (
+            vocabulary.stream(prompt if continues else ()) if sampler.constraint is None else vocabulary.exact_stream()
+        )
         self._stops = StopScan(stop)
         self._trail = None if logprobs is None else LogprobTrail(vocabulary)
         self._decoded = 0  # characters that the tokens so far have made, shown or held back
@@ -81,7 +83,8 @@ class Sequence:
         -1 is none, as `choose` says it: the answer has failed.
         """
         if token < 0:
-            return Rejected(self.id, "failed", "", "no token can be chosen: the model's logits are not numbers")
+            failure = "" if self.sampler.constraint is None else self.sampler.constraint.failure
+            return Rejected(self.id, "failed", "", failure or "no token can be chosen: the logits are not numbers")
         self.generated.append(token)
         if token in self._eos:
             return self._end(FinishReason.STOP, "")
@@ -90,6 +93,8 @@ class Sequence:
         text = self._scan(self._stream.add(token))
         if self._stops.found is not None:
             return self._output(text, self._finish(FinishReason.STOP_SEQUENCE))
+        if self.sampler.constraint is not None and self.sampler.constraint.complete:
+            return self._end(FinishReason.STOP, text)
         if len(self.generated) >= self._max_tokens:
             return self._end(FinishReason.LENGTH, text)
         return self._output(text)
