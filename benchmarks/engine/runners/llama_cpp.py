@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import heapq
 
 import llama_cpp.llama_cpp as llama
 import numpy as np
@@ -48,11 +49,12 @@ class Llama(Stepped):
     def step(self) -> list[int]:
         """See `Stepped`."""
         while self._waiting and self._free:
-            self._active.append(_Sequence(self._waiting.pop(0), self._free.pop()))
+            self._active.append(_Sequence(self._waiting.pop(0), heapq.heappop(self._free)))
         batch = self._batch
         batch.n_tokens = 0
         sampled: list[tuple[_Sequence, int]] = []
-        for sequence in sorted(self._active, key=lambda one: len(one.left) > 1):  # those that decode go first
+        # Those that decode go first; and in the order of slots, or llama.cpp makes a pass of its own for each.
+        for sequence in sorted(self._active, key=lambda one: (len(one.left) > 1, one.slot)):
             chunk = sequence.left[: _BATCH - batch.n_tokens]
             for token in chunk:
                 self._add(token, sequence)
@@ -82,7 +84,7 @@ class Llama(Stepped):
         sequence.left = [token]
         if sequence.made == sequence.ask.tokens:
             self._active.remove(sequence)
-            self._free.append(sequence.slot)
+            heapq.heappush(self._free, sequence.slot)
             llama.llama_memory_seq_rm(llama.llama_get_memory(self._context), sequence.slot, -1, -1)
 
 
