@@ -1,4 +1,4 @@
-"""How weights lie in memory for the kernels: panels of adjacent output channels, and how one row of a panel is read."""
+"""How weights lie in memory for the kernels: panels of adjacent output channels, and how a panel is read."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ import torch
 from torch.nn.functional import pad
 
 from polyroute.backends.local.worker.compute.emit import Function
+from polyroute.backends.local.worker.compute.transpose import transposed
 
-GROUP = 32
-"""How many input channels of an output channel share a scale in int4."""
+_CHUNK = 1 << 19  # weights that are packed at a time, so that copies in between stay in the cache
 
 
 @dataclass(slots=True)
 class Packed:
-    """Weights [out_features, in_features] as panels; `scale` holds one float32 an output channel, padded to panels."""
+    """Weights [out_features, in_features] as panels, `columns` output channels in each."""
 
     panels: torch.Tensor
-    scale: torch.Tensor | None
     out_features: int
     in_features: int
     columns: int
@@ -28,22 +27,39 @@ class Packed:
 class Format(ABC):
     """One kind of weights. A panel holds `2 * width` output channels, for each input channel in turn.
 
-    `step` is how many input channels a kernel reads at once, and divides those that there are. `scaled`: sums are to
-    be multiplied by `Packed.scale`. `group`: how many input channels share scales of their own."""
+    `step` is how many input channels a kernel reads at once, `group` how many of them share scales; both divide the
+    number that there are.
+    """
 
     name: str
-    bits: int
+    bits: float
     step: int = 1
-    scaled = False
     group: int | None = None
 
-    @abstractmethod
     def pack(self, weight: torch.Tensor, width: int) -> Packed:
-        """Packs weights [out_features, in_features]."""
+        """Packs weights [out_features, in_features] of any floating type."""
+        outputs, inputs = weight.shape
+        columns = 2 * width
+        panels = self.empty(-(-outputs // columns), inputs, columns)
+        rows = max(1, _CHUNK // (inputs * columns)) * columns
+        for start in range(0, outputs, rows):
+            part = weight[start : start + rows]
+            part = pad(part, (0, 0, 0, -len(part) % columns)).contiguous().view(-1, columns, inputs)
+            first = start // columns
+            self.fill(part, panels[first : first + len(part)])
+        return Packed(panels, outputs, inputs, columns)
 
     @abstractmethod
-    def unpack(self, packed: Packed, rows: torch.Tensor | None = None) -> torch.Tensor:
-        """The weights of some output channels (all of them for None) as they count in a product, float32."""
+    def empty(self, panels: int, inputs: int, columns: int) -> torch.Tensor:
+        """Room for that many panels."""
+
+    @abstractmethod
+    def fill(self, weights: torch.Tensor, panels: torch.Tensor) -> None:
+        """Packs contiguous weights [panels, columns, inputs] into `panels`."""
+
+    @abstractmethod
+    def unpack(self, packed: Packed, rows: torch.Tensor) -> torch.Tensor:
+        """The weights of output channels [...] as they count in a product: float32 [..., inputs]."""
 
     @abstractmethod
     def row(self, f: Function, panel: str, k: str) -> str:
@@ -51,35 +67,26 @@ class Format(ABC):
 
     @abstractmethod
     def read(self, f: Function, panel: str, k: str) -> list[tuple[str, str]]:
-        """Both vectors of float32 weights of each of the input channels `k` to `k + step`."""
-
-
-def tiles(weight: torch.Tensor, columns: int) -> torch.Tensor:
-    """Weights [out_features, in_features] as panels [panels, columns, in_features], zeros at the end."""
-    padding = -weight.shape[0] % columns
-    if padding:
-        weight = pad(weight, (0, 0, 0, padding))
-    return weight.view(-1, columns, weight.shape[1])
+        """Both vectors of float32 weights of each of the input channels `k` to `k + step`; within a group, of which
+        `panel` is the address, where there are groups."""
 
 
 class Floats(Format):
     """float32 or float16: a row of a panel after the other."""
 
-    bits: int
-
     def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = dtype
         self.name = str(dtype).removeprefix("torch.")
         self.bits = dtype.itemsize * 8
-        self.kind = {torch.float32: "float", torch.float16: "half", torch.int8: "i8"}[dtype]
+        self.kind = {torch.float32: "float", torch.float16: "half"}[dtype]
 
-    def pack(self, weight: torch.Tensor, width: int) -> Packed:
-        panels = tiles(weight.to(self.dtype), 2 * width).transpose(1, 2).contiguous()
-        return Packed(panels, None, weight.shape[0], weight.shape[1], 2 * width)
+    def empty(self, panels: int, inputs: int, columns: int) -> torch.Tensor:
+        return torch.empty(panels, inputs, columns, dtype=self.dtype)
 
-    def unpack(self, packed: Packed, rows: torch.Tensor | None = None) -> torch.Tensor:
-        if rows is None:
-            rows = torch.arange(packed.out_features)
+    def fill(self, weights: torch.Tensor, panels: torch.Tensor) -> None:
+        transposed(weights.to(self.dtype), panels)
+
+    def unpack(self, packed: Packed, rows: torch.Tensor) -> torch.Tensor:
         return packed.panels[rows // packed.columns, :, rows % packed.columns].float()
 
     def row(self, f: Function, panel: str, k: str) -> str:
@@ -100,17 +107,14 @@ class BFloat16(Format):
     name = "bfloat16"
     bits = 16
 
-    def pack(self, weight: torch.Tensor, width: int) -> Packed:
-        panels = tiles(weight.to(torch.bfloat16), 2 * width)
-        halves = panels.view(panels.shape[0], 2, width, -1)
-        panels = halves.permute(0, 3, 2, 1).contiguous()  # [panels, inputs, width, 2]
-        return Packed(panels.flatten(2), None, weight.shape[0], weight.shape[1], 2 * width)
+    def empty(self, panels: int, inputs: int, columns: int) -> torch.Tensor:
+        return torch.empty(panels, inputs, columns, dtype=torch.bfloat16)
 
-    def unpack(self, packed: Packed, rows: torch.Tensor | None = None) -> torch.Tensor:
-        if rows is None:
-            rows = torch.arange(packed.out_features)
-        column = rows % packed.columns
-        width = packed.columns // 2
+    def fill(self, weights: torch.Tensor, panels: torch.Tensor) -> None:
+        transposed(weights.to(torch.bfloat16), panels, paired=True)
+
+    def unpack(self, packed: Packed, rows: torch.Tensor) -> torch.Tensor:
+        column, width = rows % packed.columns, packed.columns // 2
         place = column % width * 2 + column // width
         return packed.panels[rows // packed.columns, :, place].float()
 
@@ -118,39 +122,8 @@ class BFloat16(Format):
         return f.at(panel, f.mul(k, str(2 * f.width)), "i16")
 
     def read(self, f: Function, panel: str, k: str) -> list[tuple[str, str]]:
-        row = self.row(f, panel, k)
-        raw = f.load(f.integers, row)
+        raw = f.load(f.integers, self.row(f, panel, k))
         low = f.let(f"shl {f.integers} {raw}, {f.constant(16)}")
         high = f.let(f"and {f.integers} {raw}, {f.constant(-65536)}")
-        return [
-            (
-                f.let(f"bitcast {f.integers} {low} to {f.vector}"),
-                f.let(f"bitcast {f.integers} {high} to {f.vector}"),
-            )
-        ]
-
-
-class Int8(Floats):
-    """int8 with a float32 scale for each output channel, symmetric."""
-
-    scaled = True
-
-    def __init__(self) -> None:
-        super().__init__(torch.int8)
-
-    def pack(self, weight: torch.Tensor, width: int) -> Packed:
-        values = weight.float()
-        scale = values.abs().amax(1).clamp_(min=torch.finfo(torch.float32).tiny) / 127
-        packed = super().pack((values / scale[:, None]).round_().clamp_(-127, 127), width)
-        packed.scale = pad(scale, (0, -len(scale) % packed.columns))
-        return packed
-
-    def unpack(self, packed: Packed, rows: torch.Tensor | None = None) -> torch.Tensor:
-        assert packed.scale is not None  # noqa: S101 - for the type checker
-        scale = packed.scale[: packed.out_features] if rows is None else packed.scale[rows]
-        return super().unpack(packed, rows) * scale[..., None]
-
-    def _half(self, f: Function, row: str, first: int) -> str:
-        raw = f.load(f"<{f.width} x i8>", f.at(row, str(first), "i8"))
-        wide = f.let(f"sext <{f.width} x i8> {raw} to {f.integers}")
-        return f.let(f"sitofp {f.integers} {wide} to {f.vector}")
+        first, second = (f.let(f"bitcast {f.integers} {value} to {f.vector}") for value in (low, high))
+        return [(first, second)]

@@ -1,4 +1,4 @@
-"""The matrix product at the heart of every linear layer, y = x w' * scale + bias, written in LLVM's language.
+"""The matrix product at the heart of every linear layer, y = x w' + bias, written in LLVM's language.
 
 A block of a few rows of x by one panel of weights is held in registers while the input channels pass by (Goto and van
 de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008). Weights are widened to float32 as they are read:
@@ -14,28 +14,26 @@ import torch
 from polyroute.backends.local.worker.compute.emit import Function
 from polyroute.backends.local.worker.compute.formats import Floats, Format
 from polyroute.backends.local.worker.compute.jit import Processor
+from polyroute.backends.local.worker.compute.parallel import entry, shares
 
 WIDE_BLOCK: Final = 256
 """Input channels of a panel that are widened ahead at once: together with those of x they fit the first-level cache."""
 
-FIXED: Final = ("w", "scale", "bias", "outputs", "inputs", "stride", "block", "widen")
+FIXED: Final = ("w", "bias", "outputs", "inputs", "stride", "block", "widen")
 """What describes a layer to the kernel: an array of int64 (addresses among them) in this order.
 
-scale and bias are float32, padded to whole panels; `stride` is the bytes from panel to panel. `block` input channels
+bias is float32, padded to whole panels; `stride` is the bytes from panel to panel. `block` input channels
 are taken at a time, a multiple of the format's step and group; from `widen` rows on it is `WIDE_BLOCK` of them, which
 are widened to float32 ahead."""
 
-_POINTERS: Final = frozenset(("w", "scale", "bias"))
-_CALL: Final = ("ptr fixed", "ptr x", "ptr y", "i64 rows", "i64 threads")
-_SHARES: Final = 4  # how often a thread comes for more panels: another may have been held up by the system
-_TILE: Final = (
-    "ptr %x, i64 %inputs, ptr %w, ptr %scale, ptr %bias, ptr %y, i64 %outputs, i64 %count, i1 %first, i1 %last"
-)
+_POINTERS: Final = frozenset(("w", "bias"))
+_CALL: Final = ("ptr fixed", "ptr x", "ptr y", "i64 rows", "i64 panels", "i64 threads")
+_TILE: Final = "ptr %x, i64 %inputs, ptr %w, ptr %bias, ptr %y, i64 %outputs, i64 %count, i1 %first, i1 %last"
 _UNROLLED: Final = 4
 
 
 def source(form: Format, processor: Processor, parallel: int | None) -> str:
-    """A module that exports `linear(fixed, x, y, rows, threads)`, all int64 or pointers.
+    """A module that exports `linear(fixed, x, y, rows, panels, threads)`, all int64 or pointers.
 
     `fixed` is described by `FIXED`; x [rows, inputs] and y [rows, outputs] are contiguous float32. `parallel` is the
     address of GOMP_parallel, None to run in the caller's thread whatever `threads` says.
@@ -45,9 +43,9 @@ def source(form: Format, processor: Processor, parallel: int | None) -> str:
     parts = [f"declare {vector} @llvm.fma.v{width}f32({vector}, {vector}, {vector})\n"]
     wide = Floats(torch.float32)
     for rows in range(1, most + 1):
-        parts.append(_tile(f"direct{rows}", form, form.scaled, width, rows))
-        parts.append(_tile(f"wide{rows}", wide, form.scaled, width, rows))
-    parts += [_widen(form, width), _share(form, width, most), _entry(parallel)]
+        parts.append(_tile(f"direct{rows}", form, width, rows))
+        parts.append(_tile(f"wide{rows}", wide, width, rows))
+    parts += [_widen(form, width), _share(form, width, most), entry("linear", "share", _CALL, parallel)]
     return "\n".join(parts)
 
 
@@ -56,7 +54,7 @@ def _most_rows(processor: Processor) -> int:
     return {8: 2, 16: 6, 32: 12}[processor.registers]
 
 
-def _tile(name: str, form: Format, scaled: bool, width: int, rows: int) -> str:
+def _tile(name: str, form: Format, width: int, rows: int) -> str:
     """`rows` rows of x by one panel, over `count` input channels; the sums go on from y unless `first`."""
     f = Function(f"define internal void @{name}({_TILE}) noinline", width)
     starts = [f.at("%x", f.mul(str(r), "%inputs"), "float") for r in range(rows)]
@@ -104,22 +102,18 @@ def _tile(name: str, form: Format, scaled: bool, width: int, rows: int) -> str:
     sums = values[: 2 * rows]
     for i, value in enumerate(values[2 * rows :]):
         sums[i % (2 * rows)] = f.let(f"fadd {f.vector} {sums[i % (2 * rows)]}, {value}")
-    _finish(f, sums, outs, scaled)
+    _finish(f, sums, outs)
     return f.text()
 
 
-def _finish(f: Function, sums: list[str], outs: list[str], scaled: bool) -> None:
+def _finish(f: Function, sums: list[str], outs: list[str]) -> None:
     done, part = f.label("done"), f.label("part")
     f.do(f"br i1 %last, label %{done}, label %{part}")
     f.block(part)
     _write(f, sums, outs)
     f.block(done)
     bias = f.vectors("%bias", 2)
-    if scaled:
-        scale = f.vectors("%scale", 2)
-        sums = [f.fma(value, scale[i % 2], bias[i % 2]) for i, value in enumerate(sums)]
-    else:
-        sums = [f.let(f"fadd {f.vector} {value}, {bias[i % 2]}") for i, value in enumerate(sums)]
+    sums = [f.let(f"fadd {f.vector} {value}, {bias[i % 2]}") for i, value in enumerate(sums)]
     _write(f, sums, outs)
 
 
@@ -156,31 +150,17 @@ def _share(form: Format, width: int, most: int) -> str:
     f = Function("define internal void @share(ptr %arguments)", width)
     room = f.let(f"alloca [{columns * most} x float], align 64")
     scratch = f.let(f"alloca [{columns * WIDE_BLOCK} x float], align 64")
-    a = {}
-    for i, argument in enumerate(_CALL):
-        kind, name = argument.split()
-        a[name] = f.load(kind, f.at("%arguments", str(i), "i64"), 8)
-    for i, name in enumerate(FIXED):
-        a[name] = f.load("ptr" if name in _POINTERS else "i64", f.at(a["fixed"], str(i), "i64"), 8)
-    counter = f.at("%arguments", str(len(_CALL)), "i64")
-    panels = f.let(f"sdiv i64 {f.add(a['outputs'], str(columns - 1))}, {columns}")
-    share = f.let(f"sdiv i64 {panels}, {f.mul(a['threads'], str(_SHARES))}")
-    chunk = f.let(f"select i1 {f.let(f'icmp slt i64 {share}, 1')}, i64 1, i64 {share}")
-    tiles = f.let(f"sdiv i64 {f.add(a['rows'], str(most - 1))}, {most}")
-    wide = f.let(f"icmp sge i64 {a['rows']}, {a['widen']}")
-    block = f.let(f"select i1 {wide}, i64 {WIDE_BLOCK}, i64 {a['block']}")
-    take, taken, over = f.label("take"), f.label("taken"), f.label("over")
-    f.do(f"br label %{take}")
-    f.block(take)
-    begin = f.let(f"atomicrmw add ptr {counter}, i64 {chunk} monotonic")
-    f.do(f"br i1 {f.let(f'icmp slt i64 {begin}, {panels}')}, label %{taken}, label %{over}")
-    f.block(taken)
-    with f.loop(begin, f.smaller(panels, f.add(begin, chunk)), 1) as panel:
-        weights = f.at(a["w"], f.mul(panel.index, a["stride"]), "i8")
-        column = f.mul(panel.index, str(columns))
+    with shares(f, _CALL, "panels") as (a, panel):
+        for i, name in enumerate(FIXED):
+            a[name] = f.load("ptr" if name in _POINTERS else "i64", f.at(a["fixed"], str(i), "i64"), 8)
+        tiles = f.let(f"sdiv i64 {f.add(a['rows'], str(most - 1))}, {most}")
+        wide = f.let(f"icmp sge i64 {a['rows']}, {a['widen']}")
+        block = f.let(f"select i1 {wide}, i64 {WIDE_BLOCK}, i64 {a['block']}")
+        weights = f.at(a["w"], f.mul(panel, a["stride"]), "i8")
+        column = f.mul(panel, str(columns))
         present = f.smaller(str(columns), f.let(f"sub nsw i64 {a['outputs']}, {column}"))
         partial = f.let(f"icmp slt i64 {present}, {columns}")
-        scale, bias, y = (f.at(a[name], column, "float") for name in ("scale", "bias", "y"))
+        bias, y = (f.at(a[name], column, "float") for name in ("bias", "y"))
         with f.loop("0", a["inputs"], block) as part:
             left = f.let(f"sub nsw i64 {a['inputs']}, {part.index}")
             count = f.smaller(block, left)
@@ -201,15 +181,12 @@ def _share(form: Format, width: int, most: int) -> str:
                 to = f.let(f"select i1 {partial}, ptr {room}, ptr {out}")
                 stride = f.let(f"select i1 {partial}, i64 {columns}, i64 {a['outputs']}")
                 call = (
-                    f"(ptr {x}, i64 {a['inputs']}, ptr {source}, ptr {scale}, ptr {bias}, ptr {to}, i64 {stride}, "
+                    f"(ptr {x}, i64 {a['inputs']}, ptr {source}, ptr {bias}, ptr {to}, i64 {stride}, "
                     f"i64 {count}, i1 {first}, i1 {last})"
                 )
                 _choose(f, wide, rows, call, most)
                 with f.when(partial):
                     _copy(f, room, str(columns), out, a["outputs"], rows, present)
-    f.do(f"br label %{take}")
-    f.block(over)
-    f.do("ret void")
     return f.text()
 
 
@@ -236,24 +213,3 @@ def _copy(f: Function, source: str, step: str, to: str, to_step: str, rows: str,
         with f.loop("0", columns, 1) as column:
             value = f.load("float", f.at(source, f.add(there, column.index), "float"), 4)
             f.store("float", value, f.at(to, f.add(here, column.index), "float"))
-
-
-def _entry(parallel: int | None) -> str:
-    arguments = [argument.split() for argument in _CALL]
-    f = Function(f"define void @linear({', '.join(f'{kind} %{name}' for kind, name in arguments)})", 1)
-    room = f.let(f"alloca [{len(arguments) + 1} x i64], align 64")
-    for i, (kind, name) in enumerate(arguments):
-        f.store(kind, f"%{name}", f.at(room, str(i), "i64"), 8)
-    f.store("i64", "0", f.at(room, str(len(arguments)), "i64"), 8)
-    if parallel is not None:
-        alone, together = f.label("alone"), f.label("together")
-        f.do(f"br i1 {f.let('icmp slt i64 %threads, 2')}, label %{alone}, label %{together}")
-        f.block(together)
-        entry = f.let(f"inttoptr i64 {parallel} to ptr")
-        threads = f.let("trunc i64 %threads to i32")
-        f.do(f"call void {entry}(ptr @share, ptr {room}, i32 {threads}, i32 0)")
-        f.do("ret void")
-        f.block(alone)
-    f.do(f"call void @share(ptr {room})")
-    f.do("ret void")
-    return f.text()

@@ -8,11 +8,12 @@ from functools import cache
 import torch
 
 from polyroute.backends.local.worker.compute import gemm, jit
-from polyroute.backends.local.worker.compute.formats import BFloat16, Floats, Format, Int8, Packed
+from polyroute.backends.local.worker.compute.formats import BFloat16, Floats, Format, Packed
 from polyroute.backends.local.worker.compute.openmp import parallel_entry
+from polyroute.backends.local.worker.compute.quantized import Int4, Int8
 
 FORMATS: dict[str, Format] = {
-    form.name: form for form in (BFloat16(), Floats(torch.float16), Floats(torch.float32), Int8())
+    form.name: form for form in (BFloat16(), Floats(torch.float16), Floats(torch.float32), Int8(), Int4())
 }
 _NEVER = 1 << 62
 _TOLERANCE = 1e-5
@@ -28,10 +29,10 @@ class Layer:
         if bias is not None:
             self._bias[: packed.out_features] = bias
         panels = packed.panels
-        scale = self._bias if packed.scale is None else packed.scale
-        addresses = panels.data_ptr(), scale.data_ptr(), self._bias.data_ptr()
+        addresses = panels.data_ptr(), self._bias.data_ptr()
         sizes = packed.out_features, packed.in_features, panels.stride(0) * panels.itemsize
         self._fixed = torch.tensor([*addresses, *sizes, packed.in_features, _NEVER])
+        self._panels = panels.shape[0]
         self._address = self._fixed.data_ptr()
         self._function = kernel.function
 
@@ -42,7 +43,7 @@ class Layer:
         x = x.contiguous()
         y = torch.empty((*x.shape[:-1], self.packed.out_features))
         rows = x.numel() // self.packed.in_features
-        self._function(self._address, x.data_ptr(), y.data_ptr(), rows, torch.get_num_threads())
+        self._function(self._address, x.data_ptr(), y.data_ptr(), rows, self._panels, torch.get_num_threads())
         return y
 
 
@@ -53,7 +54,7 @@ class Kernel:
         self.form = form
         self.width = jit.processor().width
         self._library = jit.compile(gemm.source(form, jit.processor(), parallel_entry()))
-        prototype = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 2)
+        prototype = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 3)
         self.function = prototype(self._library.address("linear"))
 
     def layer(self, weight: torch.Tensor, bias: torch.Tensor | None) -> Layer:
@@ -67,7 +68,7 @@ class Kernel:
             weight = torch.randn(outputs, inputs, generator=generator)
             bias = torch.randn(outputs, generator=generator)
             layer = self.layer(weight, bias)
-            exact = self.form.unpack(layer.packed).double()
+            exact = self.form.unpack(layer.packed, torch.arange(outputs)).double()
             for rows in (*range(1, 14), 33):
                 x = torch.randn(rows, inputs, generator=generator)
                 wanted = x.double() @ exact.T + bias.double()
