@@ -64,7 +64,7 @@ class LocalBackend:
                 quantization=config.quantization,
                 max_sequences=config.max_sequences,
                 max_batch_tokens=config.max_batch_tokens,
-                kv_cache_bytes=config.kv_cache_memory,
+                kv_cache_bytes=None if config.kv_cache_memory is None else int(config.kv_cache_memory),
             ),
             cores=cores or Cores(),
             receive=self._answers.receive,
@@ -115,7 +115,7 @@ class LocalBackend:
         self._refuse_if_leaving()
         worker, _ = self._supervisor.require()
         id = self._answers.new_id()
-        frame = _encode(Submit(id, source, call.request.sampling, call.request.stop))
+        frame = _encode(Submit(id, source, call.request.sampling, call.request.stop, call.request.response_format))
         inbox = self._answers.open(id, lambda full: worker.send(Pause(id) if full else Resume(id)))
         worker.send_frame(frame)
         try:
@@ -210,8 +210,6 @@ def _loop_time(call: Call) -> float | None:
 
 def _input(request: Request) -> Input:
     """What the worker is to read; raises `Unsupported` for what no local model can do."""
-    if request.response_format is not None:
-        raise Unsupported("response_format", "local models do not support it yet")
     if request.extra:
         raise Unsupported(f"extra.{min(request.extra)}", "local models do not take it; only OpenAI-compatible peers do")
     if request.tool_choice not in ("", "auto", "none"):

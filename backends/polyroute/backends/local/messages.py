@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from polyroute.core.event import FinishReason, TokenLogprob
-from polyroute.core.request import Message, Sampling
+from polyroute.core.request import Message, ResponseFormat, Sampling
 
 LENGTH_BYTES = 4
 
@@ -57,6 +57,7 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     input: Input
     sampling: Sampling
     stop: tuple[str, ...]
+    response_format: ResponseFormat | None = None
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):

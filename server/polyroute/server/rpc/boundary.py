@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,9 +15,12 @@ import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError
 
-from polyroute.core.errors import Internal, InvalidArgument, PolyrouteError, Unimplemented, clip
+from polyroute.core.errors import Cancelled, Internal, InvalidArgument, PolyrouteError, Unimplemented, clip
 from polyroute.server.rpc.status import refusal
 from polyroute.v1.inference_pb2 import GenerateRequest
+
+STALL_S: Final = 60.0
+"""How long a caller may leave unread what was sent before it is taken to have left, in seconds: it holds a permit."""
 
 _REQUEST_ID_FORM: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _REQUEST_ID: Final = ContextVar("request_id", default="")
@@ -82,11 +86,20 @@ def _streaming(inner: Any, method: str) -> Callable[..., Awaitable[None]]:
             _name(request, rpc)
             async with aclosing(inner(_checked(request), rpc)) as messages:
                 async for message in messages:
-                    await rpc.write(message)
+                    await _send(message, rpc)
         except Exception as error:  # noqa: BLE001 - as above
             await _fail(error, method, rpc)
 
     return answer
+
+
+async def _send(message: Any, rpc: _Rpc) -> None:
+    """Writes, and waits while the caller is behind; raises `Cancelled` where it does not catch up."""
+    try:
+        async with asyncio.timeout(STALL_S):
+            await rpc.write(message)
+    except TimeoutError:
+        raise Cancelled(f"the caller left the stream unread for {STALL_S:g} s") from None
 
 
 def _name(request: Any, rpc: _Rpc) -> None:

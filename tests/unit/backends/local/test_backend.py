@@ -13,7 +13,7 @@ from polyroute.core.backend import ModelState
 from polyroute.core.call import Call
 from polyroute.core.config import LocalConfig
 from polyroute.core.errors import Draining, Unsupported
-from polyroute.core.request import Message, Request, ResponseFormat, Tool
+from polyroute.core.request import Message, Request, Tool
 
 TOOLS = (Tool("f"),)
 TALK = (Message("user", "hi"),)
@@ -34,7 +34,6 @@ def test_the_router_never_imports_torch() -> None:
 @pytest.mark.parametrize(
     ("request_", "field"),
     [
-        (Request(prompt="a", response_format=ResponseFormat("regex", "a+")), "response_format"),
         (Request(prompt="a", extra={"x": 1}), "extra.x"),
         (Request(messages=TALK, tools=TOOLS, tool_choice="required"), "tool_choice"),
         (Request(messages=TALK, tools=TOOLS, tool_choice="f"), "tool_choice"),

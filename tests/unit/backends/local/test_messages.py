@@ -6,7 +6,7 @@ import pytest
 
 from polyroute.backends.local import messages as m
 from polyroute.core.event import FinishReason, TokenLogprob, TopLogprob
-from polyroute.core.request import Message, Sampling, ToolCall
+from polyroute.core.request import Message, ResponseFormat, Sampling, ToolCall
 
 ENTRY = TokenLogprob("\N{REPLACEMENT CHARACTER}", b"\xe4", -0.5, (TopLogprob("a", b"a", -0.1),))
 INPUT = m.Input(
@@ -22,6 +22,8 @@ INPUT = m.Input(
         m.Load("id", "demo", "main", "cpu", "bfloat16", True, "/tmp", "int8", 8, 256, 2**40, 7),
         m.Submit(1, INPUT, Sampling(max_tokens=3, seed=-(2**63), temperature=0.1), ("a", "\n")),
         m.Submit(2, m.Input(prompt="x" * 100_000), Sampling(), ()),
+        m.Submit(3, m.Input(prompt="x"), Sampling(), (), ResponseFormat("json_schema", "{}")),
+        m.Submit(4, m.Input(prompt="x"), Sampling(), (), ResponseFormat("choice", ("a", "b"))),
         m.Cancel(1),
         m.Pause(1),
         m.Resume(1),

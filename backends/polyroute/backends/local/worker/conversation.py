@@ -23,6 +23,7 @@ from polyroute.backends.local.messages import (
     Threads,
     ToWorker,
 )
+from polyroute.backends.local.worker.constraint import Constraint, Constraints
 from polyroute.backends.local.worker.engine import Engine
 from polyroute.backends.local.worker.prompts import PromptReader, Refused
 
@@ -31,29 +32,32 @@ Inbox: TypeAlias = "queue.SimpleQueue[ToWorker | Prepared]"
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A prompt that has been read; `tokens` is None where that failed, which the router knows already."""
+    """A request that has been read; `tokens` is None where that failed, which the router knows already."""
 
     submit: Submit
     tokens: list[int] | None
+    constraint: Constraint | None = None
 
 
 class Conversation:
     """The worker's side of all answers.
 
-    Prompts are read in a thread of their own, since long ones take time; everything else, all state included, belongs
-    to the thread that calls `run`, in which `set_threads` is called too.
+    Prompts and response formats are read in a thread of their own, since that may take long; everything else, all state
+    included, belongs to the thread that calls `run`, in which `set_threads` is called too.
     """
 
     def __init__(
         self,
         engine: Engine,
         reader: PromptReader,
+        constraints: Constraints,
         send: Callable[[FromWorker], None],
         inbox: Inbox,
         set_threads: Callable[[int], None],
     ) -> None:
         self._engine = engine
         self._reader = reader
+        self._constraints = constraints
         self._send = send
         self._inbox = inbox
         self._set_threads = set_threads
@@ -91,7 +95,7 @@ class Conversation:
             case Cancel():
                 self._cancel(message.id)
             case Prepared():
-                self._begin(message.submit, message.tokens)
+                self._begin(message)
             case Pause():
                 self._engine.pause(message.id)
             case Resume():
@@ -99,14 +103,21 @@ class Conversation:
             case Threads():
                 self._set_threads(message.number)
 
-    def _begin(self, submit: Submit, tokens: list[int] | None) -> None:
+    def _begin(self, prepared: Prepared) -> None:
+        submit = prepared.submit
         self._reading.discard(submit.id)
         if submit.id in self._withdrawn:
             self._withdrawn.discard(submit.id)
             self._send(Dropped(submit.id, 0))
-        elif tokens is not None:
-            continues = submit.input.messages is None
-            refused = self._engine.submit(submit.id, tokens, submit.sampling, submit.stop, continues=continues)
+        elif prepared.tokens is not None:
+            refused = self._engine.submit(
+                submit.id,
+                prepared.tokens,
+                submit.sampling,
+                submit.stop,
+                continues=submit.input.messages is None,
+                constraint=prepared.constraint,
+            )
             if refused is not None:
                 self._send(refused)
 
@@ -121,16 +132,18 @@ class Conversation:
             self._read(self._unread.get())
 
     def _read(self, message: Submit | Count) -> None:
-        tokens: list[int] | None = None
+        tokens, constraint = None, None
         try:
             if isinstance(message, Count):
                 self._send(Counted(message.id, len(self._reader.count(message.input))))
             else:
+                if message.response_format is not None:
+                    constraint = self._constraints.compile(message.response_format)
                 tokens = self._reader.read(message.input)
         except Refused as refusal:
             self._send(Rejected(message.id, refusal.kind, refusal.field, refusal.message))
         except Exception as error:  # noqa: BLE001 - a chat template is a program: what ends it ends this answer alone
             kind = type(error).__name__  # without its text, which may quote the prompt
-            self._send(Rejected(message.id, "failed", "", f"its prompt cannot be read ({kind})"))
+            self._send(Rejected(message.id, "failed", "", f"it cannot be read ({kind})"))
         if isinstance(message, Submit):
-            self._inbox.put(Prepared(message, tokens))
+            self._inbox.put(Prepared(message, tokens, constraint))

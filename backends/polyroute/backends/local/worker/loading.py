@@ -31,10 +31,12 @@ _NO_LIMIT = 10**9  # tokenizers say "no limit" by absurdly large numbers
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model on its device, ready for the engine. `context_length` is in tokens, 0 where there is no limit."""
+    """A model on its device, ready for the engine. `context_length` is in tokens, 0 where there is no limit;
+    `vocabulary_size` is that of its logits."""
 
     model: Any
     tokenizer: Any
+    vocabulary_size: int
     version: str
     context_length: int
     eos: frozenset[int]
@@ -104,6 +106,7 @@ def _load(order: Load, source: _Source, device: torch.device, report: Reporter) 
     return Loaded(
         model=model,
         tokenizer=tokenizer,
+        vocabulary_size=model.config.get_text_config(decoder=True).vocab_size,
         version=version,
         context_length=_context_length(model, tokenizer),
         eos=_eos(model, tokenizer),

@@ -9,6 +9,7 @@ import torch
 
 from polyroute.backends.local.messages import Load, LoadFailed, Ready, Rejected
 from polyroute.backends.local.worker import compute
+from polyroute.backends.local.worker.constraint import Constraints
 from polyroute.backends.local.worker.conversation import Conversation, Inbox
 from polyroute.backends.local.worker.detokenize import Vocabulary
 from polyroute.backends.local.worker.engine import Engine
@@ -28,7 +29,9 @@ def serve(order: Load, link: Link, inbox: Inbox) -> None:
     except Exception as error:  # noqa: BLE001 - a model's own code runs here, so anything can come
         link.send(LoadFailed(str(explain(error, order.source, hub_source=False))))
         return
-    reader = PromptReader(copy.deepcopy(loaded.tokenizer), loaded.context_length)
+    tokenizer = copy.deepcopy(loaded.tokenizer)  # read with in a thread of its own, while the engine decodes
+    reader = PromptReader(tokenizer, loaded.context_length)
+    constraints = Constraints(tokenizer, loaded.vocabulary_size, loaded.eos)
     link.send(
         Ready(
             version=loaded.version,
@@ -44,7 +47,7 @@ def serve(order: Load, link: Link, inbox: Inbox) -> None:
             kv_cache_tokens=engine.kv_capacity_tokens,
         )
     )
-    Conversation(engine, reader, link.send, inbox, torch.set_num_threads).run()
+    Conversation(engine, reader, constraints, link.send, inbox, torch.set_num_threads).run()
 
 
 def _build(order: Load, report: Reporter) -> tuple[Loaded, str, Engine]:
