@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from polyroute.backends.local.worker.compute.layers import choose
-from polyroute.backends.local.worker.compute.replace import replace_linears
+from polyroute.backends.local.worker.compute.replace import replace_layers
 from polyroute.backends.local.worker.compute.widen import widen
 from polyroute.backends.local.worker.failures import LoadError
 
@@ -26,7 +26,7 @@ def prepare(model: Any, *, quantization: str | None) -> str:
     maker = choose(model.dtype, quantization)
     if maker is None:
         return f"{str(model.dtype).removeprefix('torch.')} in torch's own layers"
-    replace_linears(model, maker)
+    replace_layers(model, maker)
     if maker.widens:
         widen(model)
     return maker.words

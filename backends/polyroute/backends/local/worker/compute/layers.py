@@ -25,11 +25,14 @@ class Product(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Maker:
-    """How layers are made: `make(weight [out, in], bias, is_head)`. `widens`: they want and give float32."""
+    """How layers are made: `make(weight [out, in], bias, is_head)`. `widens`: they want and give float32.
+
+    `coarse`: their weights lose more than rounding to 8 bits does."""
 
     make: Callable[[torch.Tensor, torch.Tensor | None, bool], Product]
     widens: bool
     words: str
+    coarse: bool = False
 
 
 def choose(dtype: torch.dtype, quantization: str | None) -> Maker | None:
@@ -54,7 +57,7 @@ def _quantized(name: str, quantization: str) -> Maker:
         fits = weight.shape[1] % (coarse.form.group or 1) == 0
         return (coarse if fits and not is_head else head).layer(weight, bias)
 
-    return Maker(make, True, f"{quantization} weights, {_own()}")
+    return Maker(make, True, f"{quantization} weights, {_own()}", coarse=quantization == "int4")
 
 
 def _need(name: str) -> Kernel:

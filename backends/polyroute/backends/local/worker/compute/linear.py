@@ -69,15 +69,17 @@ class Whole:
 
 
 class Embedding(nn.Module):
-    """Looks rows up in the packed weights of the output layer, which it shares: ids [...] -> float32 [..., width]."""
+    """Looks rows up in the packed weights of the output layer, which it shares: ids [...] -> float32 [..., width],
+    times `scale`."""
 
-    def __init__(self, layer: Layer, padding_idx: int | None) -> None:
+    def __init__(self, layer: Layer, scale: float) -> None:
         super().__init__()
         self.num_embeddings = layer.packed.out_features
         self.embedding_dim = layer.packed.in_features
-        self.padding_idx = padding_idx
         self.weight = torch.full((), float("nan")).expand(self.num_embeddings, self.embedding_dim)
         self._layer = layer
+        self._scale = scale
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        return self._layer.form.unpack(self._layer.packed, ids)
+        rows = self._layer.form.unpack(self._layer.packed, ids)
+        return rows if self._scale == 1 else rows.mul_(self._scale)

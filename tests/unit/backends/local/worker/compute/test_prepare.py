@@ -1,0 +1,189 @@
+"""A prepared model answers as it did before, in whatever its weights are kept."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+
+from polyroute.backends.local.worker import compute
+from polyroute.backends.local.worker.compute import layers
+from polyroute.backends.local.worker.compute.experts import Experts
+from polyroute.backends.local.worker.compute.linear import Embedding, Linear, Part
+from polyroute.backends.local.worker.failures import LoadError
+from tests.tiny import SHAPES, build_model
+
+VOCABULARY = 300
+MIXTURE = {
+    "num_local_experts": 4,
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 64,
+    "head_dim": 16,
+}
+
+
+def build(kind: str, dtype: torch.dtype) -> Any:
+    if kind in SHAPES:
+        return build_model(kind, VOCABULARY).to(dtype)
+    changes = MIXTURE if kind in ("mixtral", "qwen3_moe", "gpt_oss") else {}
+    torch.manual_seed(0)
+    shape = SHAPES["llama"] | {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    if kind == "mamba":
+        shape = {"vocab_size": VOCABULARY, "hidden_size": 64, "num_hidden_layers": 2, "state_size": 8}
+    model = AutoModelForCausalLM.from_config(CONFIG_MAPPING[kind](**(shape | changes)), dtype=torch.float32).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() >= 2:
+                parameter.mul_(3)
+    return model.to(dtype)
+
+
+def text() -> torch.Tensor:
+    return torch.randint(2, VOCABULARY, (2, 11), generator=torch.Generator().manual_seed(1))
+
+
+@torch.inference_mode()
+def logits(model: Any) -> torch.Tensor:
+    found: torch.Tensor = model(text()).logits.float()
+    return found
+
+
+def greedy(model: Any) -> torch.Tensor:
+    found: torch.Tensor = model.generate(text(), max_new_tokens=16, do_sample=False, pad_token_id=1)
+    return found
+
+
+KINDS = ["llama", "qwen2", "gpt2", "gemma", "mistral", "phi3", "gemma3_text", "mixtral", "qwen3_moe"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", KINDS)
+def test_answers_as_in_float32(kind: str, dtype: torch.dtype) -> None:
+    model, own = build(kind, dtype), build(kind, dtype).float()
+    words = compute.prepare(model, quantization=None)
+    assert str(dtype).removeprefix("torch.") in words
+    assert model.dtype is torch.float32
+    assert torch.allclose(logits(model), logits(own), rtol=1e-4, atol=1e-4 * float(logits(own).abs().max()))
+    assert torch.equal(greedy(model), greedy(own))
+    assert not [name for name, module in model.named_modules() if type(module) is nn.Linear]
+
+
+@pytest.mark.parametrize(("quantization", "tolerance"), [("int8", 0.05), ("int4", 0.7)])
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "mixtral"])
+def test_quantised_answers_are_near(kind: str, quantization: str, tolerance: float) -> None:
+    model, own = build(kind, torch.bfloat16), build(kind, torch.bfloat16).float()
+    words = compute.prepare(model, quantization=quantization)
+    assert quantization in words
+    off = (logits(model) - logits(own)).norm() / logits(own).norm()
+    assert 1e-4 < float(off) < tolerance
+
+
+def test_layers_of_one_input_are_one() -> None:
+    model = build("llama", torch.bfloat16)
+    compute.prepare(model, quantization=None)
+    attention, mlp = model.model.layers[0].self_attn, model.model.layers[0].mlp
+    x = torch.randn(1, 5, 64)
+    assert attention.q_proj.whole is attention.v_proj.whole
+    assert mlp.gate_proj.whole is mlp.up_proj.whole
+    own = build("llama", torch.bfloat16).float().model.layers[0].self_attn
+    for name in ("q_proj", "k_proj", "v_proj"):
+        assert torch.allclose(getattr(attention, name)(x), getattr(own, name)(x), atol=1e-5)
+
+
+def test_parts_are_never_stale_and_hold_nothing() -> None:
+    model = build("llama", torch.bfloat16)
+    compute.prepare(model, quantization=None)
+    attention = model.model.layers[0].self_attn
+    q, k, v = attention.q_proj, attention.k_proj, attention.v_proj
+    x = torch.randn(1, 2, 64)
+    wanted = k(x)
+    del wanted
+    q(x)
+    x.mul_(2)
+    twice = q(x)  # changed in place: the first part computes anew
+    assert torch.allclose(twice, 2 * q(x / 2), atol=1e-4)
+    y = torch.randn(1, 2, 64)
+    assert torch.equal(k(y), build_part(k, y))
+    q(x), k(x), v(x)
+    gone = weakref.ref(x)
+    del x, twice
+    gc.collect()
+    assert gone() is None
+
+
+def build_part(part: Part, x: torch.Tensor) -> torch.Tensor:
+    found: torch.Tensor = part.whole.layer.run(x).split([64, 32, 32], -1)[1]
+    return found
+
+
+def test_an_input_table_shares_the_output_layers_weights() -> None:
+    for kind in ("gpt2", "gemma", "gemma3_text"):
+        model = build(kind, torch.bfloat16)
+        compute.prepare(model, quantization=None)
+        assert isinstance(model.get_input_embeddings(), Embedding), kind
+        assert isinstance(model.get_output_embeddings(), Linear), kind
+
+
+def test_a_table_of_its_own_keeps_its_type() -> None:
+    model = build("llama", torch.bfloat16)
+    assert not model.config.tie_word_embeddings
+    compute.prepare(model, quantization=None)
+    table = model.get_input_embeddings()
+    assert table.weight.dtype is torch.bfloat16
+    assert table(torch.tensor([[3]])).dtype is torch.float32
+
+
+def test_experts_are_packed_and_the_router_is_not_quantised() -> None:
+    for kind in ("mixtral", "qwen3_moe", "gpt_oss"):
+        model, own = build(kind, torch.bfloat16), build(kind, torch.bfloat16).float()
+        compute.prepare(model, quantization=None)
+        assert sum(isinstance(module, Experts) for module in model.modules()) == 3, kind
+        assert torch.allclose(logits(model), logits(own), atol=1e-4 * float(logits(own).abs().max())), kind
+
+
+def test_weights_that_a_model_computes_with_itself_stay() -> None:
+    model, own = build("mamba", torch.bfloat16), build("mamba", torch.bfloat16).float()
+    compute.prepare(model, quantization=None)
+    assert type(model.backbone.layers[0].mixer.dt_proj) is nn.Linear
+    assert isinstance(model.backbone.layers[0].mixer.in_proj, Linear)
+    assert torch.allclose(logits(model), logits(own), atol=1e-4 * float(logits(own).abs().max()))
+
+
+def test_nothing_of_the_original_weights_is_held() -> None:
+    model = build("llama", torch.bfloat16)
+    held = [weakref.ref(p.untyped_storage()) for name, p in model.named_parameters() if "embed" not in name]
+    compute.prepare(model, quantization=None)
+    gc.collect()
+    assert [ref for ref in held if ref() is not None] == []
+
+
+def test_without_kernels_torchs_own_layers_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers, "kernel", lambda name: None)
+    monkeypatch.setattr(layers.onednn, "usable", lambda dtype: False)
+    model = build("llama", torch.bfloat16)
+    before = logits(model)
+    assert compute.prepare(model, quantization=None) == "bfloat16 in torch's own layers"
+    assert torch.equal(logits(model), before)
+    with pytest.raises(LoadError, match="`quantization`"):
+        compute.prepare(model, quantization="int8")
+
+
+def test_where_the_processor_has_bfloat16_its_own_path_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers.onednn, "usable", lambda dtype: True)
+    maker = layers.choose(torch.bfloat16, None)
+    assert maker is not None
+    assert not maker.widens
+    assert "prepacked" in maker.words
+
+
+def test_quantization_is_for_the_cpu() -> None:
+    model = build("llama", torch.bfloat16).to("meta")
+    with pytest.raises(LoadError, match="`quantization: int8` is for models on the CPU; this one is on meta"):
+        compute.prepare(model, quantization="int8")
+    assert compute.prepare(model, quantization=None) == "bfloat16 on meta"
