@@ -213,7 +213,7 @@ class FirstTokenTimeout(DeadlineExceeded):
 
 
 class Cancelled(PolyrouteError):
-    """The caller left."""
+    """The caller left, or left a stream unread for 60 s."""
 
     grpc, http, reason = "CANCELLED", 499, "CANCELLED"
 

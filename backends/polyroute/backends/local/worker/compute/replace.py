@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from functools import cache
 from typing import Any
 
 import torch
@@ -59,11 +60,17 @@ def _join(module: nn.Module, names: tuple[str, ...], maker: Maker) -> None:
 
 def _reads_weight(module: nn.Module, name: str) -> bool:
     """Whether the module's code computes with its child's weights itself, as Mamba's does: they must then stay."""
+    pattern = rf"\bself\.{re.escape(name)}\.(weight|bias)\b(?!\.(dtype|device))"
+    return re.search(pattern, _source(type(module))) is not None
+
+
+@cache
+def _source(kind: type) -> str:
+    """The code of a class, once: finding it takes the parse of its whole file. Empty where it was made at run time."""
     try:
-        code = inspect.getsource(type(module))
-    except (OSError, TypeError):  # made at run time
-        return False
-    return re.search(rf"\bself\.{re.escape(name)}\.(weight|bias)\b(?!\.(dtype|device))", code) is not None
+        return inspect.getsource(kind)
+    except (OSError, TypeError):
+        return ""
 
 
 def _share(model: Any, layer: Layer) -> None:
