@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
+
+from transformers import PreTrainedTokenizerFast
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _CONTEXT_TOKENS = 6
@@ -28,14 +31,23 @@ class TextStream(Protocol):
 
 
 class Vocabulary:
-    """What a tokenizer's tokens stand for; made once a tokenizer, with which its streams share the decoder."""
+    """What a tokenizer's tokens stand for; made once a tokenizer, with which its streams share the decoder.
+
+    `special` tokens never show in the text; `hidden` has them by name.
+    """
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
         self.special = _special_ids(tokenizer)
+        names = tokenizer.convert_ids_to_tokens(sorted(self.special))
+        self.hidden: dict[str, int] = dict(zip(names, sorted(self.special), strict=True))
         self.byte_level = _is_byte_level(tokenizer)
         self.byte_fallback = {} if self.byte_level else _byte_fallback_ids(tokenizer)
         self._bytes: dict[int, bytes] = {}
+        self._spelt: dict[int, tuple[str, bytes]] = {}
+        self._decode: Callable[..., str] = partial(tokenizer.decode, clean_up_tokenization_spaces=False)
+        if isinstance(tokenizer, PreTrainedTokenizerFast) and _decodes_plainly(type(tokenizer)):
+            self._decode = tokenizer.backend_tokenizer.decode  # at half the cost
 
     def stream(self, context: Sequence[int] = ()) -> TextStream:
         """A stream for a new answer.
@@ -61,9 +73,17 @@ class Vocabulary:
             known = self._bytes[token] = self._read_token(token)
         return known
 
+    def spelt(self, token: int) -> tuple[str, bytes]:
+        """One token as text, with U+FFFD for parts of characters, and as `token_bytes`."""
+        known = self._spelt.get(token)
+        if known is None:
+            spelling = self.token_bytes(token)
+            known = self._spelt[token] = spelling.decode(errors="replace"), spelling
+        return known
+
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of `tokens`, special ones left out."""
-        text: str = self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        text: str = self._decode(list(tokens), skip_special_tokens=True)
         return text
 
     def _read_token(self, token: int) -> bytes:
@@ -129,6 +149,11 @@ class _WindowStream:
             self._shown_tokens = len(self._window)
             self._shown_chars = len(self._vocabulary.decode(self._window))
         return fresh
+
+
+def _decodes_plainly(kind: type) -> bool:
+    """Whether a fast tokenizer's class adds nothing of its own to how the library underneath decodes."""
+    return all(getattr(kind, name) is getattr(PreTrainedTokenizerFast, name) for name in ("decode", "_decode"))
 
 
 def _special_ids(tokenizer: Any) -> frozenset[int]:

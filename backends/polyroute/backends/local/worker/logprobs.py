@@ -48,8 +48,8 @@ class LogprobTrail:
 
     def add(self, token: int, entry: Chosen, start: int) -> None:
         """Notes a token that begins at character `start`."""
-        top = tuple(TopLogprob(*self._spell(id), logprob) for id, logprob in entry.top)
-        self._waiting.append((start, TokenLogprob(*self._spell(token), entry.logprob, top)))
+        top = tuple(TopLogprob(*self._vocabulary.spelt(id), logprob) for id, logprob in entry.top)
+        self._waiting.append((start, TokenLogprob(*self._vocabulary.spelt(token), entry.logprob, top)))
 
     def take(self, before: int | None) -> tuple[TokenLogprob, ...]:
         """The entries of tokens that begin before character `before`; all of them where it is None."""
@@ -57,7 +57,3 @@ class LogprobTrail:
         while self._waiting and (before is None or self._waiting[0][0] < before):
             taken.append(self._waiting.popleft()[1])
         return tuple(taken)
-
-    def _spell(self, token: int) -> tuple[str, bytes]:
-        spelt = self._vocabulary.token_bytes(token)
-        return spelt.decode(errors="replace"), spelt

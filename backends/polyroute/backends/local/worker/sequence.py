@@ -46,6 +46,7 @@ class Sequence:
             vocabulary.stream(prompt if continues else ()) if sampler.constraint is None else vocabulary.exact_stream()
         )
         self._stops = StopScan(stop)
+        self._stop_tokens = {vocabulary.hidden[text]: text for text in stop if text in vocabulary.hidden}
         self._trail = None if logprobs is None else LogprobTrail(vocabulary)
         self._decoded = 0  # characters that the tokens so far have made, shown or held back
         self._shown = 0
@@ -86,6 +87,8 @@ class Sequence:
             failure = "" if self.sampler.constraint is None else self.sampler.constraint.failure
             return Rejected(self.id, "failed", "", failure or "no token can be chosen: the logits are not numbers")
         self.generated.append(token)
+        if token in self._stop_tokens:
+            return self._end(FinishReason.STOP_SEQUENCE, "", self._stop_tokens[token])
         if token in self._eos:
             return self._end(FinishReason.STOP, "")
         if self._trail is not None and entry is not None:
@@ -99,11 +102,11 @@ class Sequence:
             return self._end(FinishReason.LENGTH, text)
         return self._output(text)
 
-    def _end(self, reason: FinishReason, text: str) -> Output:
+    def _end(self, reason: FinishReason, text: str, stop: str | None = None) -> Output:
         text += self._scan(self._stream.flush())
         if self._stops.found is not None:
             return self._output(text, self._finish(FinishReason.STOP_SEQUENCE))
-        return self._output(text + self._stops.flush(), self._finish(reason))
+        return self._output(text + self._stops.flush(), self._finish(reason, stop))
 
     def _scan(self, piece: str) -> str:
         self._decoded += len(piece)
@@ -117,5 +120,6 @@ class Sequence:
             logprobs = self._trail.take(self._shown if cut else None)
         return Output(self.id, text, logprobs, finish)
 
-    def _finish(self, reason: FinishReason) -> Finish:
-        return Finish(reason, len(self.prompt), len(self.generated), self._stops.found, self.sampler.seed, self.cached)
+    def _finish(self, reason: FinishReason, stop: str | None = None) -> Finish:
+        stop = self._stops.found or stop
+        return Finish(reason, len(self.prompt), len(self.generated), stop, self.sampler.seed, self.cached)

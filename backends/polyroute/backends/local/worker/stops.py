@@ -17,6 +17,7 @@ class StopScan:
         self._stops = tuple(stops)
         self._borders = [_borders(stop) for stop in self._stops]
         self._matched = [0] * len(self._stops)
+        self._first = frozenset(stop[0] for stop in self._stops)
         self._held = ""
         self.found: str | None = None
 
@@ -25,7 +26,7 @@ class StopScan:
 
         Of a stop string, nothing is ever returned. After `found`, nothing must be fed.
         """
-        if not self._stops:
+        if not self._held and self._first.isdisjoint(piece):
             return piece
         text = self._held + piece
         for end, character in enumerate(piece, start=len(self._held) + 1):

@@ -34,9 +34,9 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "a wide top_k": {"top_k": 300},
     "top_p": {"top_k": 0, "top_p": 0.8},
     "a wide top_p": {"temperature": 1.5, "top_k": 0, "top_p": 0.97},
-    "min_p": {"temperature": 1.2, "top_k": 0, "min_p": 0.05},
+    "min_p": {"temperature": 1.2, "top_k": 0, "min_p": 0.01},
     "the usual": {"temperature": 0.8, "top_k": 50, "top_p": 0.9},
-    "all": {"temperature": 1.4, "top_k": 40, "top_p": 0.95, "min_p": 0.03, "repetition_penalty": 1.3},
+    "all": {"temperature": 1.4, "top_k": 40, "top_p": 0.95, "min_p": 0.02, "repetition_penalty": 1.3},
     "penalties": {"top_k": 0, "repetition_penalty": 1.5, "presence_penalty": 0.8, "frequency_penalty": 0.4},
 }
 VOCABULARIES = {"small": (60, 1.5), "middling": (700, 2.0), "large": (3000, 3.0)}
@@ -122,7 +122,7 @@ def test_tokens_follow_the_exact_probabilities(parameters: str, vocabulary: str)
         ("a wide top_p", {"top_p": 0.95}),
         ("top_k", {"top_k": 8}),
         ("top_k", {"top_k": 6}),
-        ("min_p", {"min_p": 0.08}),
+        ("min_p", {"min_p": 0.02}),
         ("temperature", {"temperature": 0.68}),
         ("penalties", {"repetition_penalty": None}),
         ("penalties", {"presence_penalty": None}),
