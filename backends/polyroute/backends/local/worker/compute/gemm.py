@@ -3,6 +3,9 @@
 A block of a few rows of x by one panel of weights is held in registers while the input channels pass by (Goto and van
 de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008). Weights are widened to float32 as they are read:
 a few rows are then bound by the memory's speed at the weights' own size, and many by the float32 arithmetic.
+
+Every sum is taken in one order, that of the input channels, whatever the number of rows, of threads and the block: a
+row's result is the same to the last bit whatever stands beside it.
 """
 
 from __future__ import annotations
@@ -68,8 +71,6 @@ def _tile(name: str, form: Format, width: int, rows: int) -> str:
     f.do(f"br label %{begin}")
     f.block(begin)
     sums = [f.let(f"phi {f.vector} [ zeroinitializer, %{fresh} ], [ {value}, %{going} ]") for value in before]
-    chains = 4 if rows == 1 else 2 if rows <= 3 else 1  # so that a sum need not wait for the one before
-    more = ["zeroinitializer"] * (2 * rows * (chains - 1))
     unrolled = max(form.step, _UNROLLED)
 
     def run(start: str, stop: str, step: int, panel: str, offset: str | None, values: list[str]) -> list[str]:
@@ -83,12 +84,12 @@ def _tile(name: str, form: Format, width: int, rows: int) -> str:
                         scalar = f.load("float", f.at(starts[r], f.add(places, str(i)), "float"), 4)
                         x = f.splat(scalar)
                         for half in range(2):
-                            place = ((u + i) % chains * rows + r) * 2 + half
+                            place = 2 * r + half
                             values[place] = f.fma(x, pair[half], values[place])
             loop.next = values
         return loop.carried
 
-    values = sums + more
+    values = sums
     if form.group is None:
         whole = f.let(f"and i64 %count, {-unrolled}")
         values = run("0", whole, unrolled, "%w", None, values)
@@ -99,10 +100,7 @@ def _tile(name: str, form: Format, width: int, rows: int) -> str:
             row = form.row(f, "%w", groups.index)
             groups.next = run("0", str(form.group), unrolled, row, groups.index, list(groups.carried))
         values = groups.carried
-    sums = values[: 2 * rows]
-    for i, value in enumerate(values[2 * rows :]):
-        sums[i % (2 * rows)] = f.let(f"fadd {f.vector} {sums[i % (2 * rows)]}, {value}")
-    _finish(f, sums, outs)
+    _finish(f, values, outs)
     return f.text()
 
 

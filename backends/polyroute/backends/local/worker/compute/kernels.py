@@ -15,7 +15,6 @@ from polyroute.backends.local.worker.compute.quantized import Int4, Int8
 FORMATS: dict[str, Format] = {
     form.name: form for form in (BFloat16(), Floats(torch.float16), Floats(torch.float32), Int8(), Int4())
 }
-_NEVER = 1 << 62
 _TOLERANCE = 1e-5
 
 
@@ -31,7 +30,7 @@ class Layer:
         panels = packed.panels
         addresses = panels.data_ptr(), self._bias.data_ptr()
         sizes = packed.out_features, packed.in_features, panels.stride(0) * panels.itemsize
-        self._fixed = torch.tensor([*addresses, *sizes, packed.in_features, _NEVER])
+        self._fixed = torch.tensor([*addresses, *sizes, packed.in_features, kernel.form.wide_rows])
         self._panels = panels.shape[0]
         self._address = self._fixed.data_ptr()
         self._function = kernel.function
@@ -69,7 +68,7 @@ class Kernel:
             bias = torch.randn(outputs, generator=generator)
             layer = self.layer(weight, bias)
             exact = self.form.unpack(layer.packed, torch.arange(outputs)).double()
-            for rows in (*range(1, 14), 33):
+            for rows in (*range(1, 14), 33, 70):
                 x = torch.randn(rows, inputs, generator=generator)
                 wanted = x.double() @ exact.T + bias.double()
                 if not torch.allclose(layer.run(x).double(), wanted, rtol=_TOLERANCE, atol=_TOLERANCE * inputs):

@@ -40,12 +40,16 @@ def choose(dtype: torch.dtype, quantization: str | None) -> Maker | None:
     name = str(dtype).removeprefix("torch.")
     if quantization is not None:
         return _quantized(name, quantization)
-    if dtype in (torch.bfloat16, torch.float32) and onednn.usable(dtype):
-        return Maker(lambda weight, bias, _: onednn.Prepacked(weight, bias), False, f"{name} in prepacked layers")
+    if dtype == torch.bfloat16 and onednn.usable(dtype):
+        return _prepacked(name)
     plain = kernel(name)
-    if plain is None:
-        return None
-    return Maker(lambda weight, bias, _: plain.layer(weight, bias), True, f"{name} weights, {_own()}")
+    if plain is not None:
+        return Maker(lambda weight, bias, _: plain.layer(weight, bias), True, f"{name} weights, {_own()}")
+    return _prepacked(name) if dtype == torch.float32 and onednn.usable(dtype) else None
+
+
+def _prepacked(name: str) -> Maker:
+    return Maker(lambda weight, bias, _: onednn.Prepacked(weight, bias), False, f"{name} in oneDNN's prepacked layers")
 
 
 def _quantized(name: str, quantization: str) -> Maker:

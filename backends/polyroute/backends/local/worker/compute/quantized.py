@@ -20,6 +20,7 @@ class Int8(Format):
     name = "int8"
     bits = 8.5
     group = 32
+    wide_rows = 32
 
     def empty(self, panels: int, inputs: int, columns: int) -> torch.Tensor:
         return torch.empty(panels, inputs // self.group, 2 + self.group, columns, dtype=torch.int8)
@@ -69,6 +70,7 @@ class Int4(Format):
     bits = 5
     step = 4
     group = 32
+    wide_rows = 6
 
     def empty(self, panels: int, inputs: int, columns: int) -> torch.Tensor:
         return torch.zeros(panels, inputs // self.group, 5 * columns, dtype=torch.int32)

@@ -61,7 +61,7 @@ def _join(module: nn.Module, names: tuple[str, ...], maker: Maker) -> None:
 def _reads_weight(module: nn.Module, name: str) -> bool:
     """Whether the module's code computes with its child's weights itself, as Mamba's does: they must then stay."""
     pattern = rf"\bself\.{re.escape(name)}\.(weight|bias)\b(?!\.(dtype|device))"
-    return re.search(pattern, _source(type(module))) is not None
+    return re.search(pattern, _source(type(module))) is not None  # type: ignore[arg-type]
 
 
 @cache

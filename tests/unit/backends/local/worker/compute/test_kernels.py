@@ -108,6 +108,15 @@ def test_a_row_does_not_depend_on_the_others(name: str) -> None:
     assert torch.equal(layer.run(x)[0], layer.run(others)[0])
 
 
+@pytest.mark.parametrize("name", EXACT + GROUPED)
+def test_a_row_is_the_same_to_the_bit_in_any_number_of_rows(name: str, threads: int) -> None:
+    layer = made(name).layer(random(48, 320), random(48, seed=1))
+    x = random(130, 320, seed=2)
+    alone = torch.cat([layer.run(row[None]) for row in x])
+    for rows in (2, 3, 5, 7, 12, 40, 70, 130):
+        assert torch.equal(layer.run(x[:rows]), alone[:rows])
+
+
 def test_rows_may_be_strided_and_of_another_type() -> None:
     layer = made("bfloat16").layer(random(32, 24), None)
     x = random(2, 3, 48, seed=1)[..., ::2]

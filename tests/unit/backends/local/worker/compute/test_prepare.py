@@ -182,6 +182,13 @@ def test_where_the_processor_has_bfloat16_its_own_path_is_taken(monkeypatch: pyt
     assert "prepacked" in maker.words
 
 
+def test_prepacked_layers_serve_float32_where_kernels_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers, "kernel", lambda name: None)
+    model, own = build("llama", torch.float32), build("llama", torch.float32)
+    assert "prepacked" in compute.prepare(model, quantization=None)
+    assert torch.allclose(logits(model), logits(own), atol=1e-4 * float(logits(own).abs().max()))
+
+
 def test_quantization_is_for_the_cpu() -> None:
     model = build("llama", torch.bfloat16).to("meta")
     with pytest.raises(LoadError, match="`quantization: int8` is for models on the CPU; this one is on meta"):
