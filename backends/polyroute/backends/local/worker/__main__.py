@@ -37,7 +37,12 @@ def main() -> None:
         os._exit(0)  # even out of a load or a step: there is nobody left to finish it for
 
     threading.Thread(target=receive, name="router", daemon=True).start()
-    from polyroute.backends.local.worker.serving import serve  # torch: seconds, in which the router may leave
+    from polyroute.backends.local.worker.lean import (
+        import_transformers,
+    )  # torch: seconds, in which the router may leave
+
+    import_transformers()
+    from polyroute.backends.local.worker.serving import serve
 
     serve(order, link, inbox)
 

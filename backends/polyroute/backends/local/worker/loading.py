@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import socket
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import huggingface_hub.constants as hub
@@ -21,6 +22,7 @@ from polyroute.backends.local.messages import Load
 from polyroute.backends.local.worker import gguf
 from polyroute.backends.local.worker.digest import folder_version
 from polyroute.backends.local.worker.failures import LoadError, explain
+from polyroute.backends.local.worker.lean import without_compiler
 from polyroute.backends.local.worker.progress import Reporter
 from polyroute.backends.local.worker.sampling import SamplingDefaults
 
@@ -88,9 +90,7 @@ def _load(order: Load, source: _Source, device: torch.device, report: Reporter) 
         config = AutoConfig.from_pretrained(source.name, **where)  # first, since its errors say most
         own = source.dtype or config.dtype
         tokenizer = AutoTokenizer.from_pretrained(source.name, **where)
-        model, missing = AutoModelForCausalLM.from_pretrained(
-            source.name, dtype=_dtype(order.dtype) or "auto", output_loading_info=True, **where
-        )
+        model, missing = _model(source.name, where | {"dtype": _dtype(order.dtype) or "auto"})
     if lacking := sorted(missing["missing_keys"]):
         raise LoadError(f"`{order.source}`: its weights lack {len(lacking)} tensors, {lacking[0]} among them")
     own = own or model.dtype
@@ -114,6 +114,15 @@ def _load(order: Load, source: _Source, device: torch.device, report: Reporter) 
         device=str(device),
         dtype=_name(model.dtype),
     )
+
+
+def _model(name: str, options: dict[str, Any]) -> tuple[Any, Any]:
+    """The model and what its files lack; without the compiler where it bears that, which saves seconds."""
+    load = partial(AutoModelForCausalLM.from_pretrained, name, output_loading_info=True, **options)
+    if not options["trust_remote_code"]:
+        with suppress(ImportError, AttributeError, TypeError), without_compiler():
+            return cast("tuple[Any, Any]", load())
+    return cast("tuple[Any, Any]", load())
 
 
 def _source(order: Load, report: Reporter) -> _Source:
