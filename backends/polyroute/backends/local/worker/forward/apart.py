@@ -6,6 +6,7 @@ Slower, since every sequence costs a forward pass of its own in each step, and r
 from __future__ import annotations
 
 import inspect
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -58,6 +59,20 @@ class ApartMemory:
         """Nothing is kept of any prefix here."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """The logits after tokens that a sequence's cache has taken in, from `past` on."""
+
+    sequence: Holder
+    past: int
+    logits: torch.Tensor
+
+    @property
+    def stands(self) -> bool:
+        """Whether the caller has yet to note these tokens as processed, and so would ask for them again."""
+        return self.sequence.processed == self.past
+
+
 class ApartForward:
     """See `turn.Forward`. Inputs are prepared as `generate` prepares them, by the model's own code."""
 
@@ -69,28 +84,33 @@ class ApartForward:
         self._cache_name = cache_name(model)
         self.memory = memory
         self._mask = torch.ones((1, 0), dtype=torch.long, device=model.device)
-        self._halfway: dict[tuple[int, int], torch.Tensor] = {}  # what a run that failed had done: caches only grow
+        self._done: dict[int, _Done] = {}  # of the latest runs: caches only grow, so a repeated run must not repeat it
         self._last_row_only = {"logits_to_keep": 1} if model._supports_logits_to_keep() else {}
 
     def run(self, turn: Turn) -> torch.Tensor:
         """Logits after the last token of each of `turn.choosing`: float32 [rows, vocabulary]."""
+        self._done = {id: done for id, done in self._done.items() if id in self.memory.caches and done.stands}
         rows = [self._advance(sequence, 1) for sequence in turn.decoding]
         for chunk in turn.chunks:
             logits = self._advance(chunk.sequence, chunk.count)
             if chunk.completes:
                 rows.append(logits)
-        self._halfway.clear()
         return torch.cat(rows) if rows else torch.empty(0, 0)
 
     def _advance(self, sequence: Holder, count: int) -> torch.Tensor:
         past, caches = sequence.processed, self.memory.caches
-        advanced = (sequence.id, past)
-        if advanced not in self._halfway:
-            if past == 0:
+        done = self._done.get(sequence.id)
+        if done is None or done.sequence is not sequence:
+            start = past if sequence.id in caches else 0
+            if start == 0:
                 caches[sequence.id] = DynamicCache(config=self._model.config)
-            tokens = sequence.tokens(past, past + count)
-            self._halfway[advanced] = self._forward(tokens, past, caches[sequence.id])
-        return self._halfway[advanced]
+            try:
+                logits = self._forward(sequence.tokens(start, past + count), start, caches[sequence.id])
+            except Exception:
+                del caches[sequence.id]  # some of its layers have taken the tokens in: to be computed anew
+                raise
+            self._done[sequence.id] = done = _Done(sequence, past, logits)
+        return done.logits
 
     def _forward(self, tokens: list[int], past: int, cache: DynamicCache) -> torch.Tensor:
         """Logits after the last of `tokens`, float32 [1, vocabulary]."""

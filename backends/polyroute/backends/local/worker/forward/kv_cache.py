@@ -70,7 +70,7 @@ class KVCache:
         slab = self._slab_with_room(self._capacity_for(ahead)) or self._slab_with_room(self._capacity_for(tokens))
         if slab is None:
             return False
-        slot = slab.take(sequence)
+        slot = slab.take(sequence, tokens)
         if held is not None:
             slab.copy(held[0], held[1], slot, sequence.processed)
             self._give_back(*held)

@@ -33,6 +33,7 @@ class Slab:
     def __init__(self, capacity: int, shapes: list[LayerShape], dtype: torch.dtype, device: torch.device) -> None:
         self.capacity = capacity
         self.size = 0
+        self.moves = 0  # how often its tensors have been replaced by others
         self.owners: list[Holder] = []
         options = {"dtype": dtype, "device": device}
         self.keys = [torch.zeros((0, s.heads, s.key_width, capacity), **options) for s in shapes]  # type: ignore[call-overload]
@@ -50,18 +51,27 @@ class Slab:
                 new[:taken] = old[:taken]
                 tensors[layer] = new
         self.size = size
+        self.moves += 1
 
-    def take(self, owner: Holder) -> int:
-        """The slot that is the owner's from now on; there must be one that is free."""
+    def take(self, owner: Holder, tokens: int) -> int:
+        """The slot that is the owner's from now on; there must be one that is free.
+
+        The owner writes its first `tokens` before they count. Beyond, a former owner's numbers could be NaN, which
+        spread through any mask where slots of several lengths are multiplied at once: zeros take their place.
+        """
+        slot = len(self.owners)
+        for keys, values in zip(self.keys, self.values, strict=True):
+            keys[slot, :, :, tokens:] = 0
+            values[slot, :, tokens:] = 0
         self.owners.append(owner)
-        return len(self.owners) - 1
+        return slot
 
     def give_back(self, slot: int) -> Holder | None:
         """Frees a slot; the owner of the last one moves into it, and is returned where that is another."""
         last = self.owners.pop()
         if slot == len(self.owners):
             return None
-        self.copy(self, len(self.owners), slot, last.processed)
+        self.copy(self, len(self.owners), slot, self.capacity)
         self.owners[slot] = last
         return last
 
