@@ -44,9 +44,9 @@ _NOTHING: Final = float_constant(-1e30)  # the score of a position that is not s
 
 
 def source(processor: Processor, groups: int, key_width: int, value_width: int, parallel: int | None) -> str:
-    """A module that exports `attend(call, tasks, threads)`; `groups` query heads share a KV head.
+    """A module that exports `attend(call, tasks, threads)`, and `share`, what each of its threads runs.
 
-    `call` is an array as `INTEGERS` says; there is a task for each KV head of each sequence.
+    `groups` query heads share a KV head. `call` is an array as `INTEGERS` says; a task is one KV head of one sequence.
     `value_width` must be a multiple of the vector width, `capacity` of twice that.
     """
     width = processor.width
@@ -277,7 +277,7 @@ def _arguments(f: Function) -> dict[str, str]:
 
 def _share() -> str:
     """What each thread runs: a task is one KV head of one sequence."""
-    f = Function("define internal void @share(ptr %arguments)", 1)
+    f = Function("define void @share(ptr %arguments)", 1)
     with shares(f, _CALL, "tasks") as (a, task):
         heads = f.load("i64", f.at(a["call"], str(INTEGERS.index("heads")), "i64"), 8)
         i, head = f.let(f"sdiv i64 {task}, {heads}"), f.let(f"srem i64 {task}, {heads}")

@@ -10,6 +10,7 @@ import torch
 
 from polyroute.backends.local.worker.compute import attend, jit
 from polyroute.backends.local.worker.compute.openmp import parallel_entry
+from polyroute.backends.local.worker.compute.tape import Tape
 
 _ALL = 1 << 62
 _ARGUMENTS = struct.Struct(f"{len(attend.INTEGERS)}q{len(attend.DOUBLES)}d")
@@ -28,6 +29,7 @@ class DecodeAttention:
         self._function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(
             self._library.address("attend")
         )
+        self._share = self._library.address("share")
         self._room = ctypes.create_string_buffer(_ARGUMENTS.size + 8)
         self._address = (ctypes.addressof(self._room) + 7) // 8 * 8
         self._offset = self._address - ctypes.addressof(self._room)
@@ -47,12 +49,14 @@ class DecodeAttention:
         window: int | None,
         softcap: float | None,
         sinks: torch.Tensor | None,
+        tape: Tape | None = None,
     ) -> None:
         """Writes `key` and `value` into the slots, after the `past` tokens that each holds, and attends to all of them.
 
         `query` [heads, n, key width], `key` and `value` [KV heads, n, width] and the slab's `keys` [slots, KV heads,
         key width, capacity] and `values` [slots, KV heads, capacity, value width] are float32, and the capacity is a
         multiple of `unit`; `slots` and `past` are int64 [n]. `out` [n, heads, value width] is contiguous.
+        With a `tape`, the call is recorded there instead of run; tensors must then be as contiguous as they say.
         """
         query, key, value = (t if t.stride(2) == 1 else t.contiguous() for t in (query, key, value))
         if sinks is not None:
@@ -68,7 +72,13 @@ class DecodeAttention:
             *(key.shape[0], keys.shape[3], window or _ALL),
             *(scaling, softcap or 0.0),
         )
-        self._function(self._address, query.shape[1] * key.shape[0], torch.get_num_threads())
+        tasks, threads = query.shape[1] * key.shape[0], torch.get_num_threads()
+        if tape is None:
+            self._function(self._address, tasks, threads)
+        else:
+            kept = ctypes.create_string_buffer(self._room.raw[self._offset : self._offset + _ARGUMENTS.size])
+            tape.keep(kept)
+            tape.add(self._share, (ctypes.addressof(kept), tasks, threads), threads)
 
 
 @cache

@@ -145,7 +145,7 @@ def _widen(form: Format, width: int) -> str:
 def _share(form: Format, width: int, most: int) -> str:
     """What each thread runs: it takes panels until none is left."""
     columns = 2 * width
-    f = Function("define internal void @share(ptr %arguments)", width)
+    f = Function("define void @share(ptr %arguments)", width)
     room = f.let(f"alloca [{columns * most} x float], align 64")
     scratch = f.let(f"alloca [{columns * WIDE_BLOCK} x float], align 64")
     with shares(f, _CALL, "panels") as (a, panel):

@@ -11,6 +11,7 @@ from polyroute.backends.local.worker.compute import gemm, jit
 from polyroute.backends.local.worker.compute.formats import BFloat16, Floats, Format, Packed
 from polyroute.backends.local.worker.compute.openmp import parallel_entry
 from polyroute.backends.local.worker.compute.quantized import Int4, Int8
+from polyroute.backends.local.worker.compute.tape import Tape
 
 FORMATS: dict[str, Format] = {
     form.name: form for form in (BFloat16(), Floats(torch.float16), Floats(torch.float32), Int8(), Int4())
@@ -34,6 +35,7 @@ class Layer:
         self._panels = panels.shape[0]
         self._address = self._fixed.data_ptr()
         self._function = kernel.function
+        self._share = kernel.share
 
     def run(self, x: torch.Tensor) -> torch.Tensor:
         """float32 [..., in_features] -> float32 [..., out_features]."""
@@ -45,6 +47,12 @@ class Layer:
         self._function(self._address, x.data_ptr(), y.data_ptr(), rows, self._panels, torch.get_num_threads())
         return y
 
+    def record(self, x: torch.Tensor, y: torch.Tensor, tape: Tape) -> None:
+        """Has the tape compute y [rows, out_features] of x [rows, in_features], both contiguous float32."""
+        threads = torch.get_num_threads()
+        arguments = self._address, x.data_ptr(), y.data_ptr(), x.shape[0], self._panels, threads
+        tape.add(self._share, arguments, threads)
+
 
 class Kernel:
     """The compiled product for one format of weights."""
@@ -55,6 +63,7 @@ class Kernel:
         self._library = jit.compile(gemm.source(form, jit.processor(), parallel_entry()))
         prototype = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 3)
         self.function = prototype(self._library.address("linear"))
+        self.share = self._library.address("share")
 
     def layer(self, weight: torch.Tensor, bias: torch.Tensor | None) -> Layer:
         """Packs weights [out_features, in_features] of any floating type, and their bias."""

@@ -16,6 +16,7 @@ from polyroute.backends.local.worker.compute.attend import exp_function, float_c
 from polyroute.backends.local.worker.compute.emit import Function
 from polyroute.backends.local.worker.compute.openmp import parallel_entry
 from polyroute.backends.local.worker.compute.parallel import entry, shares
+from polyroute.backends.local.worker.compute.tape import Tape
 
 _ALONE: Final = 1 << 15  # numbers: fewer are not worth waking other threads for
 
@@ -54,7 +55,7 @@ _ARGUMENTS: Final = {
 
 def _function(name: str, width: int) -> str:
     """What each thread runs for its part of the rows."""
-    f = Function(f"define internal void @{name}.share(ptr %arguments)", width)
+    f = Function(f"define void @{name}.share(ptr %arguments)", width)
     body = {"norm": _norm, "gate": _gate, "rotate": _rotate}[name]
     with shares(f, _ARGUMENTS[name], "rows") as (a, row):
         body(f, a, row)
@@ -145,49 +146,62 @@ class _Call:
         kinds = {"ptr": ctypes.c_void_p, "i64": ctypes.c_int64, "double": ctypes.c_double}
         types = [kinds[argument.split()[0]] for argument in _ARGUMENTS[name]]
         self._function = ctypes.CFUNCTYPE(None, *types)(library.address(name))
+        self._share = library.address(f"{name}.share")
 
-    def __call__(self, *arguments: float, rows: int, numbers: int) -> None:
-        self._function(*arguments, rows, torch.get_num_threads() if rows * numbers >= _ALONE else 1)
+    def __call__(self, *arguments: float, rows: int, numbers: int, tape: Tape | None = None) -> None:
+        threads = torch.get_num_threads() if rows * numbers >= _ALONE else 1
+        if tape is None:
+            self._function(*arguments, rows, threads)
+        else:
+            tape.add(self._share, (*arguments, rows, threads), threads)
 
 
 class Rows:
-    """The compiled functions. All tensors are contiguous float32, and their last size a multiple of `width`."""
+    """The compiled functions. All tensors are contiguous float32, and their last size a multiple of `width`.
+
+    With a `tape`, a function is recorded there instead of run.
+    """
 
     def __init__(self) -> None:
         self.width = jit.processor().width
         self._library = jit.compile(source(self.width, parallel_entry()))
         self._norm, self._gate, self._rotate = (_Call(self._library, name) for name in _ARGUMENTS)
 
-    def norm(self, x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
-        """x [rows, columns] over the root of the mean of its squares, times `weight` [columns]."""
-        out = torch.empty_like(x)
+    def norm(
+        self, x: torch.Tensor, weight: torch.Tensor, epsilon: float, out: torch.Tensor, tape: Tape | None = None
+    ) -> None:
+        """x [rows, columns] over the root of the mean of its squares, times `weight` [columns], into `out`."""
         rows, columns = x.shape
-        self._norm(x.data_ptr(), 0, 0, weight.data_ptr(), out.data_ptr(), columns, epsilon, rows=rows,
-                   numbers=columns)  # fmt: skip
-        return out
+        arguments = x.data_ptr(), 0, 0, weight.data_ptr(), out.data_ptr(), columns, epsilon
+        self._norm(*arguments, rows=rows, numbers=columns, tape=tape)
 
     def add_norm(
-        self, x: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, epsilon: float
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """x + residual, and its norm."""
-        sums, out = torch.empty_like(x), torch.empty_like(x)
+        self,
+        x: torch.Tensor,
+        residual: torch.Tensor,
+        total: torch.Tensor,
+        weight: torch.Tensor,
+        epsilon: float,
+        out: torch.Tensor,
+        tape: Tape | None = None,
+    ) -> None:
+        """x + residual into `total`, which may be one of them, and its norm into `out`."""
         rows, columns = x.shape
-        self._norm(x.data_ptr(), residual.data_ptr(), sums.data_ptr(), weight.data_ptr(), out.data_ptr(), columns,
-                   epsilon, rows=rows, numbers=columns)  # fmt: skip
-        return sums, out
+        pointers = x.data_ptr(), residual.data_ptr(), total.data_ptr(), weight.data_ptr(), out.data_ptr()
+        self._norm(*pointers, columns, epsilon, rows=rows, numbers=columns, tape=tape)
 
-    def gate(self, x: torch.Tensor) -> torch.Tensor:
-        """silu of the first half of each row of x [rows, 2 * columns], times the second half."""
-        rows, columns = x.shape[0], x.shape[1] // 2
-        out = torch.empty((rows, columns))
-        self._gate(x.data_ptr(), out.data_ptr(), columns, rows=rows, numbers=columns)
-        return out
+    def gate(self, x: torch.Tensor, out: torch.Tensor, tape: Tape | None = None) -> None:
+        """silu of the first half of each row of x [rows, 2 * columns], times the second half, into `out`."""
+        rows, columns = out.shape
+        self._gate(x.data_ptr(), out.data_ptr(), columns, rows=rows, numbers=columns, tape=tape)
 
-    def rotate(self, x: torch.Tensor, heads: int, cos: torch.Tensor, sin: torch.Tensor) -> None:
+    def rotate(
+        self, x: torch.Tensor, heads: int, cos: torch.Tensor, sin: torch.Tensor, tape: Tape | None = None
+    ) -> None:
         """Turns the first `heads` heads of each row of x, in place, by the angles in `cos` and `sin` [rows, width]."""
         rows, width = cos.shape
-        self._rotate(x.data_ptr(), cos.data_ptr(), sin.data_ptr(), x.shape[1], heads, width // 2, rows=rows,
-                     numbers=heads * width)  # fmt: skip
+        arguments = x.data_ptr(), cos.data_ptr(), sin.data_ptr(), x.shape[1], heads, width // 2
+        self._rotate(*arguments, rows=rows, numbers=heads * width, tape=tape)
 
 
 @cache

@@ -79,16 +79,18 @@ def fit(model: Any, kv_cache_bytes: int | None) -> Fitted:
 
 def _fuses(model: Any, compare: Callable[[], None]) -> bool:
     """Whether the model's layers run as compiled functions from now on: where there are such, and they are right."""
-    undo = fuse(model)
+    stack = fuse(model)
     try:
         compare()
     except NotPackable:
-        if undo is None:
+        if stack is None:
             raise
-        undo()
+        stack.undo()
         compare()
         return False
-    return undo is not None
+    if stack is not None:
+        stack.forget()
+    return stack is not None
 
 
 def _probe(model: Any) -> tuple[list[LayerShape], torch.dtype]:
@@ -137,7 +139,7 @@ class _Text:
     id: int
     all: list[int]
     wanted: torch.Tensor  # the model's own logits after each of its tokens
-    length: int
+    length: int = 0
     arrival: int = 0
     processed: int = 0
     cached: int = 0
@@ -165,10 +167,12 @@ class _Trial:
             logits = _own_logits(model, tokens)
             half = _own_logits(model, tokens[: len(tokens) // 2])
             self._tolerance = max(self._tolerance, 4 * _error(half[-1], logits[len(half) - 1]))
-            self._texts.append(_Text(id, tokens.tolist(), logits, max(1, len(tokens) - _DECODED)))
+            self._texts.append(_Text(id, tokens.tolist(), logits))
 
     def compare(self, forward: Forward) -> None:
         """Reads the texts in chunks, the second joining late, then token by token; raises `NotPackable`."""
+        for text in self._texts:
+            text.processed, text.length = 0, max(1, len(text.all) - _DECODED)
         active = self._texts[:1]
         while active:
             self._run(forward, active)
