@@ -10,11 +10,38 @@ import torch
 from polyroute.backends.local.messages import Finish, Rejected
 from polyroute.backends.local.worker.detokenize import Vocabulary
 from polyroute.backends.local.worker.engine import Engine
+from polyroute.backends.local.worker.forward.kv_cache import KVCache
 from polyroute.backends.local.worker.sampling import SamplingDefaults
 from polyroute.core.request import Sampling
 from tests import tiny
 
 CONTEXT = 512
+
+
+def audit(memory: KVCache) -> None:
+    """Counts anew, from the tensors themselves, what the memory of keys and values says about itself."""
+    held = 0
+    for slab in memory._slabs.values():
+        held += sum(tensor.nbytes for tensor in (*slab.keys, *slab.values))
+        assert len(slab.owners) <= slab.size
+        assert {tensor.shape[0] for tensor in (*slab.keys, *slab.values)} == {slab.size}
+        for slot, owner in enumerate(slab.owners):
+            assert memory.place(owner) == (slab, slot)
+            assert owner.processed <= slab.capacity
+    assert sum(len(slab.owners) for slab in memory._slabs.values()) == len(memory._places)
+    tokens = 0
+    for node in memory.prefixes._nodes():
+        assert node.parent is not None
+        assert node.parent.children[node.tokens[0]] is node
+        assert (
+            {k.shape[2] for k in node.segment.keys} == {v.shape[1] for v in node.segment.values} == {len(node.tokens)}
+        )
+        for tensor in (*node.segment.keys, *node.segment.values):
+            assert tensor.untyped_storage().nbytes() == tensor.nbytes  # no view that holds on to more
+            held += tensor.nbytes
+        tokens += len(node.tokens)
+    assert tokens == memory.prefixes.tokens
+    assert held == memory.used_bytes <= memory._limit_bytes
 
 
 @cache
@@ -40,6 +67,7 @@ class Run:
 
     def __init__(self, model: Any, **options: Any) -> None:
         options = {"context_length": CONTEXT, "eos": frozenset(), "defaults": SamplingDefaults()} | options
+        options.setdefault("clock", lambda: 0.0)  # else how fast the machine is would decide on who takes part when
         self.engine = Engine(model, vocabulary(), **options)
         self.tokens: dict[int, list[int]] = {}
         self.finished: dict[int, Finish] = {}
