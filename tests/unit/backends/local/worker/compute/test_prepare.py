@@ -102,24 +102,21 @@ def test_parts_are_never_stale_and_hold_nothing() -> None:
     attention = model.model.layers[0].self_attn
     q, k, v = attention.q_proj, attention.k_proj, attention.v_proj
     x = torch.randn(1, 2, 64)
-    wanted = k(x)
-    del wanted
-    q(x)
+    k(x)
     x.mul_(2)
-    twice = q(x)  # changed in place: the first part computes anew
-    assert torch.allclose(twice, 2 * q(x / 2), atol=1e-4)
+    assert torch.equal(q(x), build_part(q, x))  # changed in place, so the first part computes anew
     y = torch.randn(1, 2, 64)
     assert torch.equal(k(y), build_part(k, y))
     q(x), k(x), v(x)
     gone = weakref.ref(x)
-    del x, twice
+    del x
     gc.collect()
     assert gone() is None
 
 
 def build_part(part: Part, x: torch.Tensor) -> torch.Tensor:
-    found: torch.Tensor = part.whole.layer.run(x).split([64, 32, 32], -1)[1]
-    return found
+    found: tuple[torch.Tensor, ...] = part.whole.layer.run(x).split([64, 32, 32], -1)
+    return next(piece for piece in found if piece.shape[-1] == part.out_features)
 
 
 def test_an_input_table_shares_the_output_layers_weights() -> None:
@@ -139,7 +136,7 @@ def test_a_table_of_its_own_keeps_its_type() -> None:
     assert table(torch.tensor([[3]])).dtype is torch.float32
 
 
-def test_experts_are_packed_and_the_router_is_not_quantised() -> None:
+def test_experts_are_packed() -> None:
     for kind in ("mixtral", "qwen3_moe", "gpt_oss"):
         model, own = build(kind, torch.bfloat16), build(kind, torch.bfloat16).float()
         compute.prepare(model, quantization=None)
