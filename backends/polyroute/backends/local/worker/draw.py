@@ -85,6 +85,7 @@ class _Rows:
     def __init__(self, scores: torch.Tensor, truncations: Sequence[Truncation], keys: Sequence[int]) -> None:
         vocabulary = scores.shape[1]
         self._scores = scores
+        self._some_temperature = any(t.temperature != 1.0 for t in truncations)
         self._some_top_k = any(0 < t.top_k < vocabulary for t in truncations)
         self._some_top_p = any(t.top_p < 1.0 for t in truncations)
         self._some_min_p = any(t.min_p for t in truncations)
@@ -157,7 +158,8 @@ class _Rows:
 
     def _weights(self) -> torch.Tensor:
         """The probabilities of all tokens before truncation, float32 [n, vocabulary]."""
-        return (self._scores / self._temperature.float()).softmax(dim=1)
+        scaled = self._scores / self._temperature.float() if self._some_temperature else self._scores
+        return scaled.softmax(dim=1)
 
 
 def _width(truncation: Truncation, vocabulary: int) -> int:

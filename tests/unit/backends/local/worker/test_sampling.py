@@ -140,7 +140,7 @@ def test_the_draws_of_one_seed_are_independent() -> None:
     """Each pair of two successive tokens comes as often as the product of their probabilities says."""
     logits = torch.tensor([0.0, 0.3, -0.5, 1.0, 0.8, -1.0])
     sampler = Sampler(Sampling(temperature=1.0, top_k=0, seed=11), SamplingDefaults(), [])
-    tokens = [choose(logits[None], [sampler])[0] for _ in range(6000)]
+    tokens = [choose(logits[None], [sampler])[0] for _ in range(3000)]
     pairs = [6 * first + second for first, second in zip(tokens[::2], tokens[1::2], strict=True)]
     wanted = logits.double().softmax(dim=-1)
     assert fits(pairs, torch.outer(wanted, wanted).flatten())
@@ -166,10 +166,10 @@ def test_a_choice_is_the_same_in_another_process() -> None:
         "s = Sampler(Sampling(temperature=1.3, top_k=0, seed=77), SamplingDefaults(), []); "
         "print([choose(torch.arange(500.0)[None] / 100, [s])[0] for _ in range(8)])"
     )
-    told = {subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout for _ in range(2)}
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout
     sampler = Sampler(Sampling(temperature=1.3, top_k=0, seed=77), SamplingDefaults(), [])
     tokens = [choose(torch.arange(500.0)[None] / 100, [sampler])[0] for _ in range(8)]
-    assert told == {f"{tokens}\n".encode()}
+    assert told == f"{tokens}\n".encode()
     assert len(set(tokens)) > 4
 
 
