@@ -193,6 +193,8 @@ class Engine:
                 self._forward.memory.keep(chunk.sequence)
         if not choosing:
             return []
+        if logits.device.type == "mps":
+            logits = logits.cpu()  # choosing wants float64, which this device lacks; its memory is the CPU's anyway
         tokens = choose(logits, [sequence.sampler for sequence in choosing])
         entries = report(logits, tokens, [sequence.logprobs for sequence in choosing])
         outputs: list[Output | Rejected] = []
