@@ -102,20 +102,28 @@ async def test_a_hub_that_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.
         assert remedy in message
 
 
-async def test_another_dtype_is_another_version(tiny_llama: Path, tmp_path: Path) -> None:
+async def test_other_numbers_are_another_version(tiny_llama: Path, tmp_path: Path) -> None:
+    asked: dict[str, dict[str, str]] = {
+        "auto": {},
+        "float32": {"dtype": "float32"},
+        "bfloat16": {"dtype": "bfloat16"},
+        "int8": {"quantization": "int8"},
+    }
     versions = {}
-    for dtype in ("auto", "float32", "bfloat16"):
+    for name, options in asked.items():
         config = LocalConfig.model_validate(
-            {"id": "tiny", "type": "local", "source": str(tiny_llama), "dtype": dtype, "device": "cpu"}
+            {"id": "tiny", "type": "local", "source": str(tiny_llama), "device": "cpu", **options}
         )
         backend = LocalBackend(config, cache_dir=tmp_path)
         try:
             await asyncio.wait_for(backend.load(), WAIT_S)
-            versions[dtype] = backend.status().version
+            versions[name] = backend.status().version
+            assert ("int8" in backend.status().detail) == (name == "int8")
         finally:
             await backend.stop()
     assert versions["auto"] == versions["float32"]  # the checkpoint's own
     assert versions["bfloat16"] == f"{versions['auto']}-bfloat16"
+    assert versions["int8"] == f"{versions['auto']}-int8"
 
 
 async def test_a_worker_ends_with_its_router(tiny_llama: Path, tmp_path: Path) -> None:
