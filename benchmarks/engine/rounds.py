@@ -78,7 +78,7 @@ def measure(plan: Plan, tell: Callable[[str], None] = say) -> list[Outcome]:
 
 def cases(plan: Plan, number: int, engine: Engine) -> list[Case]:
     """The loads of a round: equal for all engines, and with prompts that no other load or round has."""
-    words = Words(plan.folder, seed=plan.seed + number)
+    words = Words(plan.folder, seed=f"load {plan.seed} {number}")
     found = [words.burst(callers, plan.prompt, plan.output) for callers in plan.callers]
     if plan.mixed:
         found.append(words.mixed(chats=plan.chats, prompt=plan.prompt, output=2 * plan.output, long=plan.long))
@@ -93,7 +93,7 @@ def _round(plan: Plan, number: int, outcome: Outcome, tell: Callable[[str], None
         outcome.load_s.append(ready["load_s"])
         outcome.load_peak_mb.append(ready["load_peak_mb"])
         outcome.note = ready["note"]
-        warm_up = Words(plan.folder, seed=-1 - number)
+        warm_up = Words(plan.folder, seed=f"warm-up {plan.seed} {number}")
         for callers in (1, 4):
             runner.serve(warm_up.burst(callers, plan.prompt, _WARM_UP_TOKENS))
         for load in loads:

@@ -47,6 +47,7 @@ class Runner(Protocol):
     """An engine that serves whole loads."""
 
     note: str
+    cached: int  # prompt tokens of all requests so far that it did not compute, since it had them from before
 
     def run(self, asks: list[Asked], submitted: Callable[[int], None], token: Callable[[int], None]) -> None:
         """Serves `asks`; calls `submitted` and, for each token of an answer, `token`, with the request's index."""
@@ -56,6 +57,7 @@ class Stepped:
     """A `Runner` over engines that are driven step by step."""
 
     note = ""
+    cached = 0
 
     def submit(self, ask: Asked) -> None:
         """Queues a request."""
@@ -115,6 +117,8 @@ def _serve(runner: Runner, asks: list[tuple[list[int], int, int]]) -> dict[str, 
     for (_, wanted, _), made in zip(asks, times, strict=True):
         if len(made) != wanted:
             raise RuntimeError(f"an answer of {wanted} tokens was asked for, one of {len(made)} came")
+    if runner.cached:  # then this was an easier load than it says
+        raise RuntimeError(f"{runner.cached} tokens of the prompts came from a cache, but no two prompts are alike")
     return {"wall_s": wall, "began": began, "times": times, "peak_mb": peak_mb()}
 
 

@@ -50,10 +50,11 @@ class Case:
 class Words:
     """Draws prompts from those tokens of a model that are whole words, so that a prompt's text has exactly its tokens.
 
-    `folder` holds the model's `tokenizer.json`, of the byte-level kind.
+    `folder` holds the model's `tokenizer.json`, of the byte-level kind. `seed` is text: `random` takes the numbers
+    1 and -1 for the same.
     """
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: str) -> None:
         vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
         self._ids = sorted(i for token, i in vocabulary.items() if i >= _FIRST_IDS and _WORD.fullmatch(token))
         self._random = random.Random(seed)

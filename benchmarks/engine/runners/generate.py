@@ -15,6 +15,8 @@ from benchmarks.engine.runner import Asked, Options, Runner, main
 class Generate:
     """Calls `generate` in batches of at most `batch` requests, padded on the left."""
 
+    cached = 0
+
     def __init__(self, options: Options, batch: int) -> None:
         torch.set_num_threads(options.threads)
         self._model = AutoModelForCausalLM.from_pretrained(options.folder, dtype=getattr(torch, options.precision))

@@ -6,13 +6,12 @@ import torch
 
 from benchmarks.engine.runner import Asked, Options, Runner, Stepped, main
 from polyroute.backends.local.messages import Load, Rejected
+from polyroute.backends.local.worker import compute
 from polyroute.backends.local.worker.detokenize import Vocabulary
 from polyroute.backends.local.worker.engine import Engine
 from polyroute.backends.local.worker.loading import load
 from polyroute.backends.local.worker.progress import Reporter
 from polyroute.core.request import Sampling
-
-_QUANTIZED = ("int8", "int4")
 
 
 class Ours(Stepped):
@@ -20,20 +19,19 @@ class Ours(Stepped):
 
     def __init__(self, options: Options) -> None:
         torch.set_num_threads(options.threads)
-        quantized = options.precision in _QUANTIZED
-        order = {
-            "model": "bench",
-            "source": options.folder,
-            "revision": None,
-            "device": "cpu",
-            "dtype": "auto" if quantized else options.precision,
-            "quantization": options.precision if quantized else None,
-            "trust_remote_code": False,
-            "cache_dir": options.folder,
-            "max_sequences": options.sequences,
-            "kv_cache_memory": None,
-        }
-        loaded = load(Load(**{n: order[n] for n in Load.__struct_fields__ if n in order}), Reporter(lambda _: None))
+        quantized = options.precision.startswith("int")
+        order = Load(
+            model="benchmark",
+            source=options.folder,
+            revision=None,
+            device="cpu",
+            dtype="auto" if quantized else options.precision,
+            trust_remote_code=False,
+            cache_dir=options.folder,
+            quantization=options.precision if quantized else None,
+        )
+        loaded = load(order, Reporter(lambda _: None))
+        weights = compute.prepare(loaded.model, quantization=order.quantization)
         self._engine = Engine(
             loaded.model,
             Vocabulary(loaded.tokenizer),
@@ -42,7 +40,7 @@ class Ours(Stepped):
             defaults=loaded.defaults,
             max_sequences=options.sequences,
         )
-        self.note = f"path {getattr(self._engine, 'path', 'old')}, {getattr(loaded, 'compute', '')}"
+        self.note = f"{self._engine.path}; {weights}"
 
     def submit(self, ask: Asked) -> None:
         """See `Stepped`."""
@@ -57,6 +55,8 @@ class Ours(Stepped):
             if isinstance(output, Rejected):
                 raise RuntimeError(output.message)
             indices.append(output.id)
+            if output.finish is not None:
+                self.cached += output.finish.cached_prompt_tokens
         return indices
 
 

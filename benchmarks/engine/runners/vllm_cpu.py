@@ -24,7 +24,7 @@ class Vllm(Stepped):
                 model=options.folder,
                 dtype=options.precision,
                 skip_tokenizer_init=True,
-                enforce_eager=os.environ.get("BENCH_VLLM_COMPILE") != "1",
+                enforce_eager=os.environ.get("BENCH_VLLM_EAGER") == "1",
                 max_model_len=options.context,
                 max_num_seqs=options.sequences,
                 max_num_batched_tokens=max(512, options.context),
@@ -44,9 +44,12 @@ class Vllm(Stepped):
 
     def step(self) -> list[int]:
         """See `Stepped`."""
-        return [
-            int(output.request_id.split("-")[1]) for output in self._engine.step() for _ in output.outputs[0].token_ids
-        ]
+        indices = []
+        for output in self._engine.step():
+            indices += [int(output.request_id.split("-")[1])] * len(output.outputs[0].token_ids)
+            if output.finished:
+                self.cached += output.num_cached_tokens or 0
+        return indices
 
 
 def start(options: Options) -> Runner:
