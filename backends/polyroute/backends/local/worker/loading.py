@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -86,6 +87,9 @@ def _load(order: Load, source: _Source, device: torch.device, report: Reporter) 
         watched = report.growth("downloading", folder)
     transformers_logging.set_tqdm_hook(lambda _factory, args, kwargs: report.bar("loading weights")(*args, **kwargs))
     report("loading")
+    hashed = None
+    if not source.hub and not source.version:  # while the weights load, since both take seconds for large ones
+        hashed = ThreadPoolExecutor(1, "version").submit(folder_version, Path(source.name))
     with watched:
         config = AutoConfig.from_pretrained(source.name, **where)  # first, since its errors say most
         own = source.dtype or config.dtype
@@ -98,7 +102,7 @@ def _load(order: Load, source: _Source, device: torch.device, report: Reporter) 
         model = model.float()  # half precision has no fast arithmetic on CPUs, and loses answers to overflow
     model = model.to(device).eval()
     report("naming the version")
-    version = source.version or _version(source, model)
+    version = source.version or (hashed.result() if hashed is not None else _hub_version(source, model))
     if model.dtype != own:  # the same weights answer differently
         version = f"{version}-{_name(model.dtype)}"
     if order.quantization is not None:
@@ -178,9 +182,7 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _version(source: _Source, model: Any) -> str:
-    if not source.hub:
-        return folder_version(Path(source.name))
+def _hub_version(source: _Source, model: Any) -> str:
     if commit := getattr(model.config, "_commit_hash", None):
         return str(commit)
     return folder_version(Path(cached_file(source.name, "config.json", local_files_only=True)).parent)
