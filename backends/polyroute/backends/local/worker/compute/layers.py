@@ -58,8 +58,10 @@ def _quantized(name: str, quantization: str) -> Maker:
     def make(weight: torch.Tensor, bias: torch.Tensor | None, is_head: bool) -> Product:
         if weight.shape[0] < _SMALL:
             return plain.layer(weight, bias)
-        fits = weight.shape[1] % (coarse.form.group or 1) == 0
-        return (coarse if fits and not is_head else head).layer(weight, bias)
+        chosen = head if is_head else coarse
+        if weight.shape[1] % (chosen.form.group or 1):
+            chosen = plain  # rows of no whole groups
+        return chosen.layer(weight, bias)
 
     return Maker(make, True, f"{quantization} weights, {_own()}", coarse=quantization == "int4")
 
