@@ -16,7 +16,6 @@ from polyroute.backends.local.worker.compute import layers
 from polyroute.backends.local.worker.compute.experts import Experts
 from polyroute.backends.local.worker.compute.linear import Embedding, Linear, Part
 from polyroute.backends.local.worker.failures import LoadError
-from tests import tiny
 from tests.tiny import SHAPES, build_model
 
 VOCABULARY = 300
@@ -196,7 +195,7 @@ def test_quantization_is_for_the_cpu() -> None:
 
 @pytest.mark.parametrize("quantization", ["int8", "int4"])
 def test_layers_whose_rows_are_no_whole_groups_stay_as_they_are(quantization: str) -> None:
-    model = tiny.build_model("llama", 300, hidden_size=80, intermediate_size=560, num_attention_heads=4, head_dim=20)
+    model = build_model("llama", 300, hidden_size=80, intermediate_size=560, num_attention_heads=4, head_dim=20)
     ids = torch.arange(2, 30)[None]
     with torch.no_grad():
         wanted = model(ids).logits
