@@ -13,7 +13,7 @@ STUBS := build/stubs
 BASELINE := protos/released.binpb
 ARGS ?=
 
-.PHONY: help install run test check fmt proto proto-release constraints image clean
+.PHONY: help install run test bench check fmt proto proto-release constraints image clean
 
 help:  ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1mmake %-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ run: install  ## start the server with the demo model: gRPC on 50051, REST and c
 
 test: install $(NODE_DIR)/node_modules/.installed  ## pass the whole test suite (ARGS="-k name" for a part)
 	@$(BIN)/python -m pytest $(ARGS)
+
+bench: install  ## measure the local engine beside other engines (ARGS=--help tells all; ARGS=--quick tries it)
+	@$(BIN)/python -m benchmarks.engine $(ARGS)
 
 # Clients in other languages: skipped, with a word, where there is no Node.js.
 $(NODE_DIR)/node_modules/.installed: $(NODE_DIR)/package.json $(NODE_DIR)/package-lock.json

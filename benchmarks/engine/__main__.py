@@ -16,7 +16,6 @@ from benchmarks.engine.limits import Limits
 from benchmarks.engine.process import ROOT, imports, run_module
 from benchmarks.engine.rounds import Plan, measure, say
 
-_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "polyroute" / "benchmarks"
 _QUICK = {"model": ["tiny"], "callers": [1, 4], "prompt": 16, "output": 8, "rounds": 1}
 
 
@@ -101,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--model", action="append", help=f"a folder, or one of {', '.join(models.NAMES)}; repeatable (default: demo)")
-    add("--models", type=Path, default=_CACHE, metavar="DIR", help="where models are kept (default: %(default)s)")
+    add("--models", type=Path, default=models.CACHE, metavar="DIR", help="where models are kept (default: %(default)s)")
     add("--engines", default=",".join(engines.DEFAULT), help="NAME or NAME:PRECISION, ... (default: %(default)s)")
     add("--callers", type=_numbers, default=[1, 4, 16, 64], help="numbers, comma separated (default: 1,4,16,64)")
     add("--prompt", type=int, default=128, metavar="TOKENS", help="length of each prompt (default: %(default)s)")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import string
 import sys
 from collections.abc import Iterator
@@ -42,6 +43,9 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
 }
 """Fields of a `LlamaConfig`; word embeddings are tied in all of them."""
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "polyroute" / "benchmarks"
+"""Where models are made and kept where nothing else is said."""
 
 DEMO = "demo"
 NAMES = (DEMO, *SHAPES)

@@ -123,17 +123,23 @@ def _serve(runner: Runner, asks: list[tuple[list[int], int, int]]) -> dict[str, 
 
 
 def peak_mb() -> float:
-    """The largest resident set of this process so far, or since `_forget_peak`, in MiB."""
-    status = Path("/proc/self/status")
-    if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
-        return int(found[1]) / 1024
+    """The largest resident set of this process and its children so far, or since `_forget_peak`, in MiB."""
+    if processes := _processes():
+        found = (re.search(r"VmHWM:\s+(\d+) kB", (process / "status").read_text()) for process in processes)
+        return sum(int(match[1]) for match in found if match) / 1024
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most / _MIB if sys.platform == "darwin" else most / 1024
 
 
 def _forget_peak() -> None:
-    """Begins the peak anew, where the system can (Linux, proc(5))."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return  # then the peak is that of the process's whole life
+    """Begins the peak anew, where the system can (Linux, proc(5)); else it is that of the process's whole life."""
+    for process in _processes():
+        (process / "clear_refs").write_text("5")
+
+
+def _processes() -> list[Path]:
+    """This process and its children in proc(5), none where there is no such thing."""
+    own = Path("/proc/self")
+    threads = list((own / "task").glob("*/children"))
+    children = {pid for thread in threads for pid in thread.read_text().split()}
+    return [own, *(Path("/proc") / pid for pid in children)] if threads else []
