@@ -66,6 +66,8 @@ class KVCache:
         held = self._places.get(sequence.id)
         if held is not None and held[0].capacity >= tokens:
             return True
+        if tokens > self._most:
+            return False
         ahead = tokens + min(_ROOM_AHEAD, sequence.room) if held is None else tokens
         slab = self._slab_with_room(self._capacity_for(ahead)) or self._slab_with_room(self._capacity_for(tokens))
         if slab is None:

@@ -90,9 +90,10 @@ class Prefixes:
         node, done, now = self._root, 0, next(self._clock)
         while done < len(tokens) and (child := node.children.get(tokens[done])) is not None:
             common = _common(child.tokens, tokens, done)
+            ends = common < len(child.tokens)  # looked at now, since whoever is given the node may split it
             child.used = now
             yield child, common
-            if common < len(child.tokens):
+            if ends:
                 return
             node, done = child, done + common
 
