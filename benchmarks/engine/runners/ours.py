@@ -31,7 +31,7 @@ class Ours(Stepped):
             quantization=options.precision if quantized else None,
         )
         loaded = load(order, Reporter(lambda _: None))
-        weights = compute.prepare(loaded.model, quantization=order.quantization)
+        prepared = compute.prepare(loaded.model, quantization=order.quantization)
         self._engine = Engine(
             loaded.model,
             Vocabulary(loaded.tokenizer),
@@ -39,8 +39,9 @@ class Ours(Stepped):
             eos=frozenset(),
             defaults=loaded.defaults,
             max_sequences=options.sequences,
+            kv_dtype=prepared.kv_dtype,
         )
-        self.note = f"{self._engine.path}; {weights}"
+        self.note = f"{self._engine.path}; {prepared.words}"
 
     def submit(self, ask: Asked) -> None:
         """See `Stepped`."""

@@ -30,7 +30,7 @@ class Engine:
     A step gives each answer in the making its next token, and reads chunks of waiting prompts beside them, in one
     forward pass of at most about `max_batch_tokens` tokens. A new call joins in the next step; whatever is cancelled
     between two steps takes no part in the next. `kv_cache_bytes` caps the memory of keys and values; None takes what
-    the device has to spare.
+    the device has to spare. They are kept in `kv_dtype`; None is the one that the model computes them in.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class Engine:
         max_sequences: int = 64,
         max_batch_tokens: int = 512,
         kv_cache_bytes: int | None = None,
+        kv_dtype: torch.dtype | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._vocabulary = vocabulary
@@ -51,7 +52,7 @@ class Engine:
         self._eos = eos
         self._defaults = defaults
         self._clock = clock
-        fitted = fit(model, kv_cache_bytes)
+        fitted = fit(model, kv_cache_bytes, kv_dtype)
         self._forward = fitted.forward
         self.why_apart = fitted.why_apart
         self.fused = fitted.fused

@@ -54,7 +54,7 @@ def _build(order: Load, report: Reporter) -> tuple[Loaded, str, Engine]:
     """The model, what its weights are in words, and its engine, which has answered once."""
     loaded = load(order, report)
     report(f"converting to {order.quantization}" if order.quantization else "preparing the layers")
-    weights = compute.prepare(loaded.model, quantization=order.quantization)
+    prepared = compute.prepare(loaded.model, quantization=order.quantization)
     report("trying it out")
     engine = Engine(
         loaded.model,
@@ -62,10 +62,11 @@ def _build(order: Load, report: Reporter) -> tuple[Loaded, str, Engine]:
         context_length=loaded.context_length,
         eos=loaded.eos,
         defaults=loaded.defaults,
+        kv_dtype=prepared.kv_dtype,
         **_limits(order, loaded.device),
     )
     _prove(engine, loaded)
-    return loaded, weights, engine
+    return loaded, prepared.words, engine
 
 
 class _Limits(TypedDict):

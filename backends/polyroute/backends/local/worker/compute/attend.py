@@ -20,8 +20,9 @@ INTEGERS: Final = (
 )
 """What describes a call: int64, addresses among them, in this order; then the doubles of `DOUBLES`.
 
-q, k and v are float32, their strides in elements (the last is 1). `slots` and `past` are int64, one a sequence;
-keys [slots, heads, key width, capacity] and values [slots, heads, capacity, value width] take in k and v at `past`.
+q, k and v are float32, their strides in elements (the last is 1). `slots` and `past` are int64, one a sequence; keys
+[slots, heads, key width, capacity] and values [slots, heads, capacity, value width], of the stored kind, take in k and
+v at `past`.
 `out` is [sequences, query heads, value width], contiguous. `window` is how many positions a token sees, with itself.
 `sinks` is an address of a score for each query head, or 0."""
 
@@ -43,11 +44,14 @@ def float_constant(value: float) -> str:
 _NOTHING: Final = float_constant(-1e30)  # the score of a position that is not seen
 
 
-def source(processor: Processor, groups: int, key_width: int, value_width: int, parallel: int | None) -> str:
+def source(
+    processor: Processor, groups: int, key_width: int, value_width: int, stored: str, parallel: int | None
+) -> str:
     """A module that exports `attend(call, tasks, threads)`, and `share`, what each of its threads runs.
 
-    `groups` query heads share a KV head. `call` is an array as `INTEGERS` says; a task is one KV head of one sequence.
-    `value_width` must be a multiple of the vector width, `capacity` of twice that.
+    `groups` query heads share a KV head; keys and values are `stored` as float or bfloat (LLVM's names). `call` is an
+    array as `INTEGERS` says; a task is one KV head of one sequence. `value_width` must be a multiple of the vector
+    width, `capacity` of twice that.
     """
     width = processor.width
     vector = f"<{width} x float>"
@@ -59,7 +63,7 @@ def source(processor: Processor, groups: int, key_width: int, value_width: int, 
         f"declare float @llvm.vector.reduce.fadd.v{width}f32(float, {vector})",
         "",
     ]
-    parts = ["\n".join(declarations), exp_function(width), _task(width, groups, key_width, value_width)]
+    parts = ["\n".join(declarations), exp_function(width), _task(width, groups, key_width, value_width, stored)]
     return "\n".join([*parts, _share(), entry("attend", "share", _CALL, parallel)])
 
 
@@ -91,7 +95,7 @@ def exp_function(width: int) -> str:
     return f.text()
 
 
-def _task(width: int, groups: int, key_width: int, value_width: int) -> str:
+def _task(width: int, groups: int, key_width: int, value_width: int, stored: str) -> str:
     """One KV head of one sequence."""
     f = Function("define internal void @task(ptr %arguments, i64 %i, i64 %head) noinline", width)
     a = _arguments(f)
@@ -105,9 +109,9 @@ def _task(width: int, groups: int, key_width: int, value_width: int) -> str:
     slot = f.load("i64", f.at(a["slots"], "%i", "i64"), 8)
     past = f.load("i64", f.at(a["past"], "%i", "i64"), 8)
     place = f.add(f.mul(slot, a["heads"]), "%head")
-    keys = f.at(a["keys"], f.mul(f.mul(place, str(key_width)), a["capacity"]), "float")
-    values = f.at(a["values"], f.mul(f.mul(place, str(value_width)), a["capacity"]), "float")
-    _take_in(f, a, keys, values, past, key_width, value_width)
+    keys = f.at(a["keys"], f.mul(f.mul(place, str(key_width)), a["capacity"]), stored)
+    values = f.at(a["values"], f.mul(f.mul(place, str(value_width)), a["capacity"]), stored)
+    _take_in(f, a, keys, values, past, key_width, value_width, stored)
 
     length = f.add(past, "1")
     hidden = f.let(f"sub nsw i64 {length}, {a['window']}")
@@ -136,11 +140,11 @@ def _task(width: int, groups: int, key_width: int, value_width: int) -> str:
         rounded = f.let(f"and i64 {f.add(count, str(unit - 1))}, {-unit}")
         before = f.let(f"sub nsw i64 {first}, {block.index}")
         begin = f.let(f"select i1 {f.let(f'icmp slt i64 {before}, 0')}, i64 0, i64 {before}")
-        here = f.at(keys, block.index, "float")
+        here = f.at(keys, block.index, stored)
         with f.loop("0", rounded, unit) as p:
             for at in range(0, groups, _TOGETHER):
-                _score(f, a, at, min(_TOGETHER, groups - at), asked, f.at(here, p.index, "float"), scores, p.index,
-                       key_width)  # fmt: skip
+                _score(f, a, at, min(_TOGETHER, groups - at), asked, f.at(here, p.index, stored), scores, p.index,
+                       key_width, stored)  # fmt: skip
         with f.loop("0", str(groups), 1) as r:
             row = f.at(scores, f.mul(r.index, str(_BLOCK)), "float")
             for low, high in (("0", begin), (count, rounded)):
@@ -149,9 +153,9 @@ def _task(width: int, groups: int, key_width: int, value_width: int) -> str:
             mine = f.at(sums, f.mul(r.index, str(value_width)), "float")
             _normalise(f, row, rounded, f.at(most, r.index, "float"), f.at(totals, r.index, "float"), mine,
                        value_width)  # fmt: skip
-        seen = f.at(values, f.mul(block.index, str(value_width)), "float")
+        seen = f.at(values, f.mul(block.index, str(value_width)), stored)
         for at in range(0, groups, _TOGETHER):
-            _gather(f, at, min(_TOGETHER, groups - at), scores, seen, begin, count, sums, value_width)
+            _gather(f, at, min(_TOGETHER, groups - at), scores, seen, begin, count, sums, value_width, stored)
 
     out = f.at(a["out"], f.mul(f.mul("%i", a["heads"]), str(groups * value_width)), "float")
     out = f.at(out, f.mul(query_head, str(value_width)), "float")
@@ -167,7 +171,7 @@ def _task(width: int, groups: int, key_width: int, value_width: int) -> str:
 
 
 def _take_in(
-    f: Function, a: dict[str, str], keys: str, values: str, past: str, key_width: int, value_width: int
+    f: Function, a: dict[str, str], keys: str, values: str, past: str, key_width: int, value_width: int, stored: str
 ) -> None:
     """Writes the token's own key and value into the slot."""
     for name, to, size in (("k", keys, key_width), ("v", values, value_width)):
@@ -178,16 +182,31 @@ def _take_in(
                 place = f.add(f.mul(d.index, a["capacity"]), past)
             else:
                 place = f.add(f.mul(past, str(value_width)), d.index)
-            f.store("float", number, f.at(to, place, "float"))
+            if stored != "float":
+                number = f.let(f"fptrunc float {number} to {stored}")
+            f.store(stored, number, f.at(to, place, stored), 2)
+
+
+def _stored(f: Function, address: str, count: int, stored: str) -> list[str]:
+    """`count` vectors of numbers of the stored kind that lie one after the other, as float32."""
+    if stored == "float":
+        return f.vectors(address, count)
+    vectors = []
+    for i in range(count):
+        halves = f.load(f"<{f.width} x i16>", f.at(address, str(i * f.width), stored), 2)
+        bits = f.let(f"shl {f.integers} {f.let(f'zext <{f.width} x i16> {halves} to {f.integers}')}, {f.constant(16)}")
+        vectors.append(f.let(f"bitcast {f.integers} {bits} to {f.vector}"))
+    return vectors
 
 
 def _score(
-    f: Function, a: dict[str, str], at: int, rows: int, asked: str, keys: str, scores: str, place: str, key_width: int
-) -> None:
+    f: Function, a: dict[str, str], at: int, rows: int, asked: str, keys: str, scores: str, place: str, key_width: int,
+    stored: str,
+) -> None:  # fmt: skip
     """Scores of query heads `at` to `at + rows` for two vectors of positions, whose keys begin at `keys`."""
     kind, width = f.vector, f.width
     with f.loop("0", str(key_width), 1, [(kind, "zeroinitializer")] * (2 * rows)) as d:
-        pair = f.vectors(f.at(keys, f.mul(d.index, a["capacity"]), "float"), 2)
+        pair = _stored(f, f.at(keys, f.mul(d.index, a["capacity"]), stored), 2, stored)
         after = []
         for r in range(rows):
             q = f.splat(f.load("float", f.at(asked, f.add(d.index, str((at + r) * key_width)), "float"), 4))
@@ -241,17 +260,17 @@ def _normalise(f: Function, row: str, count: str, most: str, total: str, sums: s
 
 
 def _gather(
-    f: Function, at: int, rows: int, scores: str, values: str, begin: str, count: str, sums: str, value_width: int
-) -> None:
+    f: Function, at: int, rows: int, scores: str, values: str, begin: str, count: str, sums: str, value_width: int,
+    stored: str,
+) -> None:  # fmt: skip
     """Adds the block's values to the sums of query heads `at` to `at + rows`, each by its weight."""
     kind, width = f.vector, f.width
     for chunk, vectors in _chunks(value_width // width):
         places = [f.at(sums, str((at + r) * value_width + chunk * width), "float") for r in range(rows)]
         before = [value for place in places for value in f.vectors(place, vectors)]
         with f.loop(begin, count, 1, [(kind, value) for value in before]) as p:
-            seen = f.vectors(
-                f.at(values, f.add(f.mul(p.index, str(value_width)), str(chunk * width)), "float"), vectors
-            )
+            here = f.at(values, f.add(f.mul(p.index, str(value_width)), str(chunk * width)), stored)
+            seen = _stored(f, here, vectors, stored)
             after = []
             for r in range(rows):
                 weight = f.splat(f.load("float", f.at(scores, f.add(p.index, str((at + r) * _BLOCK)), "float"), 4))

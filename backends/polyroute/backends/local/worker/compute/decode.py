@@ -9,6 +9,7 @@ from functools import cache
 import torch
 
 from polyroute.backends.local.worker.compute import attend, jit
+from polyroute.backends.local.worker.compute.arithmetic import multiplies_pairs
 from polyroute.backends.local.worker.compute.openmp import parallel_entry
 from polyroute.backends.local.worker.compute.tape import Tape
 
@@ -16,16 +17,23 @@ _ALL = 1 << 62
 _ARGUMENTS = struct.Struct(f"{len(attend.INTEGERS)}q{len(attend.DOUBLES)}d")
 
 
-class DecodeAttention:
-    """For `groups` query heads a KV head, and keys and values of these widths."""
+_STORED = {torch.float32: "float", torch.bfloat16: "bfloat"}
 
-    def __init__(self, groups: int, key_width: int, value_width: int) -> None:
+
+class DecodeAttention:
+    """For `groups` query heads a KV head, and keys and values of these widths, kept as `dtype`."""
+
+    def __init__(self, groups: int, key_width: int, value_width: int, dtype: torch.dtype) -> None:
         processor = jit.processor()
+        if dtype is torch.bfloat16 and not multiplies_pairs(processor):
+            raise RuntimeError("this processor does not round to bfloat16")
         if value_width % processor.width:
             raise RuntimeError(f"values of {value_width} numbers fill no vectors of {processor.width}")
         self.unit = 2 * processor.width
         self._groups = groups
-        self._library = jit.compile(attend.source(processor, groups, key_width, value_width, parallel_entry()))
+        self._library = jit.compile(
+            attend.source(processor, groups, key_width, value_width, _STORED[dtype], parallel_entry())
+        )
         self._function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(
             self._library.address("attend")
         )
@@ -53,10 +61,10 @@ class DecodeAttention:
     ) -> None:
         """Writes `key` and `value` into the slots, after the `past` tokens that each holds, and attends to all of them.
 
-        `query` [heads, n, key width], `key` and `value` [KV heads, n, width] and the slab's `keys` [slots, KV heads,
-        key width, capacity] and `values` [slots, KV heads, capacity, value width] are float32, and the capacity is a
-        multiple of `unit`; `slots` and `past` are int64 [n]. `out` [n, heads, value width] is contiguous.
-        With a `tape`, the call is recorded there instead of run; tensors must then be as contiguous as they say.
+        `query` [heads, n, key width], `key` and `value` [KV heads, n, width] are float32; the slab's `keys` [slots, KV
+        heads, key width, capacity] and `values` [slots, KV heads, capacity, value width] are of the kernel's dtype, and
+        the capacity is a multiple of `unit`; `slots` and `past` are int64 [n]. `out` [n, heads, value width] is
+        contiguous. With a `tape`, the call is recorded there instead of run; tensors must then be as contiguous as they say.
         """
         query, key, value = (t if t.stride(2) == 1 else t.contiguous() for t in (query, key, value))
         if sinks is not None:
@@ -82,9 +90,9 @@ class DecodeAttention:
 
 
 @cache
-def decode_attention(groups: int, key_width: int, value_width: int) -> DecodeAttention | None:
-    """The kernel for these shapes; None where there is none for this processor."""
+def decode_attention(groups: int, key_width: int, value_width: int, dtype: torch.dtype) -> DecodeAttention | None:
+    """The kernel for these shapes and this dtype of keys and values; None where there is none for this processor."""
     try:
-        return DecodeAttention(groups, key_width, value_width)
-    except (RuntimeError, OSError):  # no LLVM for this processor, or no vectors that fit
+        return DecodeAttention(groups, key_width, value_width, dtype)
+    except (RuntimeError, OSError, KeyError):  # no LLVM for this processor, no vectors that fit, another dtype
         return None

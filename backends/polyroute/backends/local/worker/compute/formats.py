@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import pad
 
+from polyroute.backends.local.worker.compute.arithmetic import PAIRS, SINGLES, Arithmetic
 from polyroute.backends.local.worker.compute.emit import Function
 from polyroute.backends.local.worker.compute.transpose import transposed
 
-_NEVER = 1 << 62
+NEVER = 1 << 62  # rows
 _CHUNK = 1 << 19  # weights that are packed at a time, so that copies in between stay in the cache
 
 
@@ -26,14 +27,15 @@ class Packed:
 
 
 class Format(ABC):
-    """One kind of weights. A panel holds `2 * width` output channels, for each input channel in turn.
+    """One kind of weights. A panel holds `2 * width` output channels, for each place (see `arithmetic`) in turn.
 
-    `step` is how many input channels a kernel reads at once, `group` how many of them share scales; both divide the
+    `step` is how many places a kernel reads at once, `group` how many of them share scales; both divide the
     number that there are. From `wide_rows` rows of x on, widening a panel ahead pays (measured on AMD Milan).
     """
 
     name: str
     bits: float
+    arithmetic: Arithmetic = SINGLES
     step: int = 1
     group: int | None = None
     wide_rows: int = 64
@@ -51,6 +53,11 @@ class Format(ABC):
             self.fill(part, panels[first : first + len(part)])
         return Packed(panels, outputs, inputs, columns)
 
+    @property
+    def group_inputs(self) -> int:
+        """How many input channels share scales: their number must be a multiple of it."""
+        return (self.group or 1) * (self.arithmetic.inputs if self.group else 1)
+
     @abstractmethod
     def empty(self, panels: int, inputs: int, columns: int) -> torch.Tensor:
         """Room for that many panels."""
@@ -65,12 +72,12 @@ class Format(ABC):
 
     @abstractmethod
     def row(self, f: Function, panel: str, k: str) -> str:
-        """The address of input channel `k` of the panel at `panel`; `k` is a multiple of the group, or of the step."""
+        """The address of place `k` of the panel at `panel`; `k` is a multiple of the group, or of the step."""
 
     @abstractmethod
     def read(self, f: Function, panel: str, k: str) -> list[tuple[str, str]]:
-        """Both vectors of float32 weights of each of the input channels `k` to `k + step`; within a group, of which
-        `panel` is the address, where there are groups."""
+        """Both vectors of weights, as the arithmetic takes them, of each of the places `k` to `k + step`; within a
+        group, of which `panel` is the address, where there are groups."""
 
 
 class Floats(Format):
@@ -82,7 +89,7 @@ class Floats(Format):
         self.bits = dtype.itemsize * 8
         self.kind = {torch.float32: "float", torch.float16: "half"}[dtype]
         if dtype == torch.float32:
-            self.wide_rows = _NEVER
+            self.wide_rows = NEVER
 
     def empty(self, panels: int, inputs: int, columns: int) -> torch.Tensor:
         return torch.empty(panels, inputs, columns, dtype=self.dtype)
@@ -131,3 +138,37 @@ class BFloat16(Format):
         high = f.let(f"and {f.integers} {raw}, {f.constant(-65536)}")
         first, second = (f.let(f"bitcast {f.integers} {value} to {f.vector}") for value in (low, high))
         return [(first, second)]
+
+
+class BFloat16Pairs(Format):
+    """bfloat16 for processors that multiply pairs of them: two adjacent input channels lie side by side, the second
+    zero where their number is odd."""
+
+    name = "bfloat16"
+    bits = 16
+    arithmetic = PAIRS
+    wide_rows = NEVER
+
+    def empty(self, panels: int, inputs: int, columns: int) -> torch.Tensor:
+        return torch.empty(panels, -(-inputs // 2), columns, dtype=torch.int32)
+
+    def fill(self, weights: torch.Tensor, panels: torch.Tensor) -> None:
+        halves = pad(weights.to(torch.bfloat16), (0, weights.shape[2] % 2)).contiguous()
+        transposed(halves.view(torch.int32), panels)
+
+    def unpack(self, packed: Packed, rows: torch.Tensor) -> torch.Tensor:
+        places = packed.panels[rows // packed.columns, :, rows % packed.columns].contiguous()
+        return places.view(torch.bfloat16)[..., : packed.in_features].float()
+
+    def row(self, f: Function, panel: str, k: str) -> str:
+        return f.at(panel, f.mul(k, str(2 * f.width)), "i32")
+
+    def read(self, f: Function, panel: str, k: str) -> list[tuple[str, str]]:
+        row = self.row(f, panel, k)
+        first, second = (f.load(f.integers, f.at(row, str(half * f.width), "i32")) for half in range(2))
+        return [(first, second)]
+
+
+def plain(arithmetic: Arithmetic) -> Format:
+    """Weights as the arithmetic takes them, one place after the other."""
+    return Floats(torch.float32) if arithmetic is SINGLES else BFloat16Pairs()

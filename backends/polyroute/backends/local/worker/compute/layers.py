@@ -40,11 +40,12 @@ def choose(dtype: torch.dtype, quantization: str | None) -> Maker | None:
     name = str(dtype).removeprefix("torch.")
     if quantization is not None:
         return _quantized(name, quantization)
-    if dtype == torch.bfloat16 and onednn.usable(dtype):
-        return _prepacked(name)
     plain = kernel(name)
+    matrices = "amx-bf16" in jit.processor().features  # whole tiles of bfloat16, which only oneDNN multiplies
+    if dtype == torch.bfloat16 and (plain is None or plain.rounding is None or matrices) and onednn.usable(dtype):
+        return _prepacked(name)
     if plain is not None:
-        return Maker(lambda weight, bias, _: plain.layer(weight, bias), True, f"{name} weights, {_own()}")
+        return Maker(lambda weight, bias, _: plain.layer(weight, bias), True, f"{name} weights, {_own(plain)}")
     return _prepacked(name) if dtype == torch.float32 and onednn.usable(dtype) else None
 
 
@@ -59,11 +60,11 @@ def _quantized(name: str, quantization: str) -> Maker:
         if weight.shape[0] < _SMALL:
             return plain.layer(weight, bias)
         chosen = head if is_head else coarse
-        if weight.shape[1] % (chosen.form.group or 1):
+        if weight.shape[1] % chosen.form.group_inputs:
             chosen = plain  # rows of no whole groups
         return chosen.layer(weight, bias)
 
-    return Maker(make, True, f"{quantization} weights, {_own()}", coarse=quantization == "int4")
+    return Maker(make, True, f"{quantization} weights, {_own(coarse)}", coarse=quantization == "int4")
 
 
 def _need(name: str) -> Kernel:
@@ -73,5 +74,6 @@ def _need(name: str) -> Kernel:
     return found
 
 
-def _own() -> str:
-    return f"float32 arithmetic in kernels made for this processor ({_VECTORS[jit.processor().width]})"
+def _own(used: Kernel) -> str:
+    arithmetic = used.form.arithmetic.name
+    return f"{arithmetic} arithmetic in kernels made for this processor ({_VECTORS[jit.processor().width]})"

@@ -28,8 +28,7 @@ class Int8(Format):
     def fill(self, weights: torch.Tensor, panels: torch.Tensor) -> None:
         count, columns, inputs = weights.shape
         groups = weights.float().view(count, columns, inputs // self.group, self.group)
-        scale = (groups.abs().amax(-1, keepdim=True) / 127).half().float()
-        scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+        scale = scales(groups)
         values = (groups / scale).round_().clamp_(-127, 127).to(torch.int8)
         turned = torch.empty(count, inputs, columns, dtype=torch.int8)
         transposed(values.view(count, columns, inputs), turned)
@@ -78,7 +77,7 @@ class Int4(Format):
     def fill(self, weights: torch.Tensor, panels: torch.Tensor) -> None:
         count, columns, inputs = weights.shape
         groups = weights.float().view(count, columns, inputs // self.group, self.group)
-        low, step = _ranges(groups)
+        low, step = ranges(groups)
         values = ((groups - low) / step).round_().clamp_(0, 15).to(torch.int32)
         fours = values.view(count, 2, columns // 2, -1, 4)
         words = torch.zeros(count, columns // 2, inputs // 4, dtype=torch.int32)
@@ -132,7 +131,18 @@ def _halves(f: Function, group: str, index: int) -> str:
     return f.let(f"fpext <{f.width} x half> {raw} to {f.vector}")
 
 
-def _ranges(groups: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def split(tensor: torch.Tensor, *sizes: int) -> torch.Tensor:
+    """The last dimension cut into pieces of these sizes."""
+    return tensor.reshape(*tensor.shape[:-1], -1, *sizes)
+
+
+def scales(groups: torch.Tensor) -> torch.Tensor:
+    """What the largest number of each group [..., weights] is 127 of, [..., 1], exact in float16."""
+    scale = (groups.abs().amax(-1, keepdim=True) / 127).half().float()
+    return torch.where(scale > 0, scale, torch.ones_like(scale))
+
+
+def ranges(groups: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The smallest value and the step of each group [..., weights], [..., 1] each, exact in float16, that err least."""
     lowest, highest = groups.amin(-1, keepdim=True), groups.amax(-1, keepdim=True)
     middle, reach = (highest + lowest) / 2, (highest - lowest) / 2

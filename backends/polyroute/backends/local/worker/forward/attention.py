@@ -212,7 +212,7 @@ def _decode(
     here = slice(group.start, group.stop)
     index, positions = group.index(query.device), group.positions(query.device)
     keys, values = group.slab.keys[layer], group.slab.values[layer]
-    compiled = _compiled(query, key, value)
+    compiled = _compiled(query, key, value, keys.dtype)
     if compiled is not None and group.slab.capacity % compiled.unit == 0:
         compiled.run(
             query[:, here],
@@ -229,8 +229,8 @@ def _decode(
             sinks=style.sinks,
         )
         return
-    keys[index, :, :, positions] = key[:, here].transpose(0, 1)
-    values[index, :, positions] = value[:, here].transpose(0, 1)
+    keys[index, :, :, positions] = key[:, here].transpose(0, 1).to(keys.dtype)
+    values[index, :, positions] = value[:, here].transpose(0, 1).to(values.dtype)
     asked = query[:, here].transpose(0, 1).reshape(n, heads, -1, query.shape[-1])
     if n < rows:  # a slot between them is still being read, or paused: it is computed along, and thrown away
         spread = asked.new_zeros(rows, *asked.shape[1:])
@@ -239,17 +239,19 @@ def _decode(
     asked = asked.reshape(rows * heads, -1, asked.shape[-1])
     first, end = group.first(style.window), max(group.past) + 1
     mask = group.mask(style.window, query, heads)
-    seen_keys = keys[:rows].flatten(0, 1)[:, :, first:end]
-    seen_values = values[:rows].flatten(0, 1)[:, first:end]
+    seen_keys = keys[:rows].flatten(0, 1)[:, :, first:end].to(query.dtype)
+    seen_values = values[:rows].flatten(0, 1)[:, first:end].to(query.dtype)
     found = _attend(asked, seen_keys, seen_values, mask, style, heads)
     found = found.view(rows, -1, found.shape[-1])
     out[here] = found[index] if n < rows else found
 
 
-def _compiled(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> DecodeAttention | None:
+def _compiled(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, dtype: torch.dtype
+) -> DecodeAttention | None:
     if query.device.type != "cpu" or key.dtype is not torch.float32:
         return None
-    return decode_attention(query.shape[0] // key.shape[0], key.shape[2], value.shape[2])
+    return decode_attention(query.shape[0] // key.shape[0], key.shape[2], value.shape[2], dtype)
 
 
 def _prefill(
@@ -271,13 +273,14 @@ def _prefill(
     asked = query[:, here].reshape(heads, groups * chunk.count, width)
     first = chunk.first(style.window)
     mask = chunk.mask(style.window, query, groups)
+    seen_keys, seen_values = keys[:, :, first:end].to(query.dtype), values[:, first:end].to(query.dtype)
     if style.softcap is None and style.sinks is None:
-        seen = keys[:, :, first:end].transpose(1, 2).contiguous()
+        seen_keys = seen_keys.transpose(1, 2).contiguous()
         found = F.scaled_dot_product_attention(
-            asked[None], seen[None], values[None, :, first:end], attn_mask=mask, scale=style.scaling
+            asked[None], seen_keys[None], seen_values[None], attn_mask=mask, scale=style.scaling
         )[0]
     else:
-        found = _attend(asked, keys[:, :, first:end], values[:, first:end], mask[None], style, heads)
+        found = _attend(asked, seen_keys, seen_values, mask[None], style, heads)
     out[here] = found.view(query.shape[0], chunk.count, -1).transpose(0, 1)
 
 

@@ -15,12 +15,13 @@ import torch
 from torch import nn
 from transformers.activations import SiLUActivation
 
-from polyroute.backends.local.worker.compute.decode import decode_attention
+from polyroute.backends.local.worker.compute.decode import DecodeAttention, decode_attention
 from polyroute.backends.local.worker.compute.kernels import Layer
 from polyroute.backends.local.worker.compute.linear import Linear, Part
 from polyroute.backends.local.worker.compute.rows import Rows, compiled_rows
 from polyroute.backends.local.worker.compute.tape import Tape
 from polyroute.backends.local.worker.forward.attention import BATCH, Batch, Decoding, Style, attend
+from polyroute.backends.local.worker.forward.slabs import Slab
 
 _WINDOWS: dict[str, Callable[[Any], int | None]] = {
     "transformers.models.llama.modeling_llama.LlamaDecoderLayer": lambda _: None,
@@ -73,6 +74,10 @@ class _FusedLayer:
     def recordable(self) -> bool:
         return all(isinstance(product, Layer) for product in (self.qkv, self.mix, self.gate_up, self.down))
 
+    def kernel(self, slab: Slab) -> DecodeAttention | None:
+        """What attends to the slab's keys and values, if there is something."""
+        return decode_attention(self.heads // self.kv_heads, self.width, self.width, slab.keys[self.index].dtype)
+
     def run(self, x: torch.Tensor, angles: Angles, batch: Batch) -> torch.Tensor:
         """x [tokens, hidden], angles cos and sin [tokens, head width]."""
         first, second = self.first_norm, self.second_norm
@@ -91,14 +96,14 @@ class _FusedLayer:
     def record(self, space: _Space, groups: list[Decoding], following: Any, tape: Tape) -> None:
         """Has the tape do as `run`, from `space.normed` on, and the norm that the layer that follows begins with."""
         rows, second = self.rows, self.second_norm
-        self.qkv.record(space.normed, space.qkv, tape)
+        self.qkv.record(space.normed, space.qkv, space.room, tape)
         rows.rotate(space.qkv, self.heads + self.kv_heads, space.cos, space.sin, tape)
         query, key, value = self._by_head(space.qkv)
-        attention = decode_attention(self.heads // self.kv_heads, self.width, self.width)
-        assert attention is not None  # noqa: S101 - `_Recorded` is not made without it
         style = self.style
         for group, slots, past in zip(groups, space.slots, space.past, strict=True):
             here = slice(group.start, group.stop)
+            attention = self.kernel(group.slab)
+            assert attention is not None  # noqa: S101 - `_Recorded` is not made without it
             attention.run(
                 query[:, here],
                 key[:, here],
@@ -114,11 +119,11 @@ class _FusedLayer:
                 sinks=None,
                 tape=tape,
             )
-        self.mix.record(space.found, space.mixed, tape)
+        self.mix.record(space.found, space.mixed, space.room, tape)
         rows.add_norm(space.mixed, space.x, space.x, second.weight, second.variance_epsilon, space.normed, tape)
-        self.gate_up.record(space.normed, space.gate_up, tape)
+        self.gate_up.record(space.normed, space.gate_up, space.room, tape)
         rows.gate(space.gate_up, space.gated, tape)
-        self.down.record(space.gated, space.mixed, tape)
+        self.down.record(space.gated, space.mixed, space.room, tape)
         if following is not None:
             epsilon = following.variance_epsilon
             rows.add_norm(space.mixed, space.x, space.x, following.weight, epsilon, space.normed, tape)
@@ -137,6 +142,8 @@ class _Space:
         self.cos, self.sin = torch.empty(tokens, layer.width), torch.empty(tokens, layer.width)
         self.found = torch.empty(tokens, layer.heads * layer.width)
         self.gate_up, self.gated = torch.empty(tokens, 2 * layer.inner), torch.empty(tokens, layer.inner)
+        widest = max(product.places for product in (layer.qkv, layer.mix, layer.gate_up, layer.down))
+        self.room = torch.empty(tokens * widest, dtype=torch.int32)  # see `Layer.record`
         self.slots = [torch.empty(len(group.slots), dtype=torch.long) for group in groups]
         self.past = [torch.empty(len(group.slots), dtype=torch.long) for group in groups]
 
@@ -171,10 +178,7 @@ class Stack:
     def __init__(self, layers: list[Any], rows: Rows) -> None:
         self._replaced = layers
         self._layers = [_FusedLayer(layer, rows) for layer in layers]
-        layer = self._layers[0]
-        kernel = decode_attention(layer.heads // layer.kv_heads, layer.width, layer.width)
-        recordable = kernel is not None and all(one.recordable for one in self._layers)
-        self._unit = kernel.unit if kernel is not None and recordable else 0
+        self._recordable = all(layer.recordable for layer in self._layers)
         self._recorded: OrderedDict[tuple[Any, ...], _Recorded] = OrderedDict()
         for place, replaced in enumerate(layers):
             replaced.forward = self._forward_of(place)
@@ -204,9 +208,10 @@ class Stack:
         return forward
 
     def _plays(self, batch: Batch) -> bool:
-        if not self._unit or batch.prefilling:
+        if batch.prefilling or not self._recordable:
             return False
-        return all(group.slab.capacity % self._unit == 0 for group in batch.decoding)
+        kernels = [(group.slab, self._layers[0].kernel(group.slab)) for group in batch.decoding]
+        return all(kernel is not None and slab.capacity % kernel.unit == 0 for slab, kernel in kernels)
 
     def _play(self, x: torch.Tensor, angles: Angles, batch: Batch) -> torch.Tensor:
         groups = batch.decoding

@@ -10,6 +10,7 @@ from polyroute.backends.local.worker.forward.turn import Holder
 
 _FIRST_CAPACITY = 256
 _UNIT = 64  # capacities are multiples of it, so that whole vectors fit
+_MOST_MORE = 32  # slots that a slab grows by at once; it doubles until then, since growing copies what is there
 _ROOM_AHEAD = 128  # tokens that a new sequence gets room for beyond its prompt, where it may generate as many
 
 
@@ -130,7 +131,7 @@ class KVCache:
             return slab
         slab = slab or Slab(capacity, self._shapes, self._dtype, self._device)
         taken = len(slab.owners)
-        for more in range(max(1, min(taken, 8)), 0, -1):
+        for more in range(max(1, min(taken, _MOST_MORE)), 0, -1):
             if self._fits(more * capacity):
                 break
         else:

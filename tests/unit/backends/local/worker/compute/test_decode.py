@@ -5,10 +5,20 @@ from __future__ import annotations
 import pytest
 import torch
 
+from polyroute.backends.local.worker.compute.arithmetic import multiplies_pairs
 from polyroute.backends.local.worker.compute.decode import decode_attention
+from polyroute.backends.local.worker.compute.jit import processor
 
 SHAPES = [(3, 64, 64), (4, 64, 64), (1, 16, 16), (8, 128, 128), (1, 48, 16), (5, 80, 80), (1, 33, 32)]
 """Query heads a KV head, width of keys, width of values."""
+
+DTYPES = [
+    torch.float32,
+    pytest.param(
+        torch.bfloat16, marks=[] if multiplies_pairs(processor()) else pytest.mark.skip(reason="not on this processor")
+    ),
+]
+"""What keys and values are kept in."""
 
 STYLES = [
     {"capacity": 256, "window": None, "softcap": None, "sinks": False},
@@ -50,8 +60,14 @@ def exact(
 @pytest.mark.parametrize("style", STYLES, ids=str)
 @pytest.mark.parametrize(("groups", "key_width", "value_width"), SHAPES)
 @pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_it_takes_in_the_new_tokens_and_attends_to_all_that_is_seen(
-    groups: int, key_width: int, value_width: int, style: dict[str, float | bool | None], threads: int
+    groups: int,
+    key_width: int,
+    value_width: int,
+    style: dict[str, float | bool | None],
+    threads: int,
+    dtype: torch.dtype,
 ) -> None:
     chance = torch.Generator().manual_seed(7)
     capacity, n, kv_heads = int(style["capacity"] or 0), 4, 3
@@ -61,8 +77,8 @@ def test_it_takes_in_the_new_tokens_and_attends_to_all_that_is_seen(
         return torch.randn(*shape, generator=chance)
 
     keys, values = (
-        random(slots_there, kv_heads, key_width, capacity),
-        random(slots_there, kv_heads, capacity, value_width),
+        random(slots_there, kv_heads, key_width, capacity).to(dtype),
+        random(slots_there, kv_heads, capacity, value_width).to(dtype),
     )
     query = random(n, heads, key_width).transpose(0, 1)  # not contiguous, as models pass them
     key, value = random(n, kv_heads, key_width).transpose(0, 1), random(kv_heads, n, value_width)
@@ -70,7 +86,7 @@ def test_it_takes_in_the_new_tokens_and_attends_to_all_that_is_seen(
     sinks = random(heads) if style["sinks"] else None
     softcap = float(style["softcap"]) if style["softcap"] else None
     window = int(style["window"]) if style["window"] else None
-    kernel = decode_attention(groups, key_width, value_width)
+    kernel = decode_attention(groups, key_width, value_width, dtype)
     assert kernel is not None
     before_keys, before_values = keys.clone(), values.clone()
     out = torch.full((n, heads, value_width), float("nan"))
@@ -98,7 +114,7 @@ def test_what_lies_beyond_a_sequence_does_not_matter() -> None:
     """Slots are used again: what an earlier sequence left behind must have no part."""
     keys, values = torch.randn(1, 1, 16, 64), torch.randn(1, 1, 64, 16)
     query, key, value = torch.randn(1, 1, 16), torch.randn(1, 1, 16), torch.randn(1, 1, 16)
-    kernel = decode_attention(1, 16, 16)
+    kernel = decode_attention(1, 16, 16, torch.float32)
     assert kernel is not None
     found = []
     for rest in (0.0, 1e20):
@@ -113,4 +129,8 @@ def test_what_lies_beyond_a_sequence_does_not_matter() -> None:
 
 
 def test_shapes_without_whole_vectors_have_no_kernel() -> None:
-    assert decode_attention(1, 8, 5) is None
+    assert decode_attention(1, 8, 5, torch.float32) is None
+
+
+def test_numbers_of_another_kind_have_no_kernel() -> None:
+    assert decode_attention(1, 16, 16, torch.float16) is None

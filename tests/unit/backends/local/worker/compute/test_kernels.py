@@ -3,14 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 import torch
 
-from polyroute.backends.local.worker.compute.kernels import FORMATS, Kernel, kernel
+from polyroute.backends.local.worker.compute import jit
+from polyroute.backends.local.worker.compute.arithmetic import FOURS, PAIRS, multiplies_fours, multiplies_pairs
+from polyroute.backends.local.worker.compute.formats import BFloat16, BFloat16Pairs, Floats, Format
+from polyroute.backends.local.worker.compute.integers import Int4Fours, Int8Fours
+from polyroute.backends.local.worker.compute.kernels import Kernel, formats, kernel
+from polyroute.backends.local.worker.compute.quantized import Int4, Int8
 
-EXACT = ["bfloat16", "float16", "float32"]
-GROUPED = ["int8", "int4"]
+FORMS: dict[str, Format] = {
+    "bfloat16": BFloat16(),
+    "bfloat16 pairs": BFloat16Pairs(),
+    "float16": Floats(torch.float16),
+    "float32": Floats(torch.float32),
+    "int8": Int8(),
+    "int8 fours": Int8Fours(),
+    "int4": Int4(),
+    "int4 fours": Int4Fours(),
+}
+THERE = {PAIRS.name: multiplies_pairs, FOURS.name: multiplies_fours}
+
+
+def named(*names: str) -> list[object]:
+    """Those kinds of weights, each a test of its own, left out where the processor has no instruction for it."""
+    params: list[object] = []
+    for name in names:
+        there = THERE.get(FORMS[name].arithmetic.name, lambda _: True)(jit.processor())
+        params.append(pytest.param(name, marks=[] if there else pytest.mark.skip(reason="not on this processor")))
+    return params
+
+
+EXACT = named("bfloat16", "bfloat16 pairs", "float16", "float32")
+GROUPED = named("int8", "int8 fours", "int4", "int4 fours")
 
 
 @pytest.fixture(params=[1, 2, 3])
@@ -21,10 +49,9 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(before)
 
 
+@cache
 def made(name: str) -> Kernel:
-    found = kernel(name)
-    assert found is not None
-    return found
+    return Kernel(FORMS[name])
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -40,13 +67,14 @@ def assert_product(found: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, b
 @pytest.mark.parametrize("name", EXACT)
 @pytest.mark.parametrize(("outputs", "inputs"), [(1, 1), (16, 3), (37, 53), (64, 64), (100, 257), (200, 576)])
 def test_equals_torch_for_odd_shapes(name: str, outputs: int, inputs: int, threads: int) -> None:
-    weight = random(outputs, inputs).to(getattr(torch, name))
+    weight = random(outputs, inputs).to(getattr(torch, name.split()[0]))
     bias = random(outputs, seed=1)
     with_bias, without = made(name).layer(weight, bias), made(name).layer(weight, None)
     for rows in (1, 2, 5, 6, 7, 31):
         x = random(rows, inputs, seed=rows)
-        assert_product(with_bias.run(x), x, weight, bias)
-        assert_product(without.run(x), x, weight, None)
+        seen = made(name).rounded(x)
+        assert_product(with_bias.run(x), seen, weight, bias)
+        assert_product(without.run(x), seen, weight, None)
 
 
 @pytest.mark.parametrize("name", EXACT + GROUPED)
@@ -59,12 +87,12 @@ def test_equals_torch_for_every_number_of_rows(name: str) -> None:
         found = layer.run(x)
         assert found.shape == (rows, 41)
         if rows:
-            assert_product(found, x, held, bias)
+            assert_product(found, made(name).rounded(x), held, bias)
 
 
 @pytest.mark.parametrize("name", EXACT)
 def test_holds_the_very_weights(name: str) -> None:
-    weight = random(37, 53).to(getattr(torch, name))
+    weight = random(37, 53).to(getattr(torch, name.split()[0]))
     layer = made(name).layer(weight, None)
     assert torch.equal(layer.form.unpack(layer.packed, torch.arange(37)), weight.float())
     assert torch.equal(
@@ -72,14 +100,13 @@ def test_holds_the_very_weights(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize(("name", "steps"), [("int8", 127), ("int4", 7.5)])
-def test_quantised_weights_are_within_half_a_step(name: str, steps: float) -> None:
+@pytest.mark.parametrize("name", GROUPED)
+def test_quantised_weights_are_within_half_a_step(name: str) -> None:
+    eight, steps = name.startswith("int8"), 127 if name.startswith("int8") else 7.5
     groups = random(50, 3, 32).clamp(-2, 2)
     layer = made(name).layer(groups.view(50, 96), None)
     found = layer.form.unpack(layer.packed, torch.arange(50)).view(50, 3, 32)
-    reach = (
-        groups.abs().amax(-1, keepdim=True) if name == "int8" else (groups.amax(-1) - groups.amin(-1))[..., None] / 2
-    )
+    reach = groups.abs().amax(-1, keepdim=True) if eight else (groups.amax(-1) - groups.amin(-1))[..., None] / 2
     mean = ((found - groups) / reach).square().mean().sqrt()
     assert float(mean) < 0.5 / steps  # a third of a step, were they uniform
 
@@ -118,16 +145,50 @@ def test_a_row_is_the_same_to_the_bit_in_any_number_of_rows(name: str, threads: 
 
 
 def test_rows_may_be_strided_and_of_another_type() -> None:
-    layer = made("bfloat16").layer(random(32, 24), None)
+    layer = made("bfloat16").layer(random(32, 24), None)  # in float32, for which nothing of another type is exact
     x = random(2, 3, 48, seed=1)[..., ::2]
     assert torch.equal(layer.run(x), layer.run(x.contiguous()))
     assert layer.run(x.bfloat16()).dtype is torch.float32
     assert layer.run(x).shape == (2, 3, 32)
 
 
+@pytest.mark.parametrize("name", named("bfloat16 pairs", "int8 fours"))
+def test_rows_are_rounded_as_torch_rounds(name: str) -> None:
+    x = random(3, 96) * torch.tensor([[1e-3], [1.0], [1e4]])
+    x[1, 32:64] = 0
+    if name == "bfloat16 pairs":
+        assert torch.equal(made(name).rounded(x), x.bfloat16().float())
+        return
+    groups = x.view(3, -1, 32)
+    scale = groups.abs().amax(-1, keepdim=True) / 127
+    wanted = torch.round(groups / scale.where(scale > 0, 1)) * scale
+    torch.testing.assert_close(made(name).rounded(x), wanted.flatten(1), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("name", EXACT + GROUPED)
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_number_that_is_none_is_not_rounded_away(name: str, bad: float) -> None:
+    """Else an answer would go on from what a broken model computes."""
+    x = random(3, 64)
+    x[1, 40] = bad
+    found = made(name).layer(random(48, 64), None).run(x)
+    assert torch.isfinite(found).all(-1).tolist() == [True, False, True]
+
+
+def test_each_kind_of_weights_has_the_arithmetic_that_suits_the_processor() -> None:
+    plain = jit.Processor("plain", frozenset(), 8, 16, pairs=True)
+    new = jit.Processor("new", frozenset({"avx512bf16", "avx512vnni"}), 16, 32, pairs=True)
+    assert {form.arithmetic.name for form in formats(plain).values()} == {"float32"}
+    assert {name: form.arithmetic.name for name, form in formats(new).items()} == {
+        "bfloat16": "bfloat16", "float16": "float32", "float32": "float32", "int8": "int8", "int4": "int8",
+    }  # fmt: skip
+    assert {"bfloat16", "float16", "float32", "int8", "int4"} == set(formats(jit.processor()))
+    assert all(kernel(name) is not None for name in formats(jit.processor()))
+
+
 def test_a_wrong_kernel_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """The check at load is what notices: here the products of a kernel are off by a thousandth."""
-    wrong = Kernel(FORMATS["bfloat16"])
+    wrong = Kernel(FORMS["bfloat16"])
     assert wrong.agrees()
     layer = type(wrong.layer(random(16, 32), None))
     run = layer.run

@@ -25,11 +25,10 @@ def vocabulary() -> Vocabulary:
     return Vocabulary(tiny.byte_level_tokenizer())
 
 
-def answers(model: Any, prompts: list[list[int]]) -> tuple[Engine, list[str]]:
+def answers(model: Any, prompts: list[list[int]], **options: Any) -> tuple[Engine, list[str]]:
     """Greedy answers, the later ones joining late, so that steps with and without prompts take turns."""
-    engine = Engine(
-        model, vocabulary(), context_length=512, eos=frozenset(), defaults=SamplingDefaults(), max_batch_tokens=24
-    )
+    options = {"context_length": 512, "eos": frozenset(), "defaults": SamplingDefaults()} | options
+    engine = Engine(model, vocabulary(), max_batch_tokens=24, **options)
     texts = [""] * len(prompts)
     for id, prompt in enumerate(prompts):
         engine.submit(id, prompt, Sampling(max_tokens=30, temperature=0))
@@ -73,6 +72,30 @@ def test_a_fused_layer_that_is_wrong_is_noticed_and_left_out(monkeypatch: pytest
     engine, _ = answers(model, [[5, 6, 7]])
     assert engine.path == "packed"
     assert not engine.fused
+
+
+def test_fused_layers_that_fail_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny.build_model("llama", len(vocabulary().tokenizer))
+    prepare(model, quantization=None)
+
+    def fail(_: Tape) -> None:
+        raise RuntimeError("no such instruction")
+
+    monkeypatch.setattr(Tape, "play", fail)
+    engine, texts = answers(model, [[5, 6, 7]])
+    assert engine.path == "packed"
+    assert not engine.fused
+    assert texts[0]
+
+
+@pytest.mark.parametrize("quantization", [None, "int8", "int4"])
+def test_models_of_16_bits_are_fused_whatever_their_products_round(quantization: str | None) -> None:
+    """Rounded products make much of small differences; the trial at load must not take these for faults."""
+    model = tiny.build_model("llama", len(vocabulary().tokenizer)).bfloat16()
+    prepared = prepare(model, quantization=quantization)
+    engine, texts = answers(model, [[5, 6, 7], [8, 9]], kv_dtype=prepared.kv_dtype)
+    assert engine.fused, engine.why_apart
+    assert all(texts)
 
 
 def test_layers_that_are_not_known_are_left_alone() -> None:
