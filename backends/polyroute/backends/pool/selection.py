@@ -40,8 +40,8 @@ def on_trial(replicas: Sequence[Replica]) -> Replica | None:
     """
     for replica in replicas:
         if (
-            replica.observe() is ModelState.WARM
-            and replica.breaker.state is BreakerState.HALF_OPEN
+            replica.breaker.state is not BreakerState.CLOSED
+            and replica.observe() is ModelState.WARM  # which may half-open it
             and replica.breaker.admits()
             and not replica.paused_s
         ):
