@@ -15,6 +15,7 @@ from polyroute.backends.pool import Pool
 from polyroute.backends.remote.backend import RemoteBackend
 from polyroute.core.backend import ModelState
 from polyroute.core.call import Call
+from polyroute.core.config import DeploymentConfig
 from polyroute.core.errors import PeerFailed, PeerUnreachable, PolyrouteError, Unavailable
 from polyroute.core.event import Token
 from polyroute.core.request import Request
@@ -201,7 +202,7 @@ async def test_a_bad_answer_does_not_make_a_peer_unreachable(scripted_peer: Scri
 async def test_a_pool_passes_over_the_peer_that_is_gone(scripted_peer: ScriptedPeer, remote: Remote) -> None:
     both_dialects(scripted_peer)
     gone = remote("http://127.0.0.1:9")
-    pool = Pool([gone, remote()])
+    pool = Pool(DeploymentConfig(id="m"), [gone, remote()])
     await pool.load()
     assert [await answer(pool) for _ in range(4)] == ["openai"] * 4
     assert pool.status().state is ModelState.WARM

@@ -48,6 +48,8 @@ class Breaker:
         self._relapses = 0
         self._until = 0.0
         self._closed_at = float("-inf")
+        self._by_probe = False
+        self._misled = False
         self._outcomes = Window(config.window if config else 1.0, clock)
 
     def __repr__(self) -> str:
@@ -79,14 +81,20 @@ class Breaker:
         return self._era
 
     def half_open(self) -> None:
-        """Ends the open time: something else has shown that the replica may be well again."""
-        if self._state is BreakerState.OPEN:
+        """Ends the open time: a health probe has shown that the replica may be well again.
+
+        Not again where a call after such a probe has failed: what probes ask for works there, and what calls ask for
+        does not. Then only time helps.
+        """
+        if self._state is BreakerState.OPEN and not self._misled:
             self._become(BreakerState.HALF_OPEN)
+            self._by_probe = True
 
     def answering(self, admission: Admission) -> None:
         """A call has begun to be answered, which closes a half-open breaker: the end may be minutes away."""
         if self._current(admission) and self._state is BreakerState.HALF_OPEN:
             self._closed_at = self._clock()
+            self._misled = False
             self._become(BreakerState.CLOSED)
 
     def succeeded(self, admission: Admission) -> None:
@@ -102,6 +110,7 @@ class Breaker:
         if config is None or not self._current(admission):
             return
         if self._state is BreakerState.HALF_OPEN:
+            self._misled |= self._by_probe
             self._open(config, why)
             return
         self._in_a_row += 1
@@ -137,5 +146,6 @@ class Breaker:
     def _become(self, state: BreakerState) -> None:
         self._state = state
         self._era += 1
+        self._by_probe = False
         self._trials = self._in_a_row = 0
         self._outcomes.clear()

@@ -151,11 +151,12 @@ class Replica:
         if self.weight < 1:
             details.append(f"starts slowly, weight {self.weight:.2f}")
         detail = "; ".join(filter(None, details))
+        shown = status.replicas[0]
         shown = replace(
-            status.replicas[0],
+            shown,
             state=state,
             detail=detail,
-            in_flight=self.in_flight,
+            in_flight=max(self.in_flight, shown.in_flight),  # a worker may still hold what has left the pool
             weight=self.weight,
             breaker=self.breaker.state.value,
             ejections=self.breaker.openings,

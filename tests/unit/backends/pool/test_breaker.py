@@ -151,6 +151,20 @@ def test_a_health_probe_ends_the_open_time(time: Time) -> None:
     assert breaker.state is BreakerState.HALF_OPEN
 
 
+def test_a_health_probe_that_misled_is_not_believed_again_until_it_is_well(time: Time) -> None:
+    breaker = a_breaker(time)
+    fail(breaker, 3)
+    breaker.half_open()
+    fail(breaker)
+    breaker.half_open()
+    assert breaker.state is BreakerState.OPEN
+    time.now += 2
+    succeed(breaker)
+    fail(breaker, 3)
+    breaker.half_open()
+    assert breaker.state is BreakerState.HALF_OPEN
+
+
 def test_calls_let_in_before_it_changed_change_nothing_when_they_end(time: Time) -> None:
     breaker = a_breaker(time)
     old = [breaker.admit() for _ in range(4)]
