@@ -63,11 +63,11 @@ class Pool:
         return f"<Pool {self._config.id} {self._config.balance} of {[*self._replicas, *self._leaving]}>"
 
     def add(self, replica: Backend) -> None:
-        """Takes in a replica, which whoever adds it starts; beside others it gets load gradually.
+        """Takes in a replica, which whoever adds it starts; beside others that are serving it gets load gradually.
 
         Raises ValueError where there is one of its name.
         """
-        self._add(replica, newcomer=bool(self._replicas))
+        self._add(replica, newcomer=any(other.is_available() for other in self._replicas))
 
     def _add(self, backend: Backend, *, newcomer: bool) -> None:
         replica = Replica(
