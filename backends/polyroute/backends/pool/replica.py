@@ -47,6 +47,7 @@ class Replica:
         self.breaker = Breaker(config.breaker, clock=clock, chance=chance)
         self._slow_start_s = config.slow_start
         self._clock = clock
+        self._away = newcomer
         self._lost_since: float | None = float("-inf") if newcomer else None
         self._well_since: float | None = None
         self._paused_until = float("-inf")
@@ -72,15 +73,20 @@ class Replica:
         )
 
     def observe(self) -> ModelState:
-        """Its backend's state now. One that was lost and is back has its breaker half-opened, and starts slowly.
+        """Its backend's state now. One that was away and is back has its breaker half-opened.
 
-        One that is back within `BLINK_S` with a closed breaker does not: it has lost a connection, nothing else.
+        One that was lost starts slowly besides, unless it was for no longer than `BLINK_S` and its breaker is closed:
+        then it has lost a connection, and nothing else.
         """
         state = self.backend.status().state
-        if state is ModelState.FAILED:
-            self._lost_since = self._clock() if self._lost_since is None else self._lost_since
-        elif state is ModelState.WARM and self._lost_since is not None:
-            if self._clock() - self._lost_since > BLINK_S or self.breaker.state is not BreakerState.CLOSED:
+        if state is not ModelState.WARM:
+            self._away = True
+            if state is ModelState.FAILED and self._lost_since is None:
+                self._lost_since = self._clock()
+        elif self._away:
+            self._away = False
+            closed = self.breaker.state is BreakerState.CLOSED
+            if self._lost_since is not None and (not closed or self._clock() - self._lost_since > BLINK_S):
                 self._well_since = self._clock()
             self._lost_since = None
             self.breaker.half_open()

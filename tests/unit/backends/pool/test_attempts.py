@@ -312,12 +312,18 @@ async def test_a_caller_that_leaves_says_nothing_against_a_replica(world: World)
     assert pool.status().replicas[0].breaker == "closed"
 
 
-async def test_a_replica_that_was_lost_and_is_found_is_tried_before_its_time(world: World) -> None:
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [(PeerUnreachable("gone"), ModelState.FAILED), (WorkerDied("gone"), ModelState.LOADING)],
+)
+async def test_a_replica_that_was_away_and_is_back_is_tried_before_its_time(
+    world: World, error: PolyrouteError, state: ModelState
+) -> None:
     ill, well = replicas(2)
-    fails(ill, PeerUnreachable("gone"))
+    fails(ill, error)
     pool = world.pool(ill, well, breaker={"open": "60s", "max_open": "60s"}, balance="round_robin")
     await used(pool, 12)
-    ill.state = ModelState.FAILED  # as the probes of a peer have it
+    ill.state = state  # as the probes of a peer have it, or the supervisor of a worker
     assert await used(pool, 2) == ["r1"] * 2
     ill.state, ill.script = ModelState.WARM, Script()
     assert await used(pool, 1) == ["r0"]
