@@ -10,7 +10,6 @@ import pytest
 
 from polyroute.backends.echo import EchoBackend, Script
 from polyroute.backends.pool import Pool
-from polyroute.backends.pool.attempts import _Course
 from polyroute.core.backend import ModelState
 from polyroute.core.call import Call
 from polyroute.core.errors import (
@@ -375,34 +374,6 @@ async def test_time_between_tokens_is_not_the_first_tokens(world: World) -> None
     pool = world.pool(only, first_token_timeout=0.01)
     asyncio.get_running_loop().call_later(0.05, gate.set)
     assert (await answered(pool)).replica == "r0"
-
-
-@pytest.mark.parametrize(
-    ("known_s", "left_s", "share_s"),
-    [
-        (None, 10.0, 5.0),  # two replicas: half of it each
-        (1.0, 10.0, 5.0),
-        (4.0, 20.0, 10.0),
-        (4.0, 14.0, 8.0),  # no less than twice what calls usually need
-        (4.0, 11.0, 60.0),  # then nothing would be left for another: all of it
-        (1.0, 1000.0, 60.0),
-    ],
-)
-async def test_a_hanging_replica_does_not_use_up_the_whole_deadline(
-    world: World, known_s: float | None, left_s: float, share_s: float
-) -> None:
-    pool = world.pool(*replicas(2))
-    attempts = pool._attempts
-    for _ in range(0 if known_s is None else 30):
-        attempts._first_tokens.add(known_s or 0)
-    first = pool._replicas[0]
-    course = _Course(pressed(world, left_s))
-    course.tried.add(first.name)
-    patience = attempts._patience(course, first)
-    assert patience.seconds == pytest.approx(share_s)
-    assert patience.hurried == (known_s is None)
-    course.tried.add("r1")
-    assert attempts._patience(course, pool._replicas[1]).seconds == 60
 
 
 async def test_a_share_of_the_deadline_is_held_against_a_replica_only_where_it_was_enough(world: World) -> None:
