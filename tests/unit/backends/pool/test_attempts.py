@@ -301,6 +301,27 @@ async def test_without_a_breaker_it_is_asked_for_ever(world: World) -> None:
     assert asked(only) == 50
 
 
+async def test_answers_that_are_cut_off_open_a_breaker_too(world: World) -> None:
+    pool = world.pool(*replicas(1, Script(error=PeerFailed("cut"), error_after=2)))
+    for _ in range(5):
+        assert pool.status().replicas[0].breaker == "closed"
+        with pytest.raises(PeerFailed):
+            await used(pool, 1)
+    assert pool.status().replicas[0].breaker == "open"
+
+
+async def test_a_caller_that_leaves_says_nothing_for_a_replica(world: World) -> None:
+    (only,) = replicas(1)
+    pool = world.pool(only, retries=0)
+    for script in [*[Script(error=PeerFailed("bad"))] * 4, hangs(), Script(error=PeerFailed("bad"))]:
+        only.script = script
+        task = asyncio.create_task(used(pool, 1))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert pool.status().replicas[0].breaker == "open"
+
+
 async def test_a_caller_that_leaves_says_nothing_against_a_replica(world: World) -> None:
     pool = world.pool(*replicas(1, hangs()))
     for _ in range(20):
