@@ -24,6 +24,7 @@ from polyroute.core.errors import (
     InvalidArgument,
     ModelLoading,
     PromptTooLong,
+    Unavailable,
     Unsupported,
     WorkerDied,
 )
@@ -196,15 +197,20 @@ async def test_a_killed_worker_ends_its_calls_and_is_replaced(tiny_llama: Path, 
         assert restarts == [1]
 
 
-async def test_a_cold_model_loads_with_its_first_call_and_unloads_to_nothing(tiny_llama: Path, tmp_path: Path) -> None:
+async def test_a_model_is_unloaded_to_nothing_and_loaded_again(tiny_llama: Path, tmp_path: Path) -> None:
     backend = local(tiny_llama, tmp_path)
     try:
         await backend.start()
         assert backend.status().state is ModelState.COLD
-        with pytest.raises(ModelLoading, match="`tiny` is being loaded: starting"):
+        with pytest.raises(Unavailable, match="`tiny` is not loaded"):
             await collect(backend, ENDLESS)
-        assert backend.status().state is ModelState.LOADING
+        assert (backend.status().state, backend.footprint) == (ModelState.COLD, None)
         await asyncio.wait_for(backend.load(), WAIT_S)
+        footprint = backend.footprint
+        assert footprint is not None
+        assert (footprint.device, footprint.device_bytes) == ("cpu", 0)
+        assert footprint.bytes > 50 << 20  # torch alone is more
+        assert footprint.kv_bytes >= 1 << 26
         version, pid = backend.status().version, pid_of(backend)
 
         reading = asyncio.create_task(collect(backend, ENDLESS))

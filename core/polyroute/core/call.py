@@ -16,7 +16,8 @@ class Call:
     """A request together with who asks, until when, and as part of which trace.
 
     `arrived` and `deadline` are on the clock of `time.monotonic`, in seconds. `trace` holds the W3C headers
-    (`traceparent`, `tracestate`) to pass on to whatever does the work.
+    (`traceparent`, `tracestate`) to pass on to whatever does the work. A model that is not loaded is loaded for the
+    call; `wait_for_load` says whether it waits for that, or is refused with `ModelLoading` meanwhile.
     """
 
     request: Request
@@ -25,6 +26,7 @@ class Call:
     deadline: float | None = None
     caller: str = ""
     trace: tuple[tuple[str, str], ...] = ()
+    wait_for_load: bool = True
 
     def remaining_s(self, now: float) -> float | None:
         """Seconds left until the deadline, never below zero; None when there is no deadline."""

@@ -65,9 +65,20 @@ class CacheConfig(Section):
 
 
 class WarmConfig(Section):
-    """How many replicas are kept loaded."""
+    """How many replicas of a local model are kept loaded, how many there may be, and when one that is idle leaves.
 
-    min: int | None = Field(default=None, ge=0, le=1)
+    `min` is 1 for the default model and 0 for others where it is None; `max` is as few as `min` allows, at least 1.
+    """
+
+    min: int | None = Field(default=None, ge=0, le=64)
+    max: int | None = Field(default=None, ge=1, le=64)
+    idle_unload: Seconds = 900.0
+
+    @model_validator(mode="after")
+    def _a_range(self) -> Self:
+        if self.max is not None and self.min is not None and self.min > self.max:
+            raise ValueError(f"`min` is {self.min}, more than `max`, which is {self.max}")
+        return self
 
 
 class TlsConfig(Section):
@@ -232,6 +243,7 @@ class RouteConfig(Section):
     variants: tuple[VariantConfig, ...] = Field(min_length=1)
     sticky_by: tuple[StickyKey, ...] = ("user", "session", "affinity_key")
     fallback: tuple[Name, ...] = ()
+    when_cold: Literal["wait", "fallback"] = "wait"
 
     @model_validator(mode="after")
     def _arms(self) -> Self:
@@ -240,6 +252,8 @@ class RouteConfig(Section):
             raise ValueError("two variants have the same name")
         if not any(v.weight > 0 for v in self.variants):
             raise ValueError("every weight is 0: no variant would get traffic")
+        if self.when_cold == "fallback" and not self.fallback:
+            raise ValueError("`when_cold: fallback` needs a `fallback` to answer meanwhile")
         return self
 
 
@@ -258,6 +272,7 @@ class Config(Section):
     routes: tuple[RouteConfig, ...] = ()
     cache: CacheConfig = CacheConfig()
     limits: LimitsConfig = LimitsConfig()
+    memory_budget: ByteSize | None = Field(default=None, ge=64 * 1024 * 1024)
 
     @property
     def effective_default(self) -> str | None:

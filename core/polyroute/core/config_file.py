@@ -14,8 +14,6 @@ from pydantic import ValidationError
 from polyroute.core.config import Config
 
 LATER = {
-    "max": ("models", "warm"),
-    "idle_unload": ("models", "warm"),
     "tiers": ("cache",),
     "shadow": ("routes",),
     "rollout": ("routes",),

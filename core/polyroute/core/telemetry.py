@@ -70,4 +70,21 @@ CACHE_LOOKUPS = Metric(
 )
 CACHE_STORES = Metric("polyroute_cache_stores", "Answers offered to the cache, by result.", ("model", "result"))
 MODEL_STATE = Metric("polyroute_model_state", "1 for the state a model is in.", ("model", "state"))
+REPLICAS = Metric("polyroute_replicas", "Replicas of a local model, by state.", ("model", "state"))
+MODEL_LOADS = Metric(
+    "polyroute_model_loads",
+    "Loads of a local model's replicas, by outcome (`ok` or an error reason).",
+    ("model", "outcome"),
+)
+LOAD_SECONDS = Metric(
+    "polyroute_model_load_seconds",
+    "Time from the decision to load a replica until it was warm.",
+    ("model",),
+    (0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
+)
+EVICTIONS = Metric("polyroute_model_evictions", "Idle replicas that left for another model's sake.", ("model",))
+MEMORY_HELD = Metric(
+    "polyroute_memory_held_bytes", "Memory that local models hold or are about to take, by device.", ("device",)
+)
+MEMORY_BUDGET = Metric("polyroute_memory_budget_bytes", "Memory that local models may take together.", ("device",))
 WORKER_RESTARTS = Metric("polyroute_worker_restarts", "Worker processes that died and were replaced.", ("model",))

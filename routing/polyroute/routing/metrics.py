@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter as Counted
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -13,7 +14,7 @@ from polyroute.core import telemetry
 from polyroute.core.backend import ModelState
 from polyroute.core.event import Timing, Usage
 from polyroute.core.telemetry import Metric
-from polyroute.routing.views import ModelView
+from polyroute.routing.views import MemoryView, ModelView
 
 
 class Metrics:
@@ -32,6 +33,9 @@ class Metrics:
         self._lookups = _counter(telemetry.CACHE_LOOKUPS, registry)
         self._stores = _counter(telemetry.CACHE_STORES, registry)
         self._restarts = _counter(telemetry.WORKER_RESTARTS, registry)
+        self._loads = _counter(telemetry.MODEL_LOADS, registry)
+        self._load_seconds = _histogram(telemetry.LOAD_SECONDS, registry)
+        self._evictions = _counter(telemetry.EVICTIONS, registry)
         self._retries = _counter(telemetry.RETRIES, registry)
         self._hedges = _counter(telemetry.HEDGES, registry)
 
@@ -71,6 +75,21 @@ class Metrics:
         """A worker process died and is being replaced."""
         self._restarts.labels(self._label(model)).inc()
 
+    def model_loaded(self, model: str, outcome: str, took_s: float) -> None:
+        """A load of one of a model's replicas has ended: `outcome` is `ok` or an error's reason."""
+        model = self._label(model)
+        self._loads.labels(model, outcome).inc()
+        if outcome == "ok":
+            self._load_seconds.labels(model).observe(took_s)
+
+    def model_evicted(self, model: str) -> None:
+        """An idle replica of a model has left for another model's sake."""
+        self._evictions.labels(self._label(model)).inc()
+
+    def watch_memory(self, memory: Callable[[], Iterable[MemoryView]]) -> None:
+        """Reads what local models hold of each device at every scrape."""
+        self.registry.register(_MemoryHeld(memory))
+
     def retried(self, deployment: str, outcome: str) -> None:
         """A call was tried again at a replica of `deployment`, or might have been."""
         self._retries.labels(self._label(deployment), outcome).inc()
@@ -95,10 +114,11 @@ class _States(Collector):
         self._models = models
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
-        return [_family(metric) for metric in (telemetry.PERMITS, telemetry.QUEUED, telemetry.MODEL_STATE)]
+        metrics = (telemetry.PERMITS, telemetry.QUEUED, telemetry.MODEL_STATE, telemetry.REPLICAS)
+        return [_family(metric) for metric in metrics]
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        permits, queued, states = self.describe()
+        permits, queued, states, replicas = self.describe()
         for model in self._models():
             if model.type == "route":
                 continue
@@ -107,7 +127,28 @@ class _States(Collector):
             for state in ModelState:
                 if state is not ModelState.UNSPECIFIED:
                     states.add_metric([model.id, state.name.lower()], float(model.status.state is state))
-        yield from (permits, queued, states)
+            if model.type == "local":
+                for state, count in Counted(replica.state for replica in model.status.replicas).items():
+                    replicas.add_metric([model.id, state.name.lower()], count)
+        yield from (permits, queued, states, replicas)
+
+
+class _MemoryHeld(Collector):
+    """The memory of local models, read as it is."""
+
+    def __init__(self, memory: Callable[[], Iterable[MemoryView]]) -> None:
+        self._memory = memory
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        return [_family(metric) for metric in (telemetry.MEMORY_HELD, telemetry.MEMORY_BUDGET)]
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        held, budget = self.describe()
+        for view in self._memory():
+            held.add_metric([view.device], view.held_bytes)
+            if view.budget_bytes is not None:
+                budget.add_metric([view.device], view.budget_bytes)
+        yield from (held, budget)
 
 
 _REPLICA_GAUGES = (telemetry.REPLICA_IN_FLIGHT, telemetry.REPLICA_WEIGHT, telemetry.REPLICA_BREAKER)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from polyroute.core.config import StickyKey
 from polyroute.core.errors import InvalidArgument, clip
@@ -29,15 +29,17 @@ class Rule:
     sticky_by: tuple[StickyKey, ...] = ()
     fallback: tuple[str, ...] = ()
     direct: bool = False
+    wait_for_load: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One attempt that a call may make."""
+    """One attempt that a call may make; `wait_for_load` says whether it waits for a model that has to be loaded."""
 
     deployment: str
     variant: str = ""
     fallback: bool = False
+    wait_for_load: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +77,13 @@ def decide(rule: Rule, request: Request, request_id: str, rules: Mapping[str, Ru
         if len(steps) > 1:
             names = ", then ".join(f"`{step.deployment}`" for step in list(steps.values())[1:])
             reasons.append(f"falls back to {names}")
+    ordered = list(steps.values())
+    if not rule.wait_for_load and len(ordered) > 1:
+        ordered[:-1] = [replace(step, wait_for_load=False) for step in ordered[:-1]]
+        reasons.append("a model that is not loaded yet leaves the call to the next one")
     return Decision(
         requested=rule.id,
-        steps=tuple(steps.values()),
+        steps=tuple(ordered),
         reasons=tuple(reasons),
         variant=first.variant.name,
         sticky_by=first.sticky_by,

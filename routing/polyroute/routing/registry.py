@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 from polyroute.core.backend import Backend, BackendStatus
@@ -17,10 +18,10 @@ from polyroute.routing.permits import Permits
 from polyroute.routing.plan import Rule, Variant
 
 REMOTE_CONCURRENCY = 128
-"""Permits of a remote deployment that sets none; a local one has as many as its engine runs sequences."""
+"""Permits of a remote deployment that sets none; a local one has as many as its replicas run sequences."""
 
 LOCAL_CONCURRENCY = 64
-"""Permits of a local deployment that sets none, until its engine has said how many sequences it runs."""
+"""Permits of a local deployment that sets none, until a replica has said how many sequences it runs."""
 
 _SAME_ANSWER = frozenset(
     {
@@ -102,10 +103,14 @@ def permits_for(config: ModelConfig, status: Callable[[], BackendStatus]) -> Per
     if config.max_concurrency is not None:
         most = config.max_concurrency
     elif isinstance(config, LocalConfig):
-        most = config.max_sequences or (lambda: status().max_sequences or LOCAL_CONCURRENCY)
+        most = partial(_sequences, status, config.max_sequences or LOCAL_CONCURRENCY)
     else:
         most = REMOTE_CONCURRENCY
     return Permits(config.id, most, config.max_queue, config.queue_timeout)
+
+
+def _sequences(status: Callable[[], BackendStatus], otherwise: int) -> int:
+    return status().max_sequences or otherwise
 
 
 def fingerprint(config: ModelConfig) -> str:
@@ -123,4 +128,4 @@ def fingerprint(config: ModelConfig) -> str:
 def _rule(route: RouteConfig) -> Rule:
     total = sum(variant.weight for variant in route.variants)
     variants = tuple(Variant(v.name, v.model, v.weight / total) for v in route.variants)
-    return Rule(route.id, variants, route.sticky_by, route.fallback)
+    return Rule(route.id, variants, route.sticky_by, route.fallback, wait_for_load=route.when_cold == "wait")

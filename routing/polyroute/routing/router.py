@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from polyroute.core.call import Call
-from polyroute.core.errors import DeadlineExceeded, PolyrouteError, clip
+from polyroute.core.errors import DeadlineExceeded, ModelLoading, PolyrouteError, clip
 from polyroute.core.event import Attempt, Event, Finished, Route, Started
 from polyroute.routing.metrics import Metrics
 from polyroute.routing.plan import Decision, Step, decide
@@ -40,7 +40,8 @@ class Router:
                 raise late.after(failed, _with_history(late.message, failed))
             answering = False
             try:
-                async with aclosing(generator(snapshot.deployments[step.deployment].service(call))) as events:
+                attempt = call if step.wait_for_load else replace(call, wait_for_load=False)
+                async with aclosing(generator(snapshot.deployments[step.deployment].service(attempt))) as events:
                     async for event in events:
                         if isinstance(event, Started):
                             answering = True
@@ -81,7 +82,7 @@ def _of(step: Step, attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
 def _complete(route: Route, decision: Decision, step: Step, failed: tuple[Attempt, ...], duration_s: float) -> Route:
     reasons = decision.reasons
     if failed:
-        reasons += tuple(f"`{attempt.replica or attempt.deployment}` failed: {attempt.reason}" for attempt in failed)
+        reasons += tuple(_why_not(attempt) for attempt in failed)
         reasons += (f"`{step.deployment}` answered as fallback",)
     here = _of(step, route.attempts)
     answered_s = max(0.0, duration_s - sum(attempt.duration_s for attempt in here))
@@ -96,6 +97,12 @@ def _complete(route: Route, decision: Decision, step: Step, failed: tuple[Attemp
         hash_point=decision.hash_point,
         probability=decision.probability,
     )
+
+
+def _why_not(attempt: Attempt) -> str:
+    if attempt.reason == ModelLoading.reason:
+        return f"`{attempt.deployment}` is not loaded yet, and is being loaded meanwhile"
+    return f"`{attempt.replica or attempt.deployment}` failed: {attempt.reason}"
 
 
 def _with_lost_time(finished: Finished, lost_s: float) -> Finished:

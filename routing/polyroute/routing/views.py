@@ -34,6 +34,15 @@ class ModelView:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryView:
+    """What local models hold of a device's memory, in bytes, and may hold; None while that is not known."""
+
+    device: str
+    held_bytes: int
+    budget_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedAttempt:
     """One attempt of a plan. `cache` says in words what the cache would be asked, and why."""
 

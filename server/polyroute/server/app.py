@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from types import ModuleType
@@ -26,17 +26,22 @@ from prometheus_client import (
 
 from polyroute.backends.local.backend import LocalBackend
 from polyroute.backends.local.cores import Cores
+from polyroute.backends.local.machine import visible_gpus
+from polyroute.backends.local.memory import Memory
+from polyroute.backends.local.scale import Bounds
+from polyroute.backends.local.warm import WarmPool
 from polyroute.backends.pool import Pool, Surroundings
 from polyroute.backends.remote.backend import RemoteBackend
 from polyroute.backends.remote.discovery import Discovery
 from polyroute.backends.remote.names import DNS_SCHEME
 from polyroute.core.backend import Backend
-from polyroute.core.config import Config, LocalConfig, ModelConfig, RemoteConfig
+from polyroute.core.config import Config, LocalConfig, RemoteConfig
 from polyroute.routing.cache.store import AnswerStore
 from polyroute.routing.gateway import Gateway
 from polyroute.routing.metrics import Metrics
-from polyroute.routing.registry import Snapshot
+from polyroute.routing.registry import Deployment, Snapshot
 from polyroute.routing.stack import deploy
+from polyroute.routing.views import MemoryView
 from polyroute.server.rest.app import build_rest
 from polyroute.server.rpc.admin import AdminService
 from polyroute.server.rpc.boundary import Boundary
@@ -183,30 +188,26 @@ def _gateway(
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
     config, metrics, codec = settings.config, Metrics(registry), AnswerCodec()
-    cores = Cores()
     store = AnswerStore(settings.cache_dir / "answers", settings.cache_bytes)
-    warm = _warm(config)
-    deployments = {
-        model.id: deploy(
-            model,
-            backends.get(model.id) or _backend(model, settings, metrics, cores, warm=model.id in warm),
-            cache=config.cache,
-            store=store,
-            codec=codec,
-            metrics=metrics,
-        )
-        for model in config.models
-    }
+    local = _Local(settings, metrics)
+    deployments: dict[str, Deployment] = {}
+
+    def queued(id: str) -> int:
+        return deployments[id].permits.queued
+
+    for model in config.models:
+        backend = backends.get(model.id)
+        if backend is None:
+            if isinstance(model, LocalConfig):
+                backend = local.pool(model, partial(queued, model.id))
+            else:
+                backend = _remote(model, _around(model.id, metrics))
+        deployments[model.id] = deploy(model, backend, cache=config.cache, store=store, codec=codec, metrics=metrics)
     return Gateway(Snapshot.of(config, deployments), store, metrics, tracer=tracing.tracer)
 
 
-def _backend(model: ModelConfig, settings: Settings, metrics: Metrics, cores: Cores, *, warm: bool) -> Backend:
-    around = Surroundings(on_retry=partial(metrics.retried, model.id), on_hedge=partial(metrics.hedged, model.id))
-    if isinstance(model, LocalConfig):
-        restarted = partial(metrics.worker_restarted, model.id)
-        local = LocalBackend(model, cache_dir=settings.cache_dir, warm=warm, cores=cores, on_restart=restarted)
-        return Pool(model, [local], around=around)
-    return _remote(model, around)
+def _around(id: str, metrics: Metrics) -> Surroundings:
+    return Surroundings(on_retry=partial(metrics.retried, id), on_hedge=partial(metrics.hedged, id))
 
 
 def _remote(model: RemoteConfig, around: Surroundings) -> Backend:
@@ -215,12 +216,49 @@ def _remote(model: RemoteConfig, around: Surroundings) -> Backend:
     return Pool(model, replicas, sources=[Discovery(model, url) for url in named], around=around)
 
 
-def _warm(config: Config) -> set[str]:
-    """IDs of the local models that are loaded at start: those that say so, and the default unless it says not to."""
+class _Local:
+    """Builds the pools of local models over what they share: cores, memory, and the cache folder."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._cache_dir = settings.cache_dir
+        self._metrics = metrics
+        self._cores = Cores()
+        self._memory = memory = Memory(settings.config.memory_budget, gpus=visible_gpus())
+        self._default = _behind_default(settings.config)
+        metrics.watch_memory(lambda: (MemoryView(d, memory.held(d), memory.budget(d)) for d in memory.devices()))
+
+    def pool(self, model: LocalConfig, queued: Callable[[], int]) -> WarmPool:
+        """The backend of a local model; `queued` says how many calls wait for a permit of it."""
+        return WarmPool(
+            model,
+            Bounds.of(model, default=model.id in self._default),
+            Pool(model, around=_around(model.id, self._metrics)),
+            partial(self._replica, model),
+            self._memory,
+            queued=queued,
+            on_load=partial(self._metrics.model_loaded, model.id),
+            on_evict=partial(self._metrics.model_evicted, model.id),
+        )
+
+    def _replica(
+        self, model: LocalConfig, name: str, device: str, kv_cache_most: int | None, on_change: Callable[[], None]
+    ) -> LocalBackend:
+        return LocalBackend(
+            model,
+            cache_dir=self._cache_dir,
+            replica=name,
+            device=device,
+            kv_cache_most=kv_cache_most,
+            cores=self._cores,
+            on_restart=partial(self._metrics.worker_restarted, model.id),
+            on_change=on_change,
+        )
+
+
+def _behind_default(config: Config) -> set[str]:
+    """IDs of the models that answer requests which name none."""
     default = config.effective_default
-    behind = {default} | {v.model for route in config.routes if route.id == default for v in route.variants}
-    local = [model for model in config.models if isinstance(model, LocalConfig)]
-    return {m.id for m in local if m.warm.min == 1 or (m.warm.min is None and m.id in behind)}
+    return {v.model for route in config.routes if route.id == default for v in route.variants} | {default or ""}
 
 
 def _taken(address: Address, why: str) -> str:

@@ -179,6 +179,24 @@ def test_off_is_a_cache_mode_although_yaml_reads_it_as_false() -> None:
     assert model.cache.mode == "off"
 
 
+def test_a_warm_pool_has_bounds_that_fit_each_other() -> None:
+    local = "models:\n  - id: m\n    type: local\n    warm: "
+    config = parse_config(local + "{min: 1, max: 3, idle_unload: 5m}\nmemory_budget: 12GiB\n", "f", {})
+    model = config.models[0]
+    assert isinstance(model, LocalConfig)
+    assert (model.warm.min, model.warm.max, model.warm.idle_unload) == (1, 3, 300)
+    assert config.memory_budget == 12 << 30
+    assert problems(local + "{min: 2, max: 1}\n") == [
+        "models.yaml:4: models[0].warm: `min` is 2, more than `max`, which is 1",
+    ]
+    assert "memory_budget" in problems(local + "{min: 1}\nmemory_budget: 1MiB\n")[0]
+
+
+def test_who_does_not_wait_for_a_cold_model_has_another() -> None:
+    route = REMOTE + "routes:\n  - id: r\n    variants: [{name: a, model: m}]\n    when_cold: fallback\n"
+    assert "`when_cold: fallback` needs a `fallback`" in problems(route)[0]
+
+
 def test_what_keeps_calls_going_is_on_by_default_and_can_be_turned_off() -> None:
     model = parse_config(REMOTE, "f", {}).models[0]
     assert (model.retries, model.breaker, model.slow_start, model.hedge) == (2, BreakerConfig(), 10, None)
@@ -203,8 +221,6 @@ def test_every_planned_key_is_refused_by_name() -> None:
     for key, sections in LATER.items():
         if sections == ("models",):
             text = REMOTE + f"    {key}: 1\n"
-        elif sections == ("models", "warm"):
-            text = f"models:\n  - id: m\n    type: local\n    warm: {{{key}: 1}}\n"
         elif sections == ("cache",):
             text = REMOTE + f"cache: {{{key}: 1}}\n"
         elif sections == ("routes",):

@@ -28,6 +28,7 @@ from polyroute.core.errors import (
 from polyroute.core.event import CacheResult, Token
 from polyroute.core.request import CacheMode, CacheOptions, Request, RoutingOptions, Sampling
 from polyroute.routing.gateway import Gateway
+from polyroute.routing.views import MemoryView
 
 CONFIG = {
     "default_model": "chat",
@@ -255,6 +256,26 @@ async def test_the_registry_shows_every_models_state(
     assert registry.get_sample_value(state, {"model": "one", "state": "warm"}) == 0
     assert registry.get_sample_value(state, {"model": "chat", "state": "warm"}) is None
     assert registry.get_sample_value("polyroute_permits_in_use", {"deployment": "one"}) == 0
+
+
+async def test_the_registry_counts_a_local_models_replicas_and_loads(
+    gateway: Gateway, backends: dict[str, EchoBackend], registry: CollectorRegistry
+) -> None:
+    backends["one"].state = ModelState.DRAINING
+    assert registry.get_sample_value("polyroute_replicas", {"model": "one", "state": "draining"}) == 1
+    gateway._metrics.model_loaded("one", "ok", 3.0)
+    gateway._metrics.model_loaded("one", "MODEL_FAILED", 1.0)
+    gateway._metrics.model_evicted("one")
+    gateway._metrics.watch_memory(lambda: [MemoryView("cpu", 5, 9), MemoryView("cuda:0", 7, None)])
+    for name, labels, value in (
+        ("polyroute_model_loads_total", {"model": "one", "outcome": "MODEL_FAILED"}, 1),
+        ("polyroute_model_load_seconds_sum", {"model": "one"}, 3),
+        ("polyroute_model_evictions_total", {"model": "one"}, 1),
+        ("polyroute_memory_held_bytes", {"device": "cuda:0"}, 7),
+        ("polyroute_memory_budget_bytes", {"device": "cpu"}, 9),
+        ("polyroute_memory_budget_bytes", {"device": "cuda:0"}, None),
+    ):
+        assert registry.get_sample_value(name, labels) == value, name
 
 
 async def test_the_registry_shows_the_replicas_there_are_and_no_others(

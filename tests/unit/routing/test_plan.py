@@ -173,3 +173,17 @@ def test_an_equal_request_gets_an_equal_plan() -> None:
     chat = route("chat", {"a": 1, "b": 2}, "m2")
     known = rules(chat, model("m2"))
     assert decide(chat, asks(session="x"), "r1", known) == decide(chat, asks(session="x"), "r1", known)
+
+
+def test_a_route_may_leave_a_cold_model_to_its_fallbacks_but_not_the_last() -> None:
+    hurried = Rule("chat", (Variant("", "one", 1.0),), (), ("two", "three"), wait_for_load=False)
+    known = rules(hurried, model("two"), model("three"))
+    decision = decide(hurried, asks(), "r1", known)
+    assert [(step.deployment, step.wait_for_load) for step in decision.steps] == [
+        ("one", False),
+        ("two", False),
+        ("three", True),
+    ]
+    assert "a model that is not loaded yet leaves the call to the next one" in decision.reasons
+    alone = decide(hurried, asks(no_fallback=True), "r1", known)
+    assert [step.wait_for_load for step in alone.steps] == [True]

@@ -17,6 +17,7 @@ from polyroute.core.config import DeploymentConfig
 from polyroute.core.errors import (
     DeadlineExceeded,
     InvalidArgument,
+    ModelLoading,
     Overloaded,
     PeerFailed,
     PolyrouteError,
@@ -232,3 +233,18 @@ def test_every_error_can_be_told_again_with_its_attempts() -> None:
     error = InvalidArgument("stop[3]", "empty").after((), "stop[3]: empty (tried before: `a`)")
     assert isinstance(error, PolyrouteError)
     assert (error.field, error.problem, str(error)) == ("stop[3]", "empty", "stop[3]: empty (tried before: `a`)")
+
+
+async def test_a_fallback_answers_while_a_model_is_being_loaded(
+    build: Callable[..., Gateway], backends: dict[str, EchoBackend], take: Callable[..., Any]
+) -> None:
+    route = {**CONFIG["routes"][0], "when_cold": "fallback"}  # type: ignore[dict-item]
+    gateway = build({**CONFIG, "routes": [route]}, backends)
+    fails(backends["one"], ModelLoading("`one` is being loaded"))
+    told = (await take(gateway.generate, Call(ASKS, "r1")))[0].route
+    assert told.deployment == "two"
+    assert "`one` is not loaded yet, and is being loaded meanwhile" in told.reasons
+    assert [call.wait_for_load for name in ("one", "two") for call in backends[name].calls] == [False, False]
+    fails(backends["two"], ModelLoading("`two` is being loaded"))
+    await take(gateway.generate, Call(ASKS, "r2"))
+    assert backends["three"].calls[0].wait_for_load

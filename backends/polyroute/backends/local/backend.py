@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import TypeVar
 
 from polyroute.backends.local.answers import Answers
+from polyroute.backends.local.claims import Footprint
 from polyroute.backends.local.cores import Cores
+from polyroute.backends.local.deadline import in_time
 from polyroute.backends.local.messages import (
     Cancel,
     Count,
@@ -25,19 +25,18 @@ from polyroute.backends.local.supervisor import Supervisor
 from polyroute.core.backend import BackendStatus, ModelState, ReplicaStatus, TokenCount
 from polyroute.core.call import Call
 from polyroute.core.config import LocalConfig
-from polyroute.core.errors import DeadlineExceeded, Draining, InvalidArgument, Unsupported
+from polyroute.core.errors import Draining, InvalidArgument, Unsupported
 from polyroute.core.event import Event, Finished, Route, Started, Usage
 from polyroute.core.request import Request
-
-_T = TypeVar("_T")
 
 
 class LocalBackend:
     """Runs one model in one worker process; see `polyroute.core.backend.Backend`.
 
-    `cache_dir` is where prepared weights are kept. With `warm`, `start` loads the model; else its first call does.
-    `cores` are those that it shares with other models' workers; without, it has all to itself. `on_restart` is called
-    each time that a worker died and is replaced.
+    It is loaded by `load`, and by nothing else; `WarmPool` decides when. `replica` is its name. `cache_dir` is where
+    prepared weights are kept. `cores` are those that it shares with other workers; without, it has all to itself.
+    `device` stands in for the configuration's, and `kv_cache_most` bounds the memory for keys and values, in bytes,
+    where that one does not size it. `on_restart` and `on_change` are as of `Supervisor`.
     """
 
     def __init__(
@@ -45,19 +44,22 @@ class LocalBackend:
         config: LocalConfig,
         *,
         cache_dir: Path,
-        warm: bool = False,
+        replica: str = "",
+        device: str = "",
+        kv_cache_most: int | None = None,
         cores: Cores | None = None,
-        on_restart: Callable[[], None] | None = None,
+        on_restart: Callable[[], None] = lambda: None,
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self._config = config
-        self._warm = warm
+        self._replica = replica or f"{config.id}#0"
         self._answers = Answers(config.id, self._busy)
         self._supervisor = Supervisor(
             Load(
                 model=config.id,
                 source=config.effective_source,
                 revision=config.revision,
-                device=config.device,
+                device=device or config.device,
                 dtype=config.dtype,
                 trust_remote_code=config.trust_remote_code,
                 cache_dir=str(cache_dir),
@@ -65,24 +67,23 @@ class LocalBackend:
                 max_sequences=config.max_sequences,
                 max_batch_tokens=config.max_batch_tokens,
                 kv_cache_bytes=None if config.kv_cache_memory is None else int(config.kv_cache_memory),
+                kv_cache_most=kv_cache_most,
             ),
             cores=cores or Cores(),
             receive=self._answers.receive,
             abandon=self._answers.abandon,
-            on_restart=on_restart or (lambda: None),
-            persist=warm,
+            on_restart=on_restart,
+            on_change=on_change,
         )
         self._change = asyncio.Lock()  # one unload at a time, and none while a load begins
         self._draining = False
         self._stopped = False
 
     def __repr__(self) -> str:
-        return f"<LocalBackend {self._config.id} {self.status().state.name}>"
+        return f"<LocalBackend {self._replica} {self.status().state.name}>"
 
     async def start(self) -> None:
-        """Begins to load the model, where it is to be kept warm."""
-        if self._warm:
-            self._supervisor.begin()
+        """Nothing to begin: `load` loads the model."""
 
     async def load(self) -> None:
         """Returns once the model is warm; raises `ModelFailed`, or `Draining` after `stop`."""
@@ -121,7 +122,7 @@ class LocalBackend:
         try:
             started = False
             while True:
-                await _in_time(call, inbox.wait())
+                await in_time(call, inbox.wait(), "while the model was answering")
                 if inbox.error is not None:
                     raise inbox.error
                 finish, token = inbox.finish, inbox.take()
@@ -151,7 +152,7 @@ class LocalBackend:
         frame = _encode(Count(id, source))
         count = self._answers.open_count(id)
         worker.send_frame(frame)
-        return TokenCount(await _in_time(call, count), ready.context_length)
+        return TokenCount(await in_time(call, count, "while the model was answering"), ready.context_length)
 
     def status(self) -> BackendStatus:
         """How it is now."""
@@ -172,8 +173,17 @@ class LocalBackend:
         )
 
     @property
-    def _replica(self) -> str:
-        return f"{self._config.id}#0"
+    def progressed_at(self) -> float:
+        """When its load last got on, on the clock of `time.monotonic`."""
+        return self._supervisor.progressed_at
+
+    @property
+    def footprint(self) -> Footprint | None:
+        """The memory that it takes, as its worker has measured; None until it is warm."""
+        ready = self._supervisor.ready
+        if ready is None:
+            return None
+        return Footprint(ready.device, ready.memory_bytes, ready.kv_cache_bytes, ready.device_bytes)
 
     def _version(self) -> str:
         return self._config.version or self._supervisor.version
@@ -192,20 +202,6 @@ class LocalBackend:
         if self._stopped or self._draining:
             doing = "stopped" if self._stopped else "unloaded"
             raise Draining(f"`{self._config.id}` is being {doing}", retry_after_s=None if self._stopped else 2.0)
-
-
-async def _in_time(call: Call, wait: Awaitable[_T]) -> _T:
-    """Waits until the call's deadline at most; raises `DeadlineExceeded`."""
-    try:
-        async with asyncio.timeout_at(_loop_time(call)):
-            return await wait
-    except TimeoutError:
-        raise DeadlineExceeded("the deadline passed while the model was answering") from None
-
-
-def _loop_time(call: Call) -> float | None:
-    remaining_s = call.remaining_s(time.monotonic())
-    return None if remaining_s is None else asyncio.get_running_loop().time() + remaining_s
 
 
 def _input(request: Request) -> Input:

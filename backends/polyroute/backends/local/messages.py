@@ -18,7 +18,7 @@ LENGTH_BYTES = 4
 
 class Load(msgspec.Struct, frozen=True, tag="load"):
     """The first message to a worker: which model to load, and how; fields as in `core.config.LocalConfig`, and with how
-    many threads."""
+    many threads. `kv_cache_most` bounds what the worker chooses where `kv_cache_bytes` is None."""
 
     model: str
     source: str
@@ -31,6 +31,7 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     max_sequences: int | None = None
     max_batch_tokens: int | None = None
     kv_cache_bytes: int | None = None
+    kv_cache_most: int | None = None
     threads: int = 1
 
 
@@ -108,6 +109,8 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 
     The rest says what the engine has chosen: `weights` in words, `path` as in `Engine.path`, with the reason where it
     is the slow one, and in `kv_cache_tokens` how long a sequence may get that has the KV memory for itself.
+    `memory_bytes` is what the process holds of its device without any keys and values, 0 when not known;
+    `kv_cache_bytes` what these may add, and `device_bytes` the memory that the device has, 0 for the machine's own.
     """
 
     version: str
@@ -121,6 +124,9 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     path: str = ""
     why_apart: str = ""
     kv_cache_tokens: int = 0
+    memory_bytes: int = 0
+    kv_cache_bytes: int = 0
+    device_bytes: int = 0
 
 
 class LoadFailed(msgspec.Struct, frozen=True, tag="load_failed"):

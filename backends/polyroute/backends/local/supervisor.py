@@ -19,17 +19,16 @@ from polyroute.core.errors import ModelFailed, ModelLoading, PolyrouteError, Una
 _log = structlog.get_logger(__name__)
 
 _RESTART_S: Final = (0.1, 30.0)  # first and longest wait before a dead worker is replaced; doubles between
-_RELOAD_S: Final = (5.0, 300.0)  # the same before a failed load is tried again
 _STEADY_S: Final = 60.0  # a worker that lived this long died of something new
-_RETRY_S: Final = (2.0, 10.0)  # bounds of what callers are told to wait for a load
+_RETRY_S: Final = 2.0  # what callers are told to wait for a worker that is being replaced
 
 
 class Supervisor:
-    """The life of one model's worker.
+    """The life of one replica's worker.
 
     `cores` are shared with other workers while this one computes on the CPU. `receive` gets the messages that concern
-    answers; `abandon` is told when no more will come, and why. With `persist`, a load that failed is tried again
-    without being asked; else the next `require` after the wait does.
+    answers; `abandon` is told when no more will come, and why. `on_restart` is called each time that a worker which
+    was ready died, and `on_change` whenever `state` may be another. A load that failed is not tried again unasked.
     """
 
     def __init__(
@@ -40,23 +39,21 @@ class Supervisor:
         receive: Callable[[FromWorker], None],
         abandon: Callable[[Callable[[], PolyrouteError]], None],
         on_restart: Callable[[], None],
-        persist: bool,
+        on_change: Callable[[], None],
     ) -> None:
         self._order = order
         self.seat = cores.seat(self._tell_threads)
         self._receive_answer = receive
         self._abandon = abandon
         self._on_restart = on_restart
-        self._persist = persist
+        self._on_change = on_change
         self._task: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
         self._failure = ""
-        self._failures = 0
         self._told = False  # whether the worker of now has said itself why it cannot load
-        self._retry_at = 0.0
         self._began_at = 0.0
-        self._load_s = _RETRY_S[0]
         self._progress = ""
+        self.progressed_at = 0.0  # when it last said how far it is, on the clock of `time.monotonic`
         self.worker: WorkerProcess | None = None
         self.ready: Ready | None = None
         self.ready_since = 0.0
@@ -87,27 +84,21 @@ class Supervisor:
         """Sees to it that the model is loaded or being loaded."""
         if not self._running:
             self._settled.clear()
-            self._progress = "starting a worker process"
+            self._advance("starting a worker process")
             self._task = asyncio.create_task(self._supervise(), name=f"worker of {self._order.model}")
 
     def require(self) -> tuple[WorkerProcess, Ready]:
-        """The worker, ready; else raises `ModelLoading` or `ModelFailed`, and sees to it that a load goes on."""
+        """The worker, ready; else raises `ModelLoading`, `ModelFailed` or, where nobody loads it, `Unavailable`."""
         if self.worker is not None and self.ready is not None:
             return self.worker, self.ready
-        now = time.monotonic()
         if self._failure:
-            if now >= self._retry_at:
-                self.begin()
-            raise self._failed(retry_after_s=max(_RETRY_S[0], self._retry_at - now))
-        self.begin()
-        left = self._load_s - (now - self._began_at)
-        raise ModelLoading(
-            f"`{self._order.model}` is being loaded: {self._progress}",
-            retry_after_s=min(max(left, _RETRY_S[0]), _RETRY_S[1]),
-        )
+            raise self._failed()
+        if self._running:
+            raise ModelLoading(f"`{self._order.model}` is being loaded: {self._progress}", retry_after_s=_RETRY_S)
+        raise Unavailable(f"`{self._order.model}` is not loaded")
 
     async def begin_anew(self) -> None:
-        """As `begin`; where the last try failed, the next one is now."""
+        """As `begin`, also where the last try failed."""
         if self._failure:
             await self.end()
         self.begin()
@@ -120,11 +111,11 @@ class Supervisor:
 
     async def end(self) -> None:
         """Ends the worker; returns once its memory is free. `begin` may follow."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
-        self._failure, self._failures = "", 0
+        if self._task is not None:
+            if not self._task.cancelling():
+                self._task.cancel()
+            await asyncio.wait([self._task])
+        self._failure = ""
         self._settled.set()
 
     async def _supervise(self) -> None:
@@ -133,17 +124,14 @@ class Supervisor:
             while True:
                 self._began_at = time.monotonic()
                 ending = await self._live()
-                if not self._failure:
-                    lived_s = time.monotonic() - self._began_at
-                    deaths = 1 if lived_s > _STEADY_S else deaths + 1
-                    wait_s = _backoff(_RESTART_S, deaths)
-                    self._progress = f"restarting: the worker process ended ({ending})"
-                    _log.error("worker.died", model=self._order.model, ending=ending, restart_in_s=wait_s)
-                    self._on_restart()
-                elif self._persist:
-                    wait_s = max(0.0, self._retry_at - time.monotonic())
-                else:
+                if self._failure:
                     return
+                lived_s = time.monotonic() - self._began_at
+                deaths = 1 if lived_s > _STEADY_S else deaths + 1
+                wait_s = _backoff(deaths)
+                self._advance(f"restarting: the worker process ended ({ending})")
+                _log.error("worker.died", model=self._order.model, ending=ending, restart_in_s=wait_s)
+                self._on_restart()
                 await asyncio.sleep(wait_s)
         finally:
             self._settled.set()
@@ -168,6 +156,7 @@ class Supervisor:
             if self.ready is not None:
                 self._settled.clear()
             self.worker = self.ready = None
+            self._on_change()
             self._abandon(lambda: self._died(ending or "stopped"))
             self.seat.leave()
             await worker.stop()
@@ -182,9 +171,9 @@ class Supervisor:
                 self._follow(message)
             case Ready():
                 self.ready, self.ready_since, self.version = message, time.time(), message.version
-                self._failure, self._failures = "", 0
-                self._load_s = time.monotonic() - self._began_at
+                self._failure = ""
                 self._settled.set()
+                self._on_change()
                 self.seat.release("load")
                 _log.info(
                     "model.ready",
@@ -198,7 +187,7 @@ class Supervisor:
                     max_sequences=message.max_sequences,
                     kv_cache_tokens=message.kv_cache_tokens,
                     threads=self.seat.threads,
-                    load_s=round(self._load_s, 1),
+                    load_s=round(time.monotonic() - self._began_at, 1),
                 )
             case LoadFailed():
                 self._told = True
@@ -208,24 +197,24 @@ class Supervisor:
 
     def _follow(self, progress: Progress) -> None:
         of = f" of {progress.total}" if progress.total else ""
-        self._progress = f"{progress.stage} {progress.done}{of}" if progress.done else progress.stage
+        self._advance(f"{progress.stage} {progress.done}{of}" if progress.done else progress.stage)
         _log.info("model.progress", model=self._order.model, progress=self._progress)
 
+    def _advance(self, progress: str) -> None:
+        self._progress, self.progressed_at = progress, time.monotonic()
+
     def _fail(self, why: str) -> None:
-        self._failures += 1
-        self._retry_at = time.monotonic() + _backoff(_RELOAD_S, self._failures)
-        if why != self._failure:  # said once, not at each try
-            _log.error("model.failed", model=self._order.model, error=why)
         self._failure = why
         self._settled.set()
+        self._on_change()
 
     def _died(self, ending: str) -> WorkerDied:
-        return WorkerDied(f"`{self._order.model}`: its worker process ended ({ending})", retry_after_s=_RETRY_S[0])
+        return WorkerDied(f"`{self._order.model}`: its worker process ended ({ending})", retry_after_s=_RETRY_S)
 
-    def _failed(self, retry_after_s: float | None = None) -> ModelFailed:
-        return ModelFailed(f"model `{self._order.model}` is not loaded: {self._failure}", retry_after_s=retry_after_s)
+    def _failed(self) -> ModelFailed:
+        return ModelFailed(f"model `{self._order.model}` is not loaded: {self._failure}")
 
 
-def _backoff(bounds: tuple[float, float], times: int) -> float:
-    first, longest = bounds
+def _backoff(times: int) -> float:
+    first, longest = _RESTART_S
     return min(longest, first * 2.0 ** min(times - 1, 32))

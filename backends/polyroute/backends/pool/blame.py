@@ -10,7 +10,6 @@ from polyroute.core.errors import (
     PeerUnreachable,
     PolyrouteError,
     Unavailable,
-    WorkerDied,
 )
 
 
@@ -18,9 +17,10 @@ def is_replicas_fault(error: PolyrouteError) -> bool:
     """Whether the replica is ill, as far as one error tells.
 
     Not what the caller did (a bad field, its deadline), not a replica that is busy (429) or on its way (loading,
-    draining): each of those is an answer of one that works.
+    draining): each of those is an answer of one that works. Nor a worker that died, however many calls it took with it:
+    its state says that it is gone, and what comes back under its name is another process.
     """
-    return isinstance(error, PeerUnreachable | PeerFailed | WorkerDied | FirstTokenTimeout) or _is_refusal(error)
+    return isinstance(error, PeerUnreachable | PeerFailed | FirstTokenTimeout) or _is_refusal(error)
 
 
 def another_may_answer(error: PolyrouteError) -> bool:

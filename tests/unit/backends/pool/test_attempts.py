@@ -219,7 +219,18 @@ async def test_429s_do_not_open_a_breaker(world: World) -> None:
     assert pool.status().replicas[0].breaker == "closed"
 
 
-@pytest.mark.parametrize("error", ILL, ids=lambda e: e.reason)
+async def test_a_worker_that_died_is_no_illness_of_the_one_that_replaces_it(world: World) -> None:
+    (only,) = replicas(1, Script(error=WorkerDied("died")))
+    pool = world.pool(only)
+    for _ in range(20):  # as many calls as it was answering
+        with pytest.raises(WorkerDied):
+            await used(pool, 1)
+    only.script = Script()
+    assert pool.status().replicas[0].breaker == "closed"
+    assert await used(pool, 1) == ["r0"]
+
+
+@pytest.mark.parametrize("error", [e for e in ILL if not isinstance(e, WorkerDied)], ids=lambda e: e.reason)
 async def test_an_ill_replica_is_left_alone_then_tried_and_comes_back_slowly(
     world: World, error: PolyrouteError
 ) -> None:

@@ -18,6 +18,7 @@ from polyroute.backends.local.worker.link import Link
 from polyroute.backends.local.worker.loading import Loaded, load
 from polyroute.backends.local.worker.progress import Reporter
 from polyroute.backends.local.worker.prompts import PromptReader
+from polyroute.backends.local.worker.spare import spare_bytes, taken_bytes
 from polyroute.core.request import Sampling
 
 
@@ -25,13 +26,14 @@ def serve(order: Load, link: Link, inbox: Inbox) -> None:
     """Loads the model and serves it for ever; returns only where it cannot be loaded."""
     torch.set_num_threads(order.threads)  # counts for the thread that calls it, which is the one that steps
     try:
-        loaded, weights, engine = _build(order, Reporter(link.send))
+        loaded, weights, limits, engine = _build(order, Reporter(link.send))
     except Exception as error:  # noqa: BLE001 - a model's own code runs here, so anything can come
         link.send(LoadFailed(str(explain(error, order.source, hub_source=False))))
         return
     tokenizer = copy.deepcopy(loaded.tokenizer)  # read with in a thread of its own, while the engine decodes
     reader = PromptReader(tokenizer, loaded.context_length)
     constraints = Constraints(tokenizer, loaded.vocabulary_size, loaded.eos)
+    memory_bytes, device_bytes = taken_bytes(torch.device(loaded.device))
     link.send(
         Ready(
             version=loaded.version,
@@ -40,22 +42,26 @@ def serve(order: Load, link: Link, inbox: Inbox) -> None:
             greedy_default=not loaded.defaults.sample,
             device=loaded.device,
             dtype=loaded.dtype,
-            max_sequences=_limits(order, loaded.device)["max_sequences"],
+            max_sequences=limits["max_sequences"],
             weights=weights,
             path=engine.path,
             why_apart=engine.why_apart,
             kv_cache_tokens=engine.kv_capacity_tokens,
+            memory_bytes=memory_bytes,
+            kv_cache_bytes=limits["kv_cache_bytes"],
+            device_bytes=device_bytes,
         )
     )
     Conversation(engine, reader, constraints, link.send, inbox, torch.set_num_threads).run()
 
 
-def _build(order: Load, report: Reporter) -> tuple[Loaded, str, Engine]:
-    """The model, what its weights are in words, and its engine, which has answered once."""
+def _build(order: Load, report: Reporter) -> tuple[Loaded, str, _Limits, Engine]:
+    """The model, what its weights are in words, what bounds its engine, and that one, which has answered once."""
     loaded = load(order, report)
     report(f"converting to {order.quantization}" if order.quantization else "preparing the layers")
     prepared = compute.prepare(loaded.model, quantization=order.quantization)
     report("trying it out")
+    limits = _limits(order, loaded.device)
     engine = Engine(
         loaded.model,
         Vocabulary(loaded.tokenizer),
@@ -63,25 +69,30 @@ def _build(order: Load, report: Reporter) -> tuple[Loaded, str, Engine]:
         eos=loaded.eos,
         defaults=loaded.defaults,
         kv_dtype=prepared.kv_dtype,
-        **_limits(order, loaded.device),
+        **limits,
     )
     _prove(engine, loaded)
-    return loaded, prepared.words, engine
+    return loaded, prepared.words, limits, engine
 
 
 class _Limits(TypedDict):
     max_sequences: int
     max_batch_tokens: int
-    kv_cache_bytes: int | None
+    kv_cache_bytes: int
 
 
 def _limits(order: Load, device: str) -> _Limits:
     """What bounds the engine: as ordered, else as is right for the kind of device."""
     most, tokens = (256, 2048) if device.startswith("cuda") else (64, 512)
+    kv_cache_bytes = order.kv_cache_bytes
+    if kv_cache_bytes is None:
+        kv_cache_bytes = spare_bytes(torch.device(device))
+        if order.kv_cache_most is not None:
+            kv_cache_bytes = min(kv_cache_bytes, order.kv_cache_most)
     return {
         "max_sequences": order.max_sequences or most,
         "max_batch_tokens": order.max_batch_tokens or tokens,
-        "kv_cache_bytes": order.kv_cache_bytes,
+        "kv_cache_bytes": kv_cache_bytes,
     }
 
 

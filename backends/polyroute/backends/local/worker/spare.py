@@ -1,7 +1,8 @@
-"""How much memory a device has to spare for keys and values."""
+"""How much memory a device has to spare for keys and values, and how much this process takes of it."""
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import torch
@@ -18,6 +19,18 @@ def spare_bytes(device: torch.device) -> int:
         free, _ = torch.cuda.mem_get_info(device)
         return max(_LEAST, int(free * _OF_GPU))
     return max(_LEAST, int(_available() * _OF_SYSTEM))
+
+
+def taken_bytes(device: torch.device) -> tuple[int, int]:
+    """Bytes that this process holds of the device, 0 when not known, and those that the device has, 0 for the machine's
+    own memory."""
+    if device.type == "cuda":
+        return torch.cuda.memory_reserved(device), torch.cuda.mem_get_info(device)[1]
+    try:
+        resident_pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:  # not Linux
+        return 0, 0
+    return resident_pages * resource.getpagesize(), 0
 
 
 def _available() -> int:
