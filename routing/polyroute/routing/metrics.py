@@ -28,6 +28,8 @@ class Metrics:
         self._overhead = _histogram(telemetry.OVERHEAD, registry)
         self._tokens = _counter(telemetry.TOKENS, registry)
         self._attempt_failures = _counter(telemetry.ATTEMPT_FAILURES, registry)
+        self._queue_wait = _histogram(telemetry.QUEUE_WAIT, registry)
+        self._refusals = _counter(telemetry.REFUSALS, registry)
         self._lookups = _counter(telemetry.CACHE_LOOKUPS, registry)
         self._stores = _counter(telemetry.CACHE_STORES, registry)
         self._restarts = _counter(telemetry.WORKER_RESTARTS, registry)
@@ -56,6 +58,14 @@ class Metrics:
         """One attempt of a call has failed."""
         self._attempt_failures.labels(self._label(deployment), reason).inc()
 
+    def queued(self, deployment: str, wait_s: float) -> None:
+        """A call got a permit, after `wait_s` seconds; 0 where one was free."""
+        self._queue_wait.labels(self._label(deployment)).observe(wait_s)
+
+    def refused(self, deployment: str, refusal: str) -> None:
+        """A call got no permit; why is one of `polyroute.routing.permits.Refusal`."""
+        self._refusals.labels(self._label(deployment), refusal).inc()
+
     def cache_lookup(self, model: str, result: str) -> None:
         """The cache was asked: `hit`, `miss` or `error`."""
         self._lookups.labels(self._label(model), result).inc()
@@ -83,19 +93,30 @@ class _States(Collector):
         self._models = models
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
-        return [_family(metric) for metric in (telemetry.PERMITS, telemetry.QUEUED, telemetry.MODEL_STATE)]
+        return [_family(metric) for metric in _READ]
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        permits, queued, states = self.describe()
+        permits, limits, queued, queue_limits, states = self.describe()
         for model in self._models():
             if model.type == "route":
                 continue
             permits.add_metric([model.id], model.in_flight)
+            limits.add_metric([model.id], model.max_concurrency)
             queued.add_metric([model.id], model.queued)
+            queue_limits.add_metric([model.id], model.max_queue)
             for state in ModelState:
                 if state is not ModelState.UNSPECIFIED:
                     states.add_metric([model.id, state.name.lower()], float(model.status.state is state))
-        yield from (permits, queued, states)
+        yield from (permits, limits, queued, queue_limits, states)
+
+
+_READ = (
+    telemetry.PERMITS,
+    telemetry.PERMIT_LIMIT,
+    telemetry.QUEUED,
+    telemetry.QUEUE_LIMIT,
+    telemetry.MODEL_STATE,
+)
 
 
 def _family(metric: Metric) -> GaugeMetricFamily:

@@ -9,18 +9,19 @@ from types import MappingProxyType
 
 from polyroute.core.backend import Backend, BackendStatus
 from polyroute.core.call import Service
-from polyroute.core.config import Config, LocalConfig, ModelConfig, RemoteConfig, RouteConfig
+from polyroute.core.config import ConcurrencyConfig, Config, LocalConfig, ModelConfig, RemoteConfig, RouteConfig
 from polyroute.core.errors import InvalidArgument, UnknownModel
+from polyroute.routing.adaptive import AdaptiveLimit
 from polyroute.routing.layers.cached import Cached, Shelf
 from polyroute.routing.near import NearNames
 from polyroute.routing.permits import Permits
 from polyroute.routing.plan import Rule, Variant
 
 REMOTE_CONCURRENCY = 128
-"""Permits of a remote deployment that sets none; a local one has as many as its engine runs sequences."""
+"""Permits of a remote deployment that sets none; a local one has as many as its engines run sequences."""
 
 LOCAL_CONCURRENCY = 64
-"""Permits of a local deployment that sets none, until its engine has said how many sequences it runs."""
+"""Permits of a local deployment that sets none, until its engines have said how many sequences they run."""
 
 _SAME_ANSWER = frozenset(
     {
@@ -96,12 +97,16 @@ class Snapshot:
 
 
 def permits_for(config: ModelConfig, status: Callable[[], BackendStatus]) -> Permits:
-    """The permits that a deployment has by its configuration, or by what its engine says in `status`."""
+    """The permits that a deployment has by its configuration, or by what its engines say in `status`."""
     most: int | Callable[[], int]
-    if config.max_concurrency is not None:
-        most = config.max_concurrency
+    given = config.max_concurrency
+    if isinstance(given, ConcurrencyConfig):
+        most = given.max if given.min == given.max else AdaptiveLimit(given.min, given.max)
+    elif given is not None:
+        most = given
     elif isinstance(config, LocalConfig):
-        most = config.max_sequences or (lambda: status().max_sequences or LOCAL_CONCURRENCY)
+        at_first = config.max_sequences or LOCAL_CONCURRENCY
+        most = lambda: status().max_sequences or at_first  # noqa: E731 - a limit that moves is a function
     else:
         most = REMOTE_CONCURRENCY
     return Permits(config.id, most, config.max_queue, config.queue_timeout)
