@@ -8,6 +8,20 @@ import statistics
 _ROUND = 10
 
 
+class _Round:
+    """Ten first-token times, and the most calls in flight among them."""
+
+    def __init__(self) -> None:
+        self.times_s: list[float] = []
+        self.busiest = 0
+
+    def add(self, time_s: float, in_flight: int) -> bool:
+        """Notes one; says whether the round is complete."""
+        self.times_s.append(time_s)
+        self.busiest = max(self.busiest, in_flight)
+        return len(self.times_s) >= _ROUND
+
+
 class Gradient2:
     """Netflix's concurrency-limits, `Gradient2Limit`: a short average against an exponential one over 600 samples."""
 
@@ -15,19 +29,16 @@ class Gradient2:
         self._least, self._most, self._limit = least, most, float(start)
         self._long: float | None = None
         self._windows = 0
-        self._round: list[float] = []
-        self._busiest = 0
+        self._round = _Round()
 
     def __call__(self) -> int:
         return int(self._limit)
 
     def answered(self, begun: float, now: float, in_flight: int) -> None:
-        self._round.append(now - begun)
-        self._busiest = max(self._busiest, in_flight)
-        if len(self._round) < _ROUND:
+        if not self._round.add(now - begun, in_flight):
             return
-        short, busiest = statistics.fmean(self._round), self._busiest
-        self._round, self._busiest = [], 0
+        short, busiest = statistics.fmean(self._round.times_s), self._round.busiest
+        self._round = _Round()
         self._windows += 1
         long = short if self._long is None else self._long
         long += (short - long) * (1 / self._windows if self._windows <= 10 else 2 * _ROUND / (600 + _ROUND))
@@ -47,20 +58,17 @@ class Vegas:
     def __init__(self, least: int, most: int, *, start: int = 20) -> None:
         self._least, self._most, self._limit = least, most, float(start)
         self._base = math.inf
-        self._round: list[float] = []
-        self._busiest = 0
+        self._round = _Round()
 
     def __call__(self) -> int:
         return int(self._limit)
 
     def answered(self, begun: float, now: float, in_flight: int) -> None:
-        self._round.append(now - begun)
         self._base = min(self._base, now - begun)
-        self._busiest = max(self._busiest, in_flight)
-        if len(self._round) < _ROUND:
+        if not self._round.add(now - begun, in_flight):
             return
-        median, busiest = statistics.median(self._round), self._busiest
-        self._round, self._busiest = [], 0
+        median, busiest = statistics.median(self._round.times_s), self._round.busiest
+        self._round = _Round()
         if busiest < self._limit / 2:
             return
         queued, unit = self._limit * (1 - self._base / median), math.log10(max(self._limit, 10))

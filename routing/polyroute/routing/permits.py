@@ -127,9 +127,9 @@ class Permits:
         Raises `Overloaded` when the queue is full, the wait too long, or sure to outlast the deadline; at the deadline
         `DeadlineExceeded`.
         """
-        self._wake()
+        self._wake()  # afterwards nobody waits beside a free permit
         now = self._clock()
-        if not self._queue and self._in_flight < self.max_concurrency:
+        if self._in_flight < self.max_concurrency:
             self._take(now)
             return Permit(self, now)
         if deadline is not None:

@@ -153,6 +153,17 @@ async def test_a_permit_given_to_one_who_is_cancelled_in_that_moment_goes_on() -
     assert (permits.in_flight, permits.queued) == (0, 0)
 
 
+async def test_a_permit_given_in_the_moment_in_which_the_wait_ends_is_kept() -> None:
+    permits = Permits("m", 1, 5, 0.01, clock=Clock())
+    held = await permits.acquire()
+    waiting = asyncio.create_task(permits.acquire())
+    await settle()
+    time.sleep(0.02)  # noqa: ASYNC251 - the loop is held up, so that both happen in its next turn
+    asyncio.get_running_loop().call_soon(held.release)
+    (await waiting).release()
+    assert (permits.in_flight, permits.queued) == (0, 0)
+
+
 async def test_after_a_thousand_random_departures_every_permit_is_back() -> None:
     chance = random.Random(7)
     permits = Permits("m", 3, 1000, 60)

@@ -150,6 +150,7 @@ class Calls(RuleBasedStateMachine):
         """Lets everything run, and notes whose waiting is over; returns the callers of those refused, by why."""
         refused: dict[str, list[str]] = {}
         served: Counter[str] = Counter()
+        left = set()
         before = self.waiting_by_caller()
         self.loop.settle()
         for asked in [asked for asked in self.waiting if asked.task.done()]:
@@ -160,11 +161,13 @@ class Calls(RuleBasedStateMachine):
                 assert asked.caller not in [other.caller for other in self.waiting[:place]]
                 self.held.append(asked.task.result())
                 served[asked.caller] += 1
-            elif asked.task.cancelled():
+                continue
+            left.add(asked.caller)
+            if asked.task.cancelled():
                 assert asked.left
             else:
                 refused.setdefault(self.refusal(asked), []).append(asked.caller)
-        self.note_turns(before, served)
+        self.note_turns(before, served, left)
         return refused
 
     def refusal(self, asked: Asked) -> str:
@@ -179,11 +182,11 @@ class Calls(RuleBasedStateMachine):
             assert not timed_out or self.loop.now >= asked.asked + QUEUE_TIMEOUT_S
         return error.metadata[REFUSAL]
 
-    def note_turns(self, before: Counter[str], served: Counter[str]) -> None:
-        """Nobody is served twice while another waits who was not served in between."""
+    def note_turns(self, before: Counter[str], served: Counter[str], left: set[str]) -> None:
+        """Nobody is served twice while another waits who had no turn in between, nor spent it on a call that left."""
         after = self.waiting_by_caller()
         for caller, overtaken in self.overtaken.items():
-            if not before[caller] or not after[caller] or served[caller]:
+            if not before[caller] or not after[caller] or served[caller] or caller in left:
                 overtaken.clear()
             else:
                 overtaken.update(served)
