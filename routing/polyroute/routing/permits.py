@@ -69,8 +69,8 @@ class Permits:
     """`limit` permits of one deployment; `max_queue` calls may wait for one.
 
     Those that wait take turns by caller, and are served in order within one. Where the queue is full, a newcomer takes
-    the place of the youngest call of the caller that has most waiting, provided that this caller has more even so; else
-    it is refused.
+    the place of the youngest call of the caller that has most waiting, provided that this caller is left with no fewer
+    than the newcomer's will have; else the newcomer is refused.
 
     A limit that moves is a function: one that adapts learns from what the permits' holders report, any other is looked
     at whenever a call comes or ends, and every 0.1 s while calls wait. Where it shrinks, those that hold permits keep
@@ -152,7 +152,7 @@ class Permits:
             )
 
     def _make_room(self, caller: str) -> None:
-        """Pushes out the youngest of a caller that has, even without it, more than this one will have; or refuses."""
+        """Pushes out the youngest call of whoever has most, if that leaves it no fewer than `caller` gets; or refuses."""
         if self._queue.longest <= self._queue.of(caller) + 1:
             in_use = f"{self._in_flight} of {self.max_concurrency} permits in use, and no queue"
             full = f"{self.queued} waiting, limit {self.max_queue}" if self.max_queue else in_use

@@ -16,7 +16,10 @@ from polyroute.routing.streams import generator
 
 
 class Limited:
-    """Waits for a permit, then forwards; says in `Finished` how long the wait and the work below took."""
+    """Waits for a permit, then forwards; says in `Finished` how long the wait and the work below took.
+
+    The permit is told when the answer begins and whether there was too much to do, from which an adaptive limit learns.
+    """
 
     def __init__(
         self, inner: Service, permits: Permits, metrics: Metrics, *, clock: Callable[[], float] = time.monotonic
