@@ -152,7 +152,7 @@ class Permits:
             )
 
     def _make_room(self, caller: str) -> None:
-        """Pushes out the youngest call of whoever has most, if that leaves it no fewer than `caller` gets; or refuses."""
+        """Pushes out the youngest call of whoever has most, if it is left with no fewer than `caller`; or refuses."""
         if self._queue.longest <= self._queue.of(caller) + 1:
             in_use = f"{self._in_flight} of {self.max_concurrency} permits in use, and no queue"
             full = f"{self.queued} waiting, limit {self.max_queue}" if self.max_queue else in_use
