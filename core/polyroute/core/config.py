@@ -81,6 +81,22 @@ class WarmConfig(Section):
         return self
 
 
+class ConcurrencyConfig(Section):
+    """Bounds within which a peer's `max_concurrency` follows what it can bear.
+
+    The word `auto` stands for the defaults, and a number for both bounds: a limit that does not move.
+    """
+
+    min: int = Field(default=1, ge=1)
+    max: int = Field(default=512, ge=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"min is {self.min}, more than max, which is {self.max}")
+        return self
+
+
 class TlsConfig(Section):
     """How a peer's certificate is checked."""
 
@@ -155,7 +171,6 @@ class DeploymentConfig(Section):
 
     id: Name
     version: str | None = Field(default=None, min_length=1, max_length=256)
-    max_concurrency: int | None = Field(default=None, ge=1)
     max_queue: int = Field(default=64, ge=0)
     queue_timeout: Seconds = 30.0
     timeout: Seconds | None = None
@@ -169,6 +184,12 @@ class DeploymentConfig(Section):
     cache: CacheConfig | None = None
 
 
+def _follows_its_engine(value: Any) -> Any:
+    if value == "auto" or isinstance(value, dict):
+        raise ValueError("only a remote model's adapts; a local one follows what its engine runs at once")
+    return value
+
+
 class LocalConfig(DeploymentConfig):
     """A model that this server runs itself. What bounds its engine is chosen for the device where it is None."""
 
@@ -179,6 +200,7 @@ class LocalConfig(DeploymentConfig):
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     trust_remote_code: bool = False
     quantization: Literal["int8", "int4"] | None = None
+    max_concurrency: Annotated[int | None, BeforeValidator(_follows_its_engine)] = Field(default=None, ge=1)
     max_sequences: int | None = Field(default=None, ge=1, le=1024)
     max_batch_tokens: int | None = Field(default=None, ge=16)
     kv_cache_memory: ByteSize | None = Field(default=None, ge=16 * 1024 * 1024)
@@ -190,11 +212,22 @@ class LocalConfig(DeploymentConfig):
         return self.source or self.id
 
 
+def _bounds(value: Any) -> Any:
+    if value is None or isinstance(value, (dict, ConcurrencyConfig)):
+        return value
+    if value == "auto":
+        return {}
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"`{value}` is none of: a number from 1, auto, {{min: N, max: N}}")
+    return {"min": value, "max": value}
+
+
 class RemoteConfig(DeploymentConfig):
     """A model that a peer runs."""
 
     type: Literal["remote"]
     base_urls: tuple[str, ...] = Field(min_length=1)
+    max_concurrency: Annotated[ConcurrencyConfig | None, BeforeValidator(_bounds)] = None
     api: Literal["auto", "openai", "generate"] = "auto"
     peer_model: str | None = Field(default=None, min_length=1)
     api_key: SecretStr | SecretFile | None = None

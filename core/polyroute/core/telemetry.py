@@ -64,7 +64,17 @@ EJECTIONS = Metric(
     "polyroute_replica_ejections", "How often a replica's breaker has opened.", ("deployment", "replica")
 )
 PERMITS = Metric("polyroute_permits_in_use", "Permits held.", ("deployment",))
+PERMIT_LIMIT = Metric("polyroute_permits_limit", "Permits that there are; an adaptive limit moves.", ("deployment",))
 QUEUED = Metric("polyroute_queued", "Calls waiting for a permit.", ("deployment",))
+QUEUE_LIMIT = Metric("polyroute_queue_limit", "Most calls that may wait for a permit.", ("deployment",))
+QUEUE_WAIT = Metric(
+    "polyroute_queue_seconds", "Time that calls waited for the permit they got.", ("deployment",), _SECONDS
+)
+REFUSALS = Metric(
+    "polyroute_refusals",
+    "Calls that got no permit: `queue_full`, `pushed_out`, `queue_timeout`, `deadline_too_near` or `deadline`.",
+    ("deployment", "refusal"),
+)
 CACHE_LOOKUPS = Metric(
     "polyroute_cache_lookups", "Cache lookups by result: `hit`, `miss` or `error`.", ("model", "result")
 )

@@ -226,7 +226,7 @@ class Model(_message.Message):
     queued: _builtins.int
     """Calls waiting for a permit."""
     max_concurrency: _builtins.int
-    """Most calls answered at once."""
+    """Most calls answered at once; moves where it adapts to the peer or follows the engines."""
     max_queue: _builtins.int
     """Most calls that may wait."""
     context_length: _builtins.int

@@ -30,6 +30,8 @@ class Metrics:
         self._overhead = _histogram(telemetry.OVERHEAD, registry)
         self._tokens = _counter(telemetry.TOKENS, registry)
         self._attempt_failures = _counter(telemetry.ATTEMPT_FAILURES, registry)
+        self._queue_wait = _histogram(telemetry.QUEUE_WAIT, registry)
+        self._refusals = _counter(telemetry.REFUSALS, registry)
         self._lookups = _counter(telemetry.CACHE_LOOKUPS, registry)
         self._stores = _counter(telemetry.CACHE_STORES, registry)
         self._restarts = _counter(telemetry.WORKER_RESTARTS, registry)
@@ -62,6 +64,14 @@ class Metrics:
     def attempt_failed(self, deployment: str, reason: str) -> None:
         """One attempt of a call has failed."""
         self._attempt_failures.labels(self._label(deployment), reason).inc()
+
+    def queued(self, deployment: str, wait_s: float) -> None:
+        """A call got a permit, after `wait_s` seconds; 0 where one was free."""
+        self._queue_wait.labels(self._label(deployment)).observe(wait_s)
+
+    def refused(self, deployment: str, refusal: str) -> None:
+        """A call got no permit; why is one of `polyroute.routing.permits.Refusal`."""
+        self._refusals.labels(self._label(deployment), refusal).inc()
 
     def cache_lookup(self, model: str, result: str) -> None:
         """The cache was asked: `hit`, `miss` or `error`."""
@@ -114,23 +124,34 @@ class _States(Collector):
         self._models = models
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
-        metrics = (telemetry.PERMITS, telemetry.QUEUED, telemetry.MODEL_STATE, telemetry.REPLICAS)
-        return [_family(metric) for metric in metrics]
+        return [_family(metric) for metric in _READ]
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        permits, queued, states, replicas = self.describe()
+        permits, limits, queued, queue_limits, states, replicas = self.describe()
         for model in self._models():
             if model.type == "route":
                 continue
             permits.add_metric([model.id], model.in_flight)
+            limits.add_metric([model.id], model.max_concurrency)
             queued.add_metric([model.id], model.queued)
+            queue_limits.add_metric([model.id], model.max_queue)
             for state in ModelState:
                 if state is not ModelState.UNSPECIFIED:
                     states.add_metric([model.id, state.name.lower()], float(model.status.state is state))
             if model.type == "local":
                 for state, count in Counted(replica.state for replica in model.status.replicas).items():
                     replicas.add_metric([model.id, state.name.lower()], count)
-        yield from (permits, queued, states, replicas)
+        yield from (permits, limits, queued, queue_limits, states, replicas)
+
+
+_READ = (
+    telemetry.PERMITS,
+    telemetry.PERMIT_LIMIT,
+    telemetry.QUEUED,
+    telemetry.QUEUE_LIMIT,
+    telemetry.MODEL_STATE,
+    telemetry.REPLICAS,
+)
 
 
 class _MemoryHeld(Collector):

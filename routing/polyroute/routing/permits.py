@@ -1,67 +1,110 @@
-"""The right to occupy a deployment: a bounded number of permits, and a bounded queue for them."""
+"""The right to occupy a deployment: a bounded number of permits, and a bounded, fair queue for them."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
 
-from polyroute.core.errors import DeadlineExceeded, Overloaded
+from polyroute.core.errors import DeadlineExceeded, Overloaded, PolyrouteError
+from polyroute.routing.adaptive import AdaptiveLimit
+from polyroute.routing.fair_queue import FairQueue
+from polyroute.routing.pace import Pace
 
-_WEIGHT = 0.2
-_RETRY_RANGE_S = (0.1, 60.0)
+REFUSAL: Final = "refusal"
+"""Key in an error's `metadata`, so in `google.rpc.ErrorInfo` too, that says which `Refusal` it was."""
+
+_RETRY_RANGE_S: Final = (0.1, 60.0)
+_LOOK_S: Final = 0.1
+
+
+class Refusal(StrEnum):
+    """Why a call got no permit."""
+
+    QUEUE_FULL = "queue_full"
+    PUSHED_OUT = "pushed_out"
+    QUEUE_TIMEOUT = "queue_timeout"
+    DEADLINE_TOO_NEAR = "deadline_too_near"
+    DEADLINE = "deadline"
 
 
 class Permit:
     """Held by one call from before the backend is asked until its stream closes."""
 
-    __slots__ = ("_held", "_permits", "_since")
+    __slots__ = ("_began", "_held", "_permits")
 
-    def __init__(self, permits: Permits, since: float) -> None:
+    def __init__(self, permits: Permits, began: float) -> None:
         self._permits = permits
-        self._since = since
+        self._began = began
         self._held = True
+
+    def answered(self) -> None:
+        """The backend has begun to answer: an adaptive limit learns from when."""
+        self._permits._answered(self._began)
+
+    def overloaded(self) -> None:
+        """The backend had too much to do: an adaptive limit backs off."""
+        self._permits._overloaded(self._began)
 
     def release(self) -> None:
         """Gives it back, to the next in the queue if there is one. May be called twice; never waits."""
         if self._held:
             self._held = False
-            self._permits._returned(self._since)
+            self._permits._returned()
+
+
+@dataclass(slots=True, eq=False)
+class _Turn:
+    """One call that waits: `given` ends with its permit, or with why it gets none."""
+
+    caller: str
+    until: float
+    given: asyncio.Future[None]
 
 
 class Permits:
-    """`max_concurrency` permits of one deployment, first come first served; `max_queue` calls may wait.
+    """`limit` permits of one deployment; `max_queue` calls may wait for one.
 
-    A `max_concurrency` that may change is a function; it counts from the next call that comes or ends. Times are in
-    seconds. `name` is the deployment's, for messages.
+    Those that wait take turns by caller, and are served in order within one. Where the queue is full, a newcomer takes
+    the place of the youngest call of the caller that has most waiting, provided that this caller is left with no fewer
+    than the newcomer's will have; else the newcomer is refused.
+
+    A limit that moves is a function: one that adapts learns from what the permits' holders report, any other is looked
+    at whenever a call comes or ends, and every 0.1 s while calls wait. Where it shrinks, those that hold permits keep
+    them. Times are in seconds. `name` is the deployment's, for messages.
     """
 
     def __init__(
         self,
         name: str,
-        max_concurrency: int | Callable[[], int],
+        limit: int | Callable[[], int],
         max_queue: int,
         queue_timeout_s: float,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
-        self._max_concurrency = max_concurrency
+        self._limit = limit
+        self._adaptive = limit if isinstance(limit, AdaptiveLimit) else None
         self.max_queue = max_queue
         self.queue_timeout_s = queue_timeout_s
         self._clock = clock
         self._in_flight = 0
-        self._waiters: dict[asyncio.Future[None], None] = {}
-        self._service_s: float | None = None
+        self._queue: FairQueue[_Turn] = FairQueue()
+        self._pace = Pace()
+        self._full_since: float | None = None  # or since a permit came back last, all of them having been in use
+        self._looking: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
         return f"<Permits {self.name}: {self._in_flight}/{self.max_concurrency}, {self.queued} waiting>"
 
     @property
     def max_concurrency(self) -> int:
-        """How many permits there are."""
-        most = self._max_concurrency
-        return most if isinstance(most, int) else most()
+        """How many permits there are now."""
+        return self._limit if isinstance(self._limit, int) else max(1, self._limit())
 
     @property
     def in_flight(self) -> int:
@@ -71,78 +114,131 @@ class Permits:
     @property
     def queued(self) -> int:
         """Calls waiting for a permit."""
-        return len(self._waiters)
+        return len(self._queue)
 
-    @property
-    def retry_after_s(self) -> float:
-        """When a place is likely to be free, from how long calls have been taking; between 0.1 and 60 s."""
-        if self._service_s is None:
-            return 1.0
-        estimate = self._service_s * (self.queued + 1) / self.max_concurrency
-        return min(max(estimate, _RETRY_RANGE_S[0]), _RETRY_RANGE_S[1])
+    def retry_after_s(self, caller: str = "") -> float:
+        """When `caller`'s turn would come if it asked now, from how fast permits come back; between 0.1 and 60 s."""
+        wait_s = self._pace.wait_s(self._queue.ahead(caller) + 1, self.max_concurrency)
+        return 1.0 if wait_s is None else min(max(wait_s, _RETRY_RANGE_S[0]), _RETRY_RANGE_S[1])
 
-    async def acquire(self, deadline: float | None = None) -> Permit:
-        """Waits for a permit until the queue's timeout or `deadline` (on the clock of `time.monotonic`).
+    async def acquire(self, caller: str = "", deadline: float | None = None) -> Permit:
+        """Waits for a permit on behalf of `caller` until the queue's timeout or `deadline` (on the clock).
 
-        Raises `Overloaded` when the queue is full or the wait too long, `DeadlineExceeded` at the deadline.
+        Raises `Overloaded` when the queue is full, the wait too long, or sure to outlast the deadline; at the deadline
+        `DeadlineExceeded`.
         """
-        if self._in_flight < self.max_concurrency and not self._waiters:
-            self._in_flight += 1
-            return Permit(self, self._clock())
-        if self.queued >= self.max_queue:
-            raise Overloaded(self._full(), retry_after_s=self.retry_after_s)
-        await self._wait(deadline)
+        self._wake()  # afterwards nobody waits beside a free permit
+        now = self._clock()
+        if self._in_flight < self.max_concurrency:
+            self._take(now)
+            return Permit(self, now)
+        if deadline is not None:
+            self._check_in_time(caller, deadline - now)
+        if len(self._queue) >= self.max_queue:
+            self._make_room(caller)
+        await self._wait(caller, deadline)
         return Permit(self, self._clock())
 
-    async def _wait(self, deadline: float | None) -> None:
+    def _check_in_time(self, caller: str, left_s: float) -> None:
+        if left_s <= 0:
+            raise self._late(0.0)
+        place = self._queue.ahead(caller) + 1
+        if self._pace.least_wait_s(place, self.max_concurrency) > left_s:
+            wait_s = self.retry_after_s(caller)
+            raise self._refusal(
+                caller,
+                Refusal.DEADLINE_TOO_NEAR,
+                f"{place - 1} calls go before this one, about {wait_s:.1f} s, and its deadline is in {left_s:.1f} s",
+            )
+
+    def _make_room(self, caller: str) -> None:
+        """Pushes out the youngest call of whoever has most, if it is left with no fewer than `caller`; or refuses."""
+        if self._queue.longest <= self._queue.of(caller) + 1:
+            in_use = f"{self._in_flight} of {self.max_concurrency} permits in use, and no queue"
+            full = f"{self.queued} waiting, limit {self.max_queue}" if self.max_queue else in_use
+            raise self._refusal(caller, Refusal.QUEUE_FULL, full)
+        most = self._queue.longest
+        turn = self._queue.drop()
+        text = f"pushed out of a full queue, where {most} of {self.max_queue} waiting were this caller's"
+        turn.given.set_exception(self._refusal(turn.caller, Refusal.PUSHED_OUT, text))
+
+    async def _wait(self, caller: str, deadline: float | None) -> None:
         begun = self._clock()
-        left = None if deadline is None else deadline - begun
-        hurried = left is not None and left < self.queue_timeout_s
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters[turn] = None
+        until = begun + self.queue_timeout_s
+        hurried = deadline is not None and deadline < until
+        if deadline is not None and hurried:
+            until = deadline
+        turn = _Turn(caller, until, asyncio.get_running_loop().create_future())
+        self._queue.push(caller, turn)
+        self._look_again()
         try:
-            async with asyncio.timeout(left if hurried else self.queue_timeout_s):
-                await turn
+            async with asyncio.timeout(until - begun):
+                await turn.given
         except TimeoutError:
-            if _handed(turn):
+            if _given(turn):
                 return
-            waited = self._clock() - begun
-            if hurried:
-                raise DeadlineExceeded(
-                    f"`{self.name}`: the deadline passed in the queue, after {waited:.1f} s"
-                ) from None
-            raise Overloaded(
-                f"`{self.name}`: no permit within {self.queue_timeout_s:g} s, "
-                f"{self._in_flight} of {self.max_concurrency} in use",
-                retry_after_s=self.retry_after_s,
-            ) from None
-        except BaseException:
-            if _handed(turn):  # cancelled in the same moment: the permit goes on to the next
-                self._in_flight -= 1
-                self._wake()
+            raise (self._late(self._clock() - begun) if hurried else self._too_long(caller)) from None
+        except asyncio.CancelledError:
+            if _given(turn):  # cancelled in the same moment: the permit goes on to the next
+                self._returned()
             raise
         finally:
-            self._waiters.pop(turn, None)
+            self._queue.remove(caller, turn)
 
-    def _full(self) -> str:
-        if self.max_queue == 0:
-            return f"`{self.name}`: {self._in_flight} of {self.max_concurrency} permits in use, and no queue"
-        return f"`{self.name}`: {self.queued} waiting, limit {self.max_queue}"
+    def _late(self, waited_s: float) -> DeadlineExceeded:
+        text = f"`{self.name}`: the deadline passed in the queue, after {waited_s:.1f} s"
+        return DeadlineExceeded(text, metadata={REFUSAL: Refusal.DEADLINE})
 
-    def _returned(self, since: float) -> None:
-        held_s = self._clock() - since
-        self._service_s = held_s if self._service_s is None else self._service_s + _WEIGHT * (held_s - self._service_s)
+    def _too_long(self, caller: str) -> PolyrouteError:
+        in_use = f"{self._in_flight} of {self.max_concurrency} in use"
+        return self._refusal(caller, Refusal.QUEUE_TIMEOUT, f"no permit within {self.queue_timeout_s:g} s, {in_use}")
+
+    def _refusal(self, caller: str, refusal: Refusal, text: str) -> Overloaded:
+        return Overloaded(
+            f"`{self.name}`: {text}", retry_after_s=self.retry_after_s(caller), metadata={REFUSAL: refusal}
+        )
+
+    def _take(self, now: float) -> None:
+        self._in_flight += 1
+        if self._in_flight >= self.max_concurrency:
+            self._full_since = now
+
+    def _returned(self) -> None:
+        now, limit = self._clock(), self.max_concurrency
+        if self._full_since is not None and self._in_flight >= limit:
+            self._pace.returned(now - self._full_since, self._in_flight)
         self._in_flight -= 1
+        self._full_since = now if self._in_flight >= limit else None
         self._wake()
 
+    def _answered(self, began: float) -> None:
+        if self._adaptive is not None:
+            self._adaptive.answered(began, self._clock(), self._in_flight)
+            self._wake()
+
+    def _overloaded(self, began: float) -> None:
+        if self._adaptive is not None:
+            self._adaptive.overloaded(began, self._clock())
+
     def _wake(self) -> None:
-        while self._waiters and self._in_flight < self.max_concurrency:
-            turn = next(iter(self._waiters))
-            del self._waiters[turn]
-            if not turn.done():
-                self._in_flight += 1
-                turn.set_result(None)
+        now = self._clock()
+        while self._queue and self._in_flight < self.max_concurrency:
+            turn = self._queue.pop()
+            if not turn.given.done() and now < turn.until:  # else it is leaving already
+                self._take(now)
+                turn.given.set_result(None)
+
+    def _look_again(self) -> None:
+        """While calls wait, a limit that moves by itself may let them go at any time."""
+        if self._looking is None and self._adaptive is None and not isinstance(self._limit, int):
+            self._looking = asyncio.get_running_loop().call_later(_LOOK_S, self._look)
+
+    def _look(self) -> None:
+        self._looking = None
+        self._wake()
+        if self._queue:
+            self._look_again()
 
 
-def _handed(turn: asyncio.Future[None]) -> bool:
-    return turn.done() and not turn.cancelled()
+def _given(turn: _Turn) -> bool:
+    return turn.given.done() and not turn.given.cancelled() and turn.given.exception() is None

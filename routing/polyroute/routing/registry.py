@@ -10,8 +10,9 @@ from types import MappingProxyType
 
 from polyroute.core.backend import Backend, BackendStatus
 from polyroute.core.call import Service
-from polyroute.core.config import Config, LocalConfig, ModelConfig, RemoteConfig, RouteConfig
+from polyroute.core.config import ConcurrencyConfig, Config, LocalConfig, ModelConfig, RemoteConfig, RouteConfig
 from polyroute.core.errors import InvalidArgument, UnknownModel
+from polyroute.routing.adaptive import AdaptiveLimit
 from polyroute.routing.layers.cached import Cached, Shelf
 from polyroute.routing.near import NearNames
 from polyroute.routing.permits import Permits
@@ -98,10 +99,13 @@ class Snapshot:
 
 
 def permits_for(config: ModelConfig, status: Callable[[], BackendStatus]) -> Permits:
-    """The permits that a deployment has by its configuration, or by what its engine says in `status`."""
+    """The permits that a deployment has by its configuration, or by what its engines say in `status`."""
     most: int | Callable[[], int]
-    if config.max_concurrency is not None:
-        most = config.max_concurrency
+    given = config.max_concurrency
+    if isinstance(given, ConcurrencyConfig):
+        most = given.max if given.min == given.max else AdaptiveLimit(given.min, given.max)
+    elif given is not None:
+        most = given
     elif isinstance(config, LocalConfig):
         most = partial(_sequences, status, config.max_sequences or LOCAL_CONCURRENCY)
     else:

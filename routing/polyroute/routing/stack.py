@@ -37,7 +37,7 @@ def deploy(
     # Times: waiting for the model is bounded, waiting in the queue is not the model's fault.
     service = Bounded(service, config.id, timeout_s=config.timeout)
     # Permits: what reaches the backend holds one until its stream closes.
-    service = Limited(service, permits)
+    service = Limited(service, permits, metrics)
     # Cache: a hit neither waits nor holds a permit.
     cached = Cached(service, shelf, store, codec, metrics)
     return Deployment(config, backend, permits, shelf, cached, cached)

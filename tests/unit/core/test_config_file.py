@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from polyroute.core.config import BreakerConfig, LocalConfig, RemoteConfig
+from polyroute.core.config import BreakerConfig, ConcurrencyConfig, LocalConfig, RemoteConfig
 from polyroute.core.config_file import LATER, ConfigError, parse_config, read_config
 
 SHORTEST = """\
@@ -160,6 +160,33 @@ def test_the_engine_of_a_local_model_is_bounded_as_the_file_says() -> None:
     assert isinstance(unset, LocalConfig)
     chosen_by_the_engine = (unset.max_batch_tokens, unset.kv_cache_memory, unset.max_sequences)
     assert (unset.quantization, *chosen_by_the_engine) == (None, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("written", "least", "most"), [("7", 7, 7), ("auto", 1, 512), ("{min: 4}", 4, 512), ("{min: 4, max: 9}", 4, 9)]
+)
+def test_a_peers_concurrency_is_a_number_or_bounds(written: str, least: int, most: int) -> None:
+    given = parse_config(f"{REMOTE}    max_concurrency: {written}\n", "f", {}).models[0].max_concurrency
+    assert given == ConcurrencyConfig(min=least, max=most)
+
+
+@pytest.mark.parametrize(
+    ("model", "written", "expected"),
+    [
+        (REMOTE, "fast", ": `fast` is none of: a number from 1, auto, {min: N, max: N}"),
+        (REMOTE, "0", ": `0` is none of"),
+        (REMOTE, "2.5", ": `2.5` is none of"),
+        (REMOTE, "true", ": `True` is none of"),
+        (REMOTE, "{min: 9, max: 3}", ": min is 9, more than max, which is 3"),
+        (REMOTE, "{min: 0}", ".min: input should be greater than or equal to 1"),
+        (REMOTE, "{most: 3}", ".most: unknown key"),
+        (LOCAL, "auto", ": only a remote model's adapts; a local one follows what its engine runs at once"),
+        (LOCAL, "0", ": input should be greater than or equal to 1"),
+    ],
+)
+def test_a_concurrency_that_makes_no_sense_is_told(model: str, written: str, expected: str) -> None:
+    (problem,) = problems(f"{model}    max_concurrency: {written}\n")
+    assert f"models[0].max_concurrency{expected}" in problem
 
 
 def test_a_variable_cannot_bring_in_structure() -> None:

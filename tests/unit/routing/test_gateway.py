@@ -255,7 +255,8 @@ async def test_the_registry_shows_every_models_state(
     assert registry.get_sample_value(state, {"model": "one", "state": "loading"}) == 1
     assert registry.get_sample_value(state, {"model": "one", "state": "warm"}) == 0
     assert registry.get_sample_value(state, {"model": "chat", "state": "warm"}) is None
-    assert registry.get_sample_value("polyroute_permits_in_use", {"deployment": "one"}) == 0
+    for metric, value in (("permits_in_use", 0), ("permits_limit", 1), ("queued", 0), ("queue_limit", 1)):
+        assert registry.get_sample_value(f"polyroute_{metric}", {"deployment": "one"}) == value
 
 
 async def test_the_registry_counts_a_local_models_replicas_and_loads(

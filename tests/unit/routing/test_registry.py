@@ -72,9 +72,15 @@ def test_without_a_default_a_request_must_name_a_model(build: Callable[..., Gate
 def test_permits_are_sized_by_the_kind_of_model() -> None:
     assert permits_for(config(LOCAL, max_sequences=5), told(0)).max_concurrency == 5
     assert permits_for(config(LOCAL, max_sequences=5), told(10)).max_concurrency == 10  # of two replicas
+    assert permits_for(config(LOCAL, max_concurrency=5), told(256)).max_concurrency == 5
     assert permits_for(config(REMOTE), told(0)).max_concurrency == REMOTE_CONCURRENCY
     chosen = permits_for(config(REMOTE, max_concurrency=2, max_queue=3, queue_timeout="4s"), told(256))
     assert (chosen.max_concurrency, chosen.max_queue, chosen.queue_timeout_s) == (2, 3, 4.0)
+
+
+def test_permits_of_a_peer_adapt_where_the_configuration_says_so() -> None:
+    assert permits_for(config(REMOTE, max_concurrency="auto"), told(0)).max_concurrency == 4
+    assert permits_for(config(REMOTE, max_concurrency={"min": 8, "max": 9}), told(0)).max_concurrency == 8
 
 
 def test_permits_follow_what_the_engine_has_chosen_for_its_device() -> None:

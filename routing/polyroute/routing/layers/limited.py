@@ -3,35 +3,44 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 
 from polyroute.core.call import Call, Service
-from polyroute.core.event import Event, Finished
-from polyroute.routing.permits import Permits
+from polyroute.core.errors import FirstTokenTimeout, Overloaded, PolyrouteError
+from polyroute.core.event import Event, Finished, Started
+from polyroute.routing.metrics import Metrics
+from polyroute.routing.permits import REFUSAL, Permit, Permits
 from polyroute.routing.streams import generator
 
 
 class Limited:
-    """Waits for a permit, then forwards; says in `Finished` how long the wait and the work below took."""
+    """Waits for a permit, then forwards; says in `Finished` how long the wait and the work below took.
 
-    def __init__(self, inner: Service, permits: Permits, *, clock: Callable[[], float] = time.monotonic) -> None:
+    The permit is told when the answer begins and whether there was too much to do, from which an adaptive limit learns.
+    """
+
+    def __init__(
+        self, inner: Service, permits: Permits, metrics: Metrics, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._inner = inner
         self._permits = permits
+        self._metrics = metrics
         self._clock = clock
 
     async def __call__(self, call: Call) -> AsyncIterator[Event]:
         asked = self._clock()
-        permit = await self._permits.acquire(call.deadline)
+        permit = await self._permit(call)
         try:
             queue_s = self._clock() - asked
+            self._metrics.queued(self._permits.name, queue_s)
             backend_s = 0.0
             async with aclosing(generator(self._inner(call))) as events:
                 while True:
                     begun = self._clock()
                     try:
-                        event = await anext(events)
+                        event = await _next(events, permit)
                     except StopAsyncIteration:
                         return
                     backend_s += self._clock() - begun
@@ -40,3 +49,35 @@ class Limited:
                     yield event
         finally:
             permit.release()
+
+    async def _permit(self, call: Call) -> Permit:
+        try:
+            return await self._permits.acquire(caller_of(call), call.deadline)
+        except PolyrouteError as error:
+            self._metrics.refused(self._permits.name, error.metadata[REFUSAL])
+            raise
+
+
+async def _next(events: AsyncGenerator[Event, None], permit: Permit) -> Event:
+    try:
+        event = await anext(events)
+    except (Overloaded, FirstTokenTimeout):
+        permit.overloaded()
+        raise
+    if isinstance(event, Started):
+        permit.answered()
+    return event
+
+
+def caller_of(call: Call) -> str:
+    """Whom the queue takes a call to be from: the first of user, session and affinity key that it has.
+
+    They are what callers say of themselves, so turns are fair among callers who mean well. Whoever names nobody is one
+    caller together with all others that do not: `call.caller`, the address at the other end, is everybody's behind a
+    proxy. An authenticated caller will stand before them all.
+    """
+    routing = call.request.routing
+    for kind, key in (("user", routing.user), ("session", routing.session), ("affinity_key", routing.affinity_key)):
+        if key:
+            return f"{kind}:{key}"
+    return ""
