@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, TypeAlias
 
+from polyroute.backends.pool.prefixes import BLOCK_CHARS, Prefixes, path_of
 from polyroute.backends.pool.rendezvous import highest
 from polyroute.core.call import Call
 
@@ -50,7 +51,12 @@ class Balance(Protocol):
 
 def balance_of(kind: BalanceName, chance: random.Random) -> Balance:
     """The balance of that name. Each kind keeps calls with an `affinity_key` together."""
-    return Sticky(RoundRobin(chance) if kind == "round_robin" else LeastOutstanding(chance))
+    others: Balance
+    if kind == "prefix":
+        others = Prefix(chance)
+    else:
+        others = RoundRobin(chance) if kind == "round_robin" else LeastOutstanding(chance)
+    return Sticky(others)
 
 
 class LeastOutstanding:
@@ -110,6 +116,43 @@ class RoundRobin:
         self._credit.pop(name, None)
 
 
+class Prefix:
+    """The replica that was given the longest part of the prompt's beginning, while it has room.
+
+    Its engine then has keys and values for that part, and computes the rest alone. A replica without room is passed
+    over for one that was given less, or nothing, of the prompt; and so a beginning that many share comes to be where
+    its calls need it. Between equals the less busy one decides, as in `LeastOutstanding`.
+    """
+
+    def __init__(self, chance: random.Random) -> None:
+        self._less_busy = LeastOutstanding(chance)
+        self._prefixes = Prefixes()
+
+    def choose(self, candidates: Sequence[Candidate], call: Call) -> Choice:
+        path = path_of(call.request)
+        if not path:
+            return self._less_busy.choose(candidates, call)
+        choice = self._among(candidates, call, path)
+        self._prefixes.give(path, choice.name)
+        return choice
+
+    def forget(self, name: str) -> None:
+        self._prefixes.forget(name)
+
+    def _among(self, candidates: Sequence[Candidate], call: Call, path: Sequence[int]) -> Choice:
+        if len(candidates) == 1:
+            return Choice(candidates[0].name)
+        roomy = with_room(candidates)
+        if len(roomy) == 1:
+            return Choice(roomy[0].name, f"only `{roomy[0].name}` has room")
+        for depth, names in self._prefixes.holders(path):
+            fit = [candidate for candidate in roomy if candidate.name in names]
+            if fit:
+                name = self._less_busy.choose(fit, call).name
+                return Choice(name, f"`{name}` has had the first {depth * BLOCK_CHARS} characters of this prompt")
+        return self._less_busy.choose(roomy, call)
+
+
 class Sticky:
     """Keeps the calls of one `affinity_key` on one replica while it has room; other calls are `others`' to choose.
 
@@ -127,9 +170,8 @@ class Sticky:
             return self._others.choose(candidates, call)
         if len(candidates) == 1:
             return Choice(candidates[0].name)
-        names = [candidate.name for candidate in candidates]
-        home = highest(key, names)
-        roomy = with_room(candidates)
+        home = highest(key, [candidate.name for candidate in candidates])
+        roomy = [candidate.name for candidate in with_room(candidates)]
         if home in roomy:
             return Choice(home, f"affinity_key keeps the call on `{home}`")
         chosen = highest(key, roomy)
@@ -139,7 +181,7 @@ class Sticky:
         self._others.forget(name)
 
 
-BOUND: Final = 1.25
+BOUND: Final = 1.5
 """Most that a replica may have in flight for the sake of a key or a prefix, as a multiple of the fair share."""
 
 SLACK: Final = 4
@@ -151,9 +193,9 @@ def busyness(candidate: Candidate) -> float:
     return candidate.outstanding / candidate.weight
 
 
-def with_room(candidates: Sequence[Candidate]) -> list[str]:
+def with_room(candidates: Sequence[Candidate]) -> list[Candidate]:
     """The replicas that are not full yet: at least one, since together they have room for `BOUND` times all calls."""
     calls = 1 + sum(candidate.outstanding for candidate in candidates)
     fair = calls / sum(candidate.weight for candidate in candidates)
     limit = max(SLACK, BOUND * fair)
-    return [candidate.name for candidate in candidates if candidate.outstanding < limit * candidate.weight]
+    return [candidate for candidate in candidates if candidate.outstanding < limit * candidate.weight]

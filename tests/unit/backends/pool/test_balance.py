@@ -14,7 +14,7 @@ from polyroute.backends.pool.balance import BOUND, SLACK, Balance, BalanceName, 
 from polyroute.core.call import Call
 from polyroute.core.request import Request, RoutingOptions
 
-KINDS: list[BalanceName] = ["least_outstanding", "round_robin"]
+KINDS: list[BalanceName] = ["least_outstanding", "round_robin", "prefix"]
 BUSY = st.lists(
     st.builds(Candidate, st.text(max_size=3), st.integers(0, 200), st.floats(0.05, 1)),
     min_size=1,
@@ -129,6 +129,51 @@ def test_keys_spread_evenly() -> None:
     hits = Counter(by.choose(idle(5), call(f"key-{i}")).name for i in range(10_000))
     for candidate in idle(5):
         assert_share(hits[candidate.name], 10_000, 1 / 5)
+
+
+def test_a_prompts_beginning_leads_to_the_replica_that_had_it() -> None:
+    by, opening = balance("prefix"), "You are a helpful assistant. " * 200
+    home = by.choose(idle(5), call(prompt=opening + "What is HTTP?")).name
+    again = call(prompt=opening + "What is TCP?")
+    assert chosen(by, idle(5)[::-1], 30, again) == {home: 30}
+    assert by.choose(idle(5), again).reason == f"`{home}` has had the first 5120 characters of this prompt"
+
+
+def test_the_longest_beginning_decides() -> None:
+    by, busy = balance("prefix"), [Candidate("a", 2), Candidate("b", 0)]
+    by.choose(busy[:1], call(prompt="x" * 4096 + "y" * 4096))
+    by.choose(busy[1:], call(prompt="x" * 4096 + "z" * 4096))
+    assert by.choose(busy, call(prompt="x" * 4096 + "y" * 9000)).name == "a"
+    assert by.choose(busy, call(prompt="x" * 4096 + "z" * 9000)).name == "b"
+    assert by.choose(busy, call(prompt="x" * 4096)).name == "b"  # both have had it; b is less busy
+
+
+def test_prompts_that_nobody_had_go_by_load() -> None:
+    by, two = balance("prefix"), [Candidate("a", 3), Candidate("b", 2)]
+    assert {by.choose(two, call(prompt=f"{i}" * 3000)).name for i in range(9)} == {"b"}
+
+
+def test_a_hot_prompt_spills_over_and_no_replica_passes_the_bound() -> None:
+    """100 calls of one prompt that stay."""
+    by, counts = balance("prefix"), {f"r{i}": 0 for i in range(4)}
+    for _ in range(100):
+        counts[by.choose([Candidate(n, c) for n, c in counts.items()], call(prompt="hot" * 1000)).name] += 1
+        assert max(counts.values()) <= math.ceil(max(SLACK, BOUND * sum(counts.values()) / 4))
+
+
+def test_a_replica_that_left_has_had_no_prompt() -> None:
+    by, prompt = balance("prefix"), call(prompt="p" * 4096)
+    by.choose([Candidate("a", 0)], prompt)
+    by.forget("a")
+    assert by.choose([Candidate("a", 1), Candidate("b", 0)], prompt).reason == "`b` has 0 in flight, `a` 1"
+
+
+def test_an_affinity_key_goes_before_the_prompt() -> None:
+    by = balance("prefix")
+    home = by.choose(idle(5), call("ada")).name
+    other = next(candidate for candidate in idle(5) if candidate.name != home)
+    by.choose([other], call(prompt="p" * 4096))
+    assert by.choose(idle(5), call("ada", prompt="p" * 4096)).name == home
 
 
 @given(keys=st.lists(st.text(), min_size=1, max_size=20), count=st.integers(2, 8), gone=st.integers(0, 7))
