@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -16,7 +16,8 @@ class Call:
     """A request together with who asks, until when, and as part of which trace.
 
     `arrived` and `deadline` are on the clock of `time.monotonic`, in seconds. `trace` holds the W3C headers
-    (`traceparent`, `tracestate`) to pass on to whatever does the work.
+    (`traceparent`, `tracestate`) to pass on to whatever does the work. `headers` holds, by their names in small
+    letters, those of the caller's headers or metadata that some route is keyed on, and no others.
     """
 
     request: Request
@@ -25,6 +26,7 @@ class Call:
     deadline: float | None = None
     caller: str = ""
     trace: tuple[tuple[str, str], ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def remaining_s(self, now: float) -> float | None:
         """Seconds left until the deadline, never below zero; None when there is no deadline."""

@@ -386,7 +386,9 @@ class ExplainRouteResponse(_message.Message):
     requested: _builtins.str
     """The model or route that was named, or the default that stood in for it."""
     sticky_by: _builtins.str
-    """What the variant was keyed on: `user`, `session`, `affinity_key` or `request`; empty where none was chosen."""
+    """What the variant was keyed on: `user`, `session`, `affinity_key`, `request` or `header:NAME`; empty where none
+    was chosen.
+    """
     hash_point: _builtins.float
     """The request's hash point in [0, 1), from which the variant follows."""
     @_builtins.property

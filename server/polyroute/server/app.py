@@ -213,7 +213,7 @@ def _remote(model: RemoteConfig) -> Backend:
 def _warm(config: Config) -> set[str]:
     """IDs of the local models that are loaded at start: those that say so, and the default unless it says not to."""
     default = config.effective_default
-    behind = {default} | {v.model for route in config.routes if route.id == default for v in route.variants}
+    behind = {default} | {model for route in config.routes if route.id == default for model in route.models}
     local = [model for model in config.models if isinstance(model, LocalConfig)]
     return {m.id for m in local if m.warm.min == 1 or (m.warm.min is None and m.id in behind)}
 
