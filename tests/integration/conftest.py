@@ -30,10 +30,10 @@ async def remote(scripted_peer: ScriptedPeer) -> AsyncIterator[Remote]:
     made: list[RemoteBackend] = []
     before = asyncio.all_tasks()
 
-    def make(url: str = "", **config: Any) -> RemoteBackend:
+    def make(url: str = "", address: str | None = None, **config: Any) -> RemoteBackend:
         url = url or scripted_peer.url
         options = {"api": "openai", **config}
-        made.append(RemoteBackend(RemoteConfig(id="m", type="remote", base_urls=(url,), **options), url))
+        made.append(RemoteBackend(RemoteConfig(id="m", type="remote", base_urls=(url,), **options), url, address))
         return made[-1]
 
     yield make

@@ -108,6 +108,7 @@ class ScriptedPeer:
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     tls: ssl.SSLContext | None = None
     port: int = 0
+    host: str = "127.0.0.1"
     _server: asyncio.Server | None = None
 
     def play_for(self, request: PeerRequest) -> Play:
@@ -115,7 +116,7 @@ class ScriptedPeer:
 
     @property
     def url(self) -> str:
-        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}"
+        return f"http{'s' if self.tls else ''}://{self.host}:{self.port}"
 
     @property
     def open(self) -> int:
@@ -127,7 +128,7 @@ class ScriptedPeer:
 
     async def listen(self) -> None:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Connection(self), "127.0.0.1", self.port, ssl=self.tls)
+        self._server = await loop.create_server(lambda: Connection(self), self.host, self.port, ssl=self.tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def hang_up(self) -> None:

@@ -15,6 +15,7 @@ from polyroute.backends.pool import Pool
 from polyroute.backends.remote.backend import RemoteBackend
 from polyroute.core.backend import ModelState
 from polyroute.core.call import Call
+from polyroute.core.config import DeploymentConfig
 from polyroute.core.errors import PeerFailed, PeerUnreachable, PolyrouteError, Unavailable
 from polyroute.core.event import Token
 from polyroute.core.request import Request
@@ -201,7 +202,7 @@ async def test_a_bad_answer_does_not_make_a_peer_unreachable(scripted_peer: Scri
 async def test_a_pool_passes_over_the_peer_that_is_gone(scripted_peer: ScriptedPeer, remote: Remote) -> None:
     both_dialects(scripted_peer)
     gone = remote("http://127.0.0.1:9")
-    pool = Pool([gone, remote()])
+    pool = Pool(DeploymentConfig(id="m"), [gone, remote()])
     await pool.load()
     assert [await answer(pool) for _ in range(4)] == ["openai"] * 4
     assert pool.status().state is ModelState.WARM
@@ -226,9 +227,9 @@ async def test_an_idle_peer_that_is_stopped_leaves_nothing(scripted_peer: Script
 
 @pytest.fixture
 async def secure_peer(tmp_path: Path) -> AsyncIterator[ScriptedPeer]:
-    """A peer with a certificate for 127.0.0.1 that it has signed itself, `cert.pem`."""
+    """A peer with a certificate for 127.0.0.1 and peers.test that it has signed itself, `cert.pem`."""
     made = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=peer"
-    command = ["openssl", *made.split(), "-addext", "subjectAltName=IP:127.0.0.1"]
+    command = ["openssl", *made.split(), "-addext", "subjectAltName=IP:127.0.0.1,DNS:peers.test"]
     files = ["-keyout", str(tmp_path / "key.pem"), "-out", str(tmp_path / "cert.pem")]
     await asyncio.to_thread(subprocess.run, [*command, *files], check=True, capture_output=True, timeout=WAIT_S)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -248,6 +249,19 @@ async def test_tls(secure_peer: ScriptedPeer, remote: Remote, tmp_path: Path) ->
         await answer(remote(secure_peer.url))
     with pytest.raises(PeerUnreachable, match=r"tls\.ca_file cannot be used"):
         await answer(remote(secure_peer.url, tls={"ca_file": tmp_path / "missing.pem"}))
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+async def test_tls_keeps_to_the_name_whose_address_is_called(
+    secure_peer: ScriptedPeer, remote: Remote, tmp_path: Path
+) -> None:
+    trust = {"ca_file": tmp_path / "cert.pem"}
+    called = remote(f"https://peers.test:{secure_peer.port}", address="127.0.0.1", tls=trust)
+    assert await answer(called) == "openai"
+    assert secure_peer.requests[-1].headers["host"] == f"peers.test:{secure_peer.port}"
+    assert called.status().replicas[0].name == secure_peer.url
+    with pytest.raises(PeerUnreachable, match="certificate is not trusted"):
+        await answer(remote(f"https://others.test:{secure_peer.port}", address="127.0.0.1", tls=trust))
 
 
 async def test_a_handshake_that_is_not_answered_is_bounded(scripted_peer: ScriptedPeer, remote: Remote) -> None:

@@ -39,13 +39,20 @@ _READIEST = (
 
 @dataclass(frozen=True, slots=True)
 class ReplicaStatus:
-    """One replica as it stands; `detail` says in words why it is in its state."""
+    """One replica as it stands; `detail` says in words why it is in its state.
+
+    Where a pool knows it: `weight`, above 0 and at most 1, is less while the replica starts slowly; `breaker` is
+    `closed`, `open` or `half_open`; `ejections` is how often that has opened.
+    """
 
     name: str
     state: ModelState
     detail: str = ""
     in_flight: int = 0
     version: str = ""
+    weight: float = 1.0
+    breaker: str = ""
+    ejections: int = 0
 
 
 @dataclass(frozen=True, slots=True)

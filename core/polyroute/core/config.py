@@ -104,6 +104,62 @@ class SecretFile(Section):
     file: Path
 
 
+def _word_off(value: Any) -> Any:
+    """None for `off`, which YAML 1.1 reads as false where it is bare; nothing at all is a mistake."""
+    if value is None:
+        raise ValueError("is empty; write `off`, or what it should be")
+    return None if value is False or value == "off" else value
+
+
+OrOff = BeforeValidator(_word_off)
+
+
+class BreakerConfig(Section):
+    """When a replica gets no more calls, and how it is tried again. Times are in seconds.
+
+    It opens after `failures` in a row, or where among at least `min_calls` calls of the last `window` a share of
+    `ratio` failed. It stays open for `open`, twice as long each time that the replica falls ill again, up to
+    `max_open`; then `probes` calls at a time try whether it is well.
+    """
+
+    failures: int = Field(default=5, ge=1)
+    ratio: float = Field(default=0.5, gt=0, le=1)
+    min_calls: int = Field(default=20, ge=1)
+    window: Seconds = 30.0
+    open: Seconds = 1.0
+    max_open: Seconds = 30.0
+    probes: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _times(self) -> Self:
+        if self.max_open < self.open:
+            raise ValueError(f"max_open ({self.max_open:g} s) is less than open ({self.open:g} s)")
+        return self
+
+
+class RetryBudgetConfig(Section):
+    """Most retries and hedges: `share` of the calls, and `min_per_second` besides."""
+
+    share: float = Field(default=0.2, ge=0, le=1)
+    min_per_second: float = Field(default=10.0, ge=0, allow_inf_nan=False)
+
+
+def _hedge_after(value: Any) -> Any:
+    """Seconds, or a percentile such as `p95` of the times to the first token."""
+    if isinstance(value, str) and (percentile := re.fullmatch(r"p([1-9]\d?)", value)):
+        return f"p{percentile[1]}"
+    seconds = parse_duration(value)
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
+        raise ValueError(f"`{value}` is neither a time such as 300ms nor a percentile from p1 to p99")
+    return float(seconds)
+
+
+class HedgeConfig(Section):
+    """After how long a second replica is asked as well: seconds, or a percentile of the times to the first token."""
+
+    after: Annotated[float | str, BeforeValidator(_hedge_after)]
+
+
 class DeploymentConfig(Section):
     """What local and remote models have in common. Times are in seconds."""
 
@@ -114,7 +170,12 @@ class DeploymentConfig(Section):
     queue_timeout: Seconds = 30.0
     timeout: Seconds | None = None
     first_token_timeout: Seconds = 60.0
-    balance: Literal["least_outstanding", "round_robin"] = "least_outstanding"
+    balance: Literal["least_outstanding", "round_robin", "prefix"] = "least_outstanding"
+    retries: int = Field(default=2, ge=0, le=10)
+    retry_budget: RetryBudgetConfig = RetryBudgetConfig()
+    breaker: Annotated[BreakerConfig | None, OrOff] = BreakerConfig()
+    slow_start: Annotated[Seconds | None, OrOff] = 10.0
+    hedge: Annotated[HedgeConfig | None, OrOff] = None
     cache: CacheConfig | None = None
 
 
@@ -150,6 +211,8 @@ class RemoteConfig(DeploymentConfig):
     headers: dict[str, SecretStr] = {}
     tls: TlsConfig = TlsConfig()
     connect_timeout: Seconds = 5.0
+    probe_interval: Seconds = 15.0
+    resolve_interval: Seconds = 30.0
 
     @model_validator(mode="before")
     @classmethod
@@ -165,8 +228,8 @@ class RemoteConfig(DeploymentConfig):
     @classmethod
     def _urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         for url in urls:
-            if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", url):
-                raise ValueError(f"`{url}` is no URL of the form http://host:port")
+            if not re.fullmatch(r"(dns\+)?https?://[^\s/?#@]+(/[^\s?#]*)?", url):
+                raise ValueError(f"`{url}` is no URL of the form http://host:port or dns+http://name:port")
         if len(set(urls)) != len(urls):
             raise ValueError("a URL is listed twice")
         return tuple(url.rstrip("/") for url in urls)

@@ -14,8 +14,6 @@ from pydantic import ValidationError
 from polyroute.core.config import Config
 
 LATER = {
-    "retries": ("models",),
-    "breaker": ("models",),
     "max": ("models", "warm"),
     "idle_unload": ("models", "warm"),
     "tiers": ("cache",),

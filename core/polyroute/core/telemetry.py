@@ -40,6 +40,29 @@ TOKENS = Metric("polyroute_tokens", "Tokens by direction: `prompt` or `completio
 ATTEMPT_FAILURES = Metric(
     "polyroute_attempt_failures", "Attempts that failed, by deployment and error reason.", ("deployment", "reason")
 )
+RETRIES = Metric(
+    "polyroute_retries",
+    "Attempts after a failed one of the same deployment, by outcome: `answered`, `failed`, or `no_budget` where none "
+    "was made because the retry budget was used up.",
+    ("deployment", "outcome"),
+)
+HEDGES = Metric(
+    "polyroute_hedges",
+    "Second attempts beside a slow one, by outcome: `won`, `lost`, `failed`, or `no_budget` where none was made.",
+    ("deployment", "outcome"),
+)
+REPLICA_IN_FLIGHT = Metric("polyroute_replica_in_flight", "Calls in flight at a replica.", ("deployment", "replica"))
+REPLICA_WEIGHT = Metric(
+    "polyroute_replica_weight",
+    "Share of its load that a replica gets: less than 1 in a slow start.",
+    ("deployment", "replica"),
+)
+REPLICA_BREAKER = Metric(
+    "polyroute_replica_breaker", "1 for the state that a replica's breaker is in.", ("deployment", "replica", "state")
+)
+EJECTIONS = Metric(
+    "polyroute_replica_ejections", "How often a replica's breaker has opened.", ("deployment", "replica")
+)
 PERMITS = Metric("polyroute_permits_in_use", "Permits held.", ("deployment",))
 QUEUED = Metric("polyroute_queued", "Calls waiting for a permit.", ("deployment",))
 CACHE_LOOKUPS = Metric(

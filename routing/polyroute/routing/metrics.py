@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric as MetricFamily
 from prometheus_client.registry import Collector
 
 from polyroute.core import telemetry
@@ -31,6 +32,8 @@ class Metrics:
         self._lookups = _counter(telemetry.CACHE_LOOKUPS, registry)
         self._stores = _counter(telemetry.CACHE_STORES, registry)
         self._restarts = _counter(telemetry.WORKER_RESTARTS, registry)
+        self._retries = _counter(telemetry.RETRIES, registry)
+        self._hedges = _counter(telemetry.HEDGES, registry)
 
     def know(self, names: Collection[str]) -> None:
         """From now on these are the names that may become labels."""
@@ -68,9 +71,18 @@ class Metrics:
         """A worker process died and is being replaced."""
         self._restarts.labels(self._label(model)).inc()
 
+    def retried(self, deployment: str, outcome: str) -> None:
+        """A call was tried again at a replica of `deployment`, or might have been."""
+        self._retries.labels(self._label(deployment), outcome).inc()
+
+    def hedged(self, deployment: str, outcome: str) -> None:
+        """A slow call was given to a second replica of `deployment`, or might have been."""
+        self._hedges.labels(self._label(deployment), outcome).inc()
+
     def watch(self, models: Callable[[], Iterable[ModelView]]) -> None:
         """Reads the state of `models` at every scrape."""
         self.registry.register(_States(models))
+        self.registry.register(_Replicas(models))
 
     def _label(self, name: str) -> str:
         return name if name in self._known else telemetry.OTHER
@@ -96,6 +108,39 @@ class _States(Collector):
                 if state is not ModelState.UNSPECIFIED:
                     states.add_metric([model.id, state.name.lower()], float(model.status.state is state))
         yield from (permits, queued, states)
+
+
+_REPLICA_GAUGES = (telemetry.REPLICA_IN_FLIGHT, telemetry.REPLICA_WEIGHT, telemetry.REPLICA_BREAKER)
+_BREAKER_STATES = ("closed", "open", "half_open")
+
+
+class _Replicas(Collector):
+    """What the replicas there are now say of themselves; one that is gone leaves no series behind."""
+
+    def __init__(self, models: Callable[[], Iterable[ModelView]]) -> None:
+        self._models = models
+
+    def describe(self) -> Iterable[MetricFamily]:
+        return [*map(_family, _REPLICA_GAUGES), _counted(telemetry.EJECTIONS)]
+
+    def collect(self) -> Iterator[MetricFamily]:
+        in_flight, weight, breaker = map(_family, _REPLICA_GAUGES)
+        ejections = _counted(telemetry.EJECTIONS)
+        for model in self._models():
+            # Where one of a name leaves while another has come, the one that has come counts.
+            for name, replica in {r.name: r for r in reversed(model.status.replicas)}.items():
+                in_flight.add_metric([model.id, name], replica.in_flight)
+                if not replica.breaker:
+                    continue
+                weight.add_metric([model.id, name], replica.weight)
+                ejections.add_metric([model.id, name], replica.ejections)
+                for state in _BREAKER_STATES:
+                    breaker.add_metric([model.id, name, state], float(replica.breaker == state))
+        yield from (in_flight, weight, breaker, ejections)
+
+
+def _counted(metric: Metric) -> CounterMetricFamily:
+    return CounterMetricFamily(metric.name, metric.help, labels=metric.labels)
 
 
 def _family(metric: Metric) -> GaugeMetricFamily:

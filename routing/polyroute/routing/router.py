@@ -43,6 +43,7 @@ class Router:
                     async for event in events:
                         if isinstance(event, Started):
                             answering = True
+                            self._count(step, event.route.attempts)
                             event = Started(_complete(event.route, decision, step, failed, self._clock() - begun))
                         elif isinstance(event, Finished) and failed:
                             event = _with_lost_time(event, failed)
@@ -51,34 +52,42 @@ class Router:
             except PolyrouteError as error:
                 if answering:
                     raise
-                self._metrics.attempt_failed(step.deployment, error.reason)
-                attempts = (*failed, _failure(step, error, self._clock() - begun))
+                attempts = (*failed, *_failures(step, error, self._clock() - begun))
+                self._count(step, attempts[len(failed) :])
                 if not error.try_next or step is decision.steps[-1]:
-                    raise error.after(attempts, _with_history(error.message, failed)) from error
+                    raise error.after(attempts, _with_history(error.message, attempts[:-1])) from error
                 failed = attempts
 
+    def _count(self, step: Step, failed: tuple[Attempt, ...]) -> None:
+        for attempt in failed:
+            self._metrics.attempt_failed(step.deployment, attempt.reason)
 
-def _failure(step: Step, error: PolyrouteError, duration_s: float) -> Attempt:
-    return Attempt(
-        deployment=step.deployment,
-        variant=step.variant,
-        reason=error.reason,
-        message=clip(error.message, _QUOTED_CHARS),
-        duration_s=duration_s,
-    )
+
+def _failures(step: Step, error: PolyrouteError, duration_s: float) -> tuple[Attempt, ...]:
+    """The attempts that a step came to: those at its replicas, or the step itself where it came to none."""
+    if error.attempts:
+        return _of(step, error.attempts)
+    message = clip(error.message, _QUOTED_CHARS)
+    return (Attempt(step.deployment, "", step.variant, error.reason, message, duration_s),)
+
+
+def _of(step: Step, attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+    return tuple(replace(attempt, deployment=step.deployment, variant=step.variant) for attempt in attempts)
 
 
 def _complete(route: Route, decision: Decision, step: Step, failed: tuple[Attempt, ...], duration_s: float) -> Route:
     reasons = decision.reasons
     if failed:
-        reasons += tuple(f"`{attempt.deployment}` failed: {attempt.reason}" for attempt in failed)
+        reasons += tuple(f"`{attempt.replica or attempt.deployment}` failed: {attempt.reason}" for attempt in failed)
         reasons += (f"`{step.deployment}` answered as fallback",)
+    here = _of(step, route.attempts)
+    answered_s = duration_s - sum(attempt.duration_s for attempt in here)
     return replace(
         route,
         requested=decision.requested,
         deployment=step.deployment,
         variant=decision.variant,
-        attempts=(*failed, Attempt(step.deployment, route.replica, step.variant, duration_s=duration_s)),
+        attempts=(*failed, *here, Attempt(step.deployment, route.replica, step.variant, duration_s=answered_s)),
         reasons=(*reasons, *route.reasons),
         sticky_by=decision.sticky_by,
         hash_point=decision.hash_point,
@@ -96,5 +105,5 @@ def _with_lost_time(finished: Finished, failed: tuple[Attempt, ...]) -> Finished
 def _with_history(message: str, failed: tuple[Attempt, ...]) -> str:
     if not failed:
         return message
-    tried = "; ".join(f"`{attempt.deployment}` {attempt.reason}" for attempt in failed)
+    tried = "; ".join(f"`{attempt.replica or attempt.deployment}` {attempt.reason}" for attempt in failed)
     return f"{message} (tried before: {tried})"

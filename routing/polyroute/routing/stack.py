@@ -35,7 +35,7 @@ def deploy(
     service: Service = backend.stream
     # From the inside out; a call passes them in the opposite order.
     # Times: waiting for the model is bounded, waiting in the queue is not the model's fault.
-    service = Bounded(service, config.id, timeout_s=config.timeout, first_token_timeout_s=config.first_token_timeout)
+    service = Bounded(service, config.id, timeout_s=config.timeout)
     # Permits: what reaches the backend holds one until its stream closes.
     service = Limited(service, permits)
     # Cache: a hit neither waits nor holds a permit.

@@ -26,8 +26,10 @@ from prometheus_client import (
 
 from polyroute.backends.local.backend import LocalBackend
 from polyroute.backends.local.cores import Cores
-from polyroute.backends.pool import Pool
+from polyroute.backends.pool import Pool, Surroundings
 from polyroute.backends.remote.backend import RemoteBackend
+from polyroute.backends.remote.discovery import Discovery
+from polyroute.backends.remote.names import DNS_SCHEME
 from polyroute.core.backend import Backend
 from polyroute.core.config import Config, LocalConfig, ModelConfig, RemoteConfig
 from polyroute.routing.cache.store import AnswerStore
@@ -199,15 +201,18 @@ def _gateway(
 
 
 def _backend(model: ModelConfig, settings: Settings, metrics: Metrics, cores: Cores, *, warm: bool) -> Backend:
+    around = Surroundings(on_retry=partial(metrics.retried, model.id), on_hedge=partial(metrics.hedged, model.id))
     if isinstance(model, LocalConfig):
         restarted = partial(metrics.worker_restarted, model.id)
-        return LocalBackend(model, cache_dir=settings.cache_dir, warm=warm, cores=cores, on_restart=restarted)
-    return _remote(model)
+        local = LocalBackend(model, cache_dir=settings.cache_dir, warm=warm, cores=cores, on_restart=restarted)
+        return Pool(model, [local], around=around)
+    return _remote(model, around)
 
 
-def _remote(model: RemoteConfig) -> Backend:
-    replicas = [RemoteBackend(model, url) for url in model.base_urls]
-    return replicas[0] if len(replicas) == 1 else Pool(replicas, model.balance)
+def _remote(model: RemoteConfig, around: Surroundings) -> Backend:
+    named = [url for url in model.base_urls if url.startswith(DNS_SCHEME)]
+    replicas = [RemoteBackend(model, url) for url in model.base_urls if url not in named]
+    return Pool(model, replicas, sources=[Discovery(model, url) for url in named], around=around)
 
 
 def _warm(config: Config) -> set[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from polyroute.core.config import LocalConfig, RemoteConfig
+from polyroute.core.config import BreakerConfig, LocalConfig, RemoteConfig
 from polyroute.core.config_file import LATER, ConfigError, parse_config, read_config
 
 SHORTEST = """\
@@ -81,7 +81,6 @@ def test_the_only_model_is_the_default() -> None:
         (LOCAL + "    kv_cache_memory: 2 lots\n", "models.yaml:4: models[0].kv_cache_memory: "),
         (LOCAL + "    max_sequences: 0\n", "models.yaml:4: models[0].max_sequences: input should be greater"),
         (REMOTE + "    kv_cache_memory: 1GiB\n", "models.yaml:5: models[0].kv_cache_memory: unknown key"),
-        (REMOTE + "    retries: 2\n", "models.yaml:5: models[0].retries: is not served by this version yet"),
         (REMOTE + "routes:\n  - id: r\n", "models.yaml:6: routes[0]: `model` or `variants` is required"),
         (
             REMOTE + "routes:\n  - id: r\n    model: m\n    variants: [{name: a, model: m}]\n",
@@ -103,6 +102,24 @@ def test_the_only_model_is_the_default() -> None:
             REMOTE + "routes:\n  - id: r\n    model: m\n    sticky_by: ['header:trace-bin']\n",
             "models.yaml:8: routes[0].sticky_by[0]: `trace-bin` is a header of gRPC's own, or binary",
         ),
+        (REMOTE + "    tls: {min_version: 1}\n", "models.yaml:5: models[0].tls.min_version: unknown key"),
+        (REMOTE + "    retries: 11\n", "models.yaml:5: models[0].retries: input should be less than or equal to 10"),
+        (
+            REMOTE + "    retry_budget: {share: 2}\n",
+            "models.yaml:5: models[0].retry_budget.share: input should be less",
+        ),
+        (REMOTE + "    breaker:\n", "models.yaml:5: models[0].breaker: is empty; write `off`, or what it should be"),
+        (REMOTE + "    breaker: {faults: 3}\n", "models.yaml:5: models[0].breaker.faults: unknown key"),
+        (
+            REMOTE + "    breaker: {open: 5s, max_open: 2s}\n",
+            "models[0].breaker: max_open (2 s) is less than open (5 s)",
+        ),
+        (REMOTE + "    slow_start: 0\n", "models.yaml:5: models[0].slow_start: input should be greater than 0"),
+        (REMOTE + "    hedge: {}\n", "models.yaml:5: models[0].hedge.after: is required"),
+        (REMOTE + "    hedge: {after: p100}\n", "models.yaml:5: models[0].hedge.after: `p100` is no duration"),
+        (REMOTE + "    hedge: {after: -1}\n", "models[0].hedge.after: `-1` is neither a time such as 300ms nor a perc"),
+        (LOCAL + "    probe_interval: 5s\n", "models.yaml:4: models[0].probe_interval: unknown key"),
+        (REMOTE.replace("http", "dns+ftp"), "models[0].base_url: `dns+ftp://peer:1` is no URL of the form"),
         (
             REMOTE + "routes:\n  - id: r\n    variants: [{name: a, model: n}]\n",
             "models.yaml:7: routes[0].variants[0].model: `n` is no model of this file",
@@ -191,6 +208,26 @@ def test_off_is_a_cache_mode_although_yaml_reads_it_as_false() -> None:
     model = parse_config(REMOTE + "    cache: {mode: off}\n", "f", {}).models[0]
     assert model.cache is not None
     assert model.cache.mode == "off"
+
+
+def test_what_keeps_calls_going_is_on_by_default_and_can_be_turned_off() -> None:
+    model = parse_config(REMOTE, "f", {}).models[0]
+    assert (model.retries, model.breaker, model.slow_start, model.hedge) == (2, BreakerConfig(), 10, None)
+    off = parse_config(REMOTE + "    breaker: off\n    slow_start: 'off'\n    hedge: off\n    retries: 0\n", "f", {})
+    assert (off.models[0].breaker, off.models[0].slow_start, off.models[0].hedge) == (None, None, None)
+
+
+@pytest.mark.parametrize(("written", "read"), [("300ms", 0.3), ("2", 2.0), ("p95", "p95"), ("p5", "p5")])
+def test_a_hedge_comes_after_a_time_or_a_percentile(written: str, read: float | str) -> None:
+    model = parse_config(REMOTE + f"    hedge: {{after: {written}}}\n", "f", {}).models[0]
+    assert model.hedge is not None
+    assert model.hedge.after == read
+
+
+def test_replicas_may_be_the_addresses_of_a_name() -> None:
+    model = parse_config(REMOTE.replace("http", "dns+https"), "f", {}).models[0]
+    assert isinstance(model, RemoteConfig)
+    assert model.base_urls == ("dns+https://peer:1",)
 
 
 def test_every_planned_key_is_refused_by_name() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
-from polyroute.backends.echo import EchoBackend
+from polyroute.core.backend import Backend
 from polyroute.core.call import Call, Service
 from polyroute.core.config import Config
 from polyroute.core.event import Event
@@ -93,7 +93,7 @@ def until() -> Callable[..., Any]:
 def build(store: AnswerStore, codec: JsonCodec, metrics: Metrics) -> Callable[..., Gateway]:
     """A gateway over a configuration and the backends of its models, by ID."""
 
-    def _build(config: dict[str, Any], backends: dict[str, EchoBackend]) -> Gateway:
+    def _build(config: dict[str, Any], backends: Mapping[str, Backend]) -> Gateway:
         parsed = Config.model_validate(config)
         deployments = {
             model.id: deploy(model, backends[model.id], cache=parsed.cache, store=store, codec=codec, metrics=metrics)

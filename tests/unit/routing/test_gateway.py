@@ -12,9 +12,19 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from polyroute.backends.echo import EchoBackend, Script
+from polyroute.backends.pool import Pool
 from polyroute.core.backend import ModelState
 from polyroute.core.call import Call
-from polyroute.core.errors import DeadlineExceeded, Draining, InvalidArgument, ModelFailed, Overloaded, UnknownModel
+from polyroute.core.config import DeploymentConfig
+from polyroute.core.errors import (
+    DeadlineExceeded,
+    Draining,
+    InvalidArgument,
+    ModelFailed,
+    Overloaded,
+    PeerFailed,
+    UnknownModel,
+)
 from polyroute.core.event import CacheResult, Token
 from polyroute.core.request import CacheMode, CacheOptions, Request, RoutingOptions, Sampling
 from polyroute.routing.gateway import Gateway
@@ -245,6 +255,28 @@ async def test_the_registry_shows_every_models_state(
     assert registry.get_sample_value(state, {"model": "one", "state": "warm"}) == 0
     assert registry.get_sample_value(state, {"model": "chat", "state": "warm"}) is None
     assert registry.get_sample_value("polyroute_permits_in_use", {"deployment": "one"}) == 0
+
+
+async def test_the_registry_shows_the_replicas_there_are_and_no_others(
+    build: Callable[..., Gateway], registry: CollectorRegistry, take: Callable[..., Any]
+) -> None:
+    ill = EchoBackend("m", replica="ill", script=Script(error=PeerFailed("bad")))
+    well = EchoBackend("m", replica="well")
+    pool = Pool(DeploymentConfig(id="m", breaker={"failures": 1}, balance="round_robin"), [ill, well])
+    gateway = build({"models": [{"id": "m", "type": "remote", "base_url": "http://m:1"}]}, {"m": pool})
+    for i in range(2):
+        await take(gateway.generate, Call(Request(prompt=f"{i}"), f"r{i}"))
+
+    def value(name: str, replica: str, **labels: str) -> float | None:
+        return registry.get_sample_value(f"polyroute_replica_{name}", {"deployment": "m", "replica": replica, **labels})
+
+    assert (value("ejections_total", "ill"), value("ejections_total", "well")) == (1, 0)
+    assert (value("breaker", "ill", state="open"), value("breaker", "ill", state="closed")) == (1, 0)
+    assert (value("weight", "well"), value("in_flight", "well")) == (1, 0)
+    await pool.remove(ill, 0)
+    assert value("ejections_total", "ill") is None
+    assert value("breaker", "ill", state="open") is None
+    assert value("breaker", "well", state="closed") == 1
 
 
 async def test_every_refusal_is_logged_and_counted(

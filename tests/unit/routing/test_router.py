@@ -11,7 +11,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from polyroute.backends.echo import EchoBackend, Script
+from polyroute.backends.pool import Pool
 from polyroute.core.call import Call
+from polyroute.core.config import DeploymentConfig
 from polyroute.core.errors import (
     DeadlineExceeded,
     InvalidArgument,
@@ -83,6 +85,43 @@ async def test_failed_attempts_are_told_with_the_answer(
         registry.get_sample_value("polyroute_attempt_failures_total", {"deployment": "one", "reason": "WORKER_DIED"})
         == 1
     )
+
+
+async def test_attempts_at_replicas_stand_among_the_steps(
+    build: Callable[..., Gateway],
+    backends: dict[str, EchoBackend],
+    take: Callable[..., Any],
+    registry: CollectorRegistry,
+) -> None:
+    """A pool tells its own; the router says which deployment and variant they were of."""
+    ill = [EchoBackend("one", replica=f"one-{i}", script=Script(error=WorkerDied("gone"))) for i in range(2)]
+    twos = [EchoBackend("two", replica="two-0", script=Script(error=PeerFailed("bad"))), backends["two"]]
+    twos[1].replica = "two-1"
+    pools = {
+        "one": Pool(DeploymentConfig(id="one"), ill),
+        "two": Pool(DeploymentConfig(id="two", balance="round_robin"), twos),
+        "three": backends["three"],
+    }
+    gateway = build(CONFIG, pools)
+    routes = [(await take(gateway.generate, Call(ASKS, f"r{i}")))[0].route for i in range(2)]
+    for route in routes:
+        assert {(a.deployment, a.replica, a.variant, a.reason) for a in route.attempts[:2]} == {
+            ("one", "one-0", "v1", "WORKER_DIED"),
+            ("one", "one-1", "v1", "WORKER_DIED"),
+        }
+    after = sorted([[(a.deployment, a.replica, a.reason) for a in route.attempts[2:]] for route in routes], key=len)
+    assert after == [[("two", "two-1", "")], [("two", "two-0", "PEER_FAILED"), ("two", "two-1", "")]]
+    assert "`one-0` failed: WORKER_DIED" in routes[0].reasons
+    assert sum(route.reasons.count("`two-0` failed: PEER_FAILED") for route in routes) == 1
+    failures = "polyroute_attempt_failures_total"
+    assert registry.get_sample_value(failures, {"deployment": "one", "reason": "WORKER_DIED"}) == 4
+    assert registry.get_sample_value(failures, {"deployment": "two", "reason": "PEER_FAILED"}) == 1
+    twos[1].script = Script(error=PeerFailed("worse"))
+    fails(backends["three"], Overloaded("full"))
+    with pytest.raises(Overloaded) as failed:
+        await take(gateway.generate, Call(ASKS, "r3"))
+    assert [a.deployment for a in failed.value.attempts] == ["one", "one", "two", "two", "two", "three"]
+    assert failed.value.message.startswith("full (tried before: `one-")
 
 
 async def test_after_the_answer_has_begun_nothing_else_is_tried(

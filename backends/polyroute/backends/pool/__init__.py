@@ -1,5 +1,6 @@
-"""Replicas of one model as one backend."""
+"""Several replicas of one model as one backend."""
 
-from polyroute.backends.pool.pool import Balance, Pool
+from polyroute.backends.pool.attempts import Surroundings
+from polyroute.backends.pool.pool import Pool, Source
 
-__all__ = ["Balance", "Pool"]
+__all__ = ["Pool", "Source", "Surroundings"]

@@ -4,93 +4,155 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Sequence
-from contextlib import aclosing
-from dataclasses import replace
-from typing import Literal, TypeAlias, cast
+from typing import Protocol
 
-from polyroute.core.backend import Backend, BackendStatus, ModelState, ReplicaStatus, TokenCount
+from polyroute.backends.pool.attempts import Attempts, Surroundings
+from polyroute.backends.pool.balance import balance_of
+from polyroute.backends.pool.replica import Replica
+from polyroute.core.backend import Backend, BackendStatus, ModelState, TokenCount
 from polyroute.core.call import Call
+from polyroute.core.config import DeploymentConfig
+from polyroute.core.errors import NoReplica, PolyrouteError
 from polyroute.core.event import Event
 
-Balance: TypeAlias = Literal["least_outstanding", "round_robin"]
+
+class Source(Protocol):
+    """Finds replicas, and keeps a pool's set of them up to date; `problem` says in words why it finds none."""
+
+    problem: str
+
+    async def start(self, pool: Pool) -> None:
+        """Begins to add and remove replicas, in the background."""
+
+    async def settled(self) -> None:
+        """Returns once it has looked for them for the first time."""
+
+    async def stop(self) -> None:
+        """Ends what runs in the background."""
 
 
 class Pool:
-    """A `polyroute.core.backend.Backend` over backends that serve the same model.
+    """A `polyroute.core.backend.Backend` over backends that serve the same model, and that may come and go.
 
-    A call goes to a replica of the readiest state that there is, so one that has failed gets calls only while no
-    better one exists. Among those, `least_outstanding` takes the one with the fewest calls in flight and goes round
-    where several have as few; `round_robin` goes round always. A call is in flight from its choice until its stream
-    closes, however it closes. A call that fails is not tried again here: what may follow is the plan's to say.
+    A call is attempted at one replica after the other, by the options of `config`, until one begins to answer; one
+    replica is a pool as well. It is in flight at a replica from its choice until its stream closes, however it closes.
+    `replicas` are there from the start; `sources` add and remove others.
     """
 
-    def __init__(self, backends: Sequence[Backend], balance: Balance = "least_outstanding") -> None:
-        if not backends:
-            raise ValueError("a pool needs at least one backend")
-        self._backends = tuple(backends)
-        self._balance = balance
-        self._in_flight = [0] * len(self._backends)
-        self._next = 0
+    def __init__(
+        self,
+        config: DeploymentConfig,
+        replicas: Iterable[Backend] = (),
+        *,
+        sources: Sequence[Source] = (),
+        around: Surroundings | None = None,
+    ) -> None:
+        self._config = config
+        self._around = around or Surroundings()
+        self._sources = tuple(sources)
+        self._balance = balance_of(config.balance, self._around.chance)
+        self._replicas: list[Replica] = []
+        self._leaving: list[Replica] = []
+        self._attempts = Attempts(config, self._replicas, self._balance, self._around)
+        for backend in replicas:
+            self._add(backend, newcomer=False)
 
     def __repr__(self) -> str:
-        return f"<Pool {self._balance} in_flight={self._in_flight} of {list(self._backends)}>"
+        return f"<Pool {self._config.id} {self._config.balance} of {[*self._replicas, *self._leaving]}>"
+
+    def add(self, replica: Backend) -> None:
+        """Takes in a replica, which whoever adds it starts; beside others it gets load gradually.
+
+        Raises ValueError where there is one of its name.
+        """
+        self._add(replica, newcomer=bool(self._replicas))
+
+    def _add(self, backend: Backend, *, newcomer: bool) -> None:
+        replica = Replica(
+            backend, self._config, newcomer=newcomer, clock=self._around.clock, chance=self._around.chance
+        )
+        if any(other.name == replica.name for other in self._replicas):
+            raise ValueError(f"`{self._config.id}` has a replica `{replica.name}` already")
+        self._replicas.append(replica)
+
+    async def remove(self, replica: Backend, grace_s: float) -> None:
+        """Gives that replica no more calls, lets those in flight go on for `grace_s` seconds, then stops it."""
+        leaving = next((one for one in self._replicas if one.backend is replica), None)
+        if leaving is None:
+            return
+        self._replicas.remove(leaving)
+        self._balance.forget(leaving.name)
+        leaving.leaving = True
+        self._leaving.append(leaving)
+        try:
+            await leaving.drained(grace_s)
+        finally:
+            await replica.stop()
+            self._leaving.remove(leaving)
 
     async def start(self) -> None:
-        """Starts every replica."""
-        for backend in self._backends:
-            await backend.start()
+        """Starts every replica, and what looks for others."""
+        for replica in self._replicas:
+            await replica.backend.start()
+        for source in self._sources:
+            await source.start(self)
 
     async def load(self) -> None:
         """Returns once every replica was tried and one is warm; raises the first one's error where none is."""
-        results = await asyncio.gather(*(backend.load() for backend in self._backends), return_exceptions=True)
+        for source in self._sources:
+            await source.settled()
+        self._require()
+        results = await asyncio.gather(*(one.backend.load() for one in self._replicas), return_exceptions=True)
         errors = [result for result in results if isinstance(result, BaseException)]
         if len(errors) == len(results):
             raise errors[0]
 
     async def unload(self, grace_s: float) -> None:
         """Unloads every replica at once; raises the first error once all are done."""
-        await _all(backend.unload(grace_s) for backend in self._backends)
+        await _all(replica.backend.unload(grace_s) for replica in self._replicas)
 
     async def stop(self) -> None:
         """Stops every replica at once; raises the first error once all are done."""
-        await _all(backend.stop() for backend in self._backends)
+        await _all(source.stop() for source in self._sources)
+        await _all(replica.backend.stop() for replica in [*self._replicas, *self._leaving])
 
     def stream(self, call: Call) -> AsyncIterator[Event]:
-        """Answers by the replica that is chosen when the first event is asked for."""
+        """Answers by the first replica that begins to; it is chosen when the first event is asked for.
+
+        Raises what the last attempt raised, with all attempts; `FirstTokenTimeout` where a replica was silent for
+        `first_token_timeout`; `NoReplica` where every breaker is open.
+        """
         return self._stream(call)
 
     async def _stream(self, call: Call) -> AsyncGenerator[Event, None]:
-        chosen = self._choose()
-        self._in_flight[chosen] += 1
+        self._require()
+        attempt, first = await self._attempts.begin(call)
         try:
-            events = cast("AsyncGenerator[Event, None]", self._backends[chosen].stream(call))
-            async with aclosing(events):
-                async for event in events:
-                    yield event
+            yield first
+            async for event in attempt.events:
+                yield event
+            attempt.done()
+        except PolyrouteError as error:
+            attempt.lost(error)
+            raise
         finally:
-            self._in_flight[chosen] -= 1
-
-    def _choose(self) -> int:
-        """The replica for the next call; decided at once, so that no two calls decide on the same counts."""
-        count = len(self._backends)
-        ranks = [backend.status().state.readiness for backend in self._backends]
-        best = min(ranks)
-        turn = [(self._next + step) % count for step in range(count)]
-        ready = [place for place in turn if ranks[place] == best]
-        chosen = min(ready, key=lambda p: self._in_flight[p]) if self._balance == "least_outstanding" else ready[0]
-        self._next = (chosen + 1) % count
-        return chosen
+            await attempt.close()
 
     async def count_tokens(self, call: Call) -> TokenCount:
         """Counts by the replica that would get the next call."""
-        return await self._backends[self._choose()].count_tokens(call)
+        self._require()
+        replica, _ = self._attempts.choose(call)
+        return await replica.backend.count_tokens(call)
 
     def status(self) -> BackendStatus:
         """The readiest replica's state; a version that names each one where replicas differ.
 
         So no answer that is kept under one version can come from another.
         """
-        all_of = [backend.status() for backend in self._backends]
+        all_of = [replica.status() for replica in [*self._replicas, *self._leaving]]
+        if not all_of:
+            state = ModelState.FAILED if self._problem else ModelState.LOADING
+            return BackendStatus(state, self._problem or "no replica yet", self._config.version or "")
         first = min(all_of, key=lambda status: status.state.readiness)
         serving = [status for status in all_of if status.state is not ModelState.FAILED] or all_of
         lengths = [status.context_length for status in serving if status.context_length]
@@ -103,17 +165,17 @@ class Pool:
             chat=all(status.chat for status in serving),
             greedy_default=all(status.greedy_default for status in serving),
             ready_since=min(since, default=0.0),
-            replicas=tuple(
-                replica
-                for status, in_flight in zip(all_of, self._in_flight, strict=True)
-                for replica in _counted(status.replicas, in_flight)
-            ),
+            max_sequences=sum(status.max_sequences for status in serving),
+            replicas=tuple(replica for status in all_of for replica in status.replicas),
         )
 
+    @property
+    def _problem(self) -> str:
+        return "; ".join(filter(None, (source.problem for source in self._sources)))
 
-def _counted(replicas: tuple[ReplicaStatus, ...], in_flight: int) -> tuple[ReplicaStatus, ...]:
-    """A backend's replicas with the pool's own count, where there is one replica to count for."""
-    return (replace(replicas[0], in_flight=in_flight),) if len(replicas) == 1 else replicas
+    def _require(self) -> None:
+        if not self._replicas:
+            raise NoReplica(self._problem or f"`{self._config.id}`: has no replica yet")
 
 
 async def _all(steps: Iterable[Awaitable[None]]) -> None:

@@ -11,6 +11,7 @@ import structlog
 from polyroute.backends.remote import count, exchange
 from polyroute.backends.remote.dialect import Dialect
 from polyroute.backends.remote.generate import GenerateDialect
+from polyroute.backends.remote.names import url_at
 from polyroute.backends.remote.openai import OpenAIDialect
 from polyroute.backends.remote.peer import Peer
 from polyroute.backends.remote.watch import Watch
@@ -32,15 +33,17 @@ _log = structlog.get_logger(__name__)
 class RemoteBackend:
     """One replica: `config`'s model at the peer `base_url`. Implements `polyroute.core.backend.Backend`.
 
+    With an `address`, connections go to that IP address of the URL's host, which is asked for by its name all the
+    same; the replica is then named after the address.
     A peer that could not be reached is still tried when a call comes, and is well again once it answers one.
     """
 
-    def __init__(self, config: RemoteConfig, base_url: str) -> None:
+    def __init__(self, config: RemoteConfig, base_url: str, address: str | None = None) -> None:
         self._config = config
-        self._base_url = base_url
+        self._name = base_url if address is None else url_at(base_url, address)
         self._peer_model = config.peer_model or config.id
-        self._peer = Peer(config, base_url)
-        self._watch = Watch(self._peer, self._peer_model)
+        self._peer = Peer(config, base_url, address)
+        self._watch = Watch(self._peer, self._peer_model, config.probe_interval)
         self._in_flight = 0
 
     def __repr__(self) -> str:
@@ -115,7 +118,7 @@ class RemoteBackend:
             upstream = route_from_header(header)
             if upstream is None:
                 _log.debug("route_header.ignored", peer=self._peer.where, length=len(header))
-        return Route(model=self._config.id, version=self._version, replica=self._base_url, upstream=upstream)
+        return Route(model=self._config.id, version=self._version, replica=self._name, upstream=upstream)
 
     @property
     def _version(self) -> str:
@@ -146,5 +149,5 @@ class RemoteBackend:
             0 if facts is None else facts.context_length,
             chat=self._chat,
             ready_since=watch.ready_since,
-            replicas=(ReplicaStatus(self._base_url, watch.state, watch.detail, self._in_flight, self._version),),
+            replicas=(ReplicaStatus(self._name, watch.state, watch.detail, self._in_flight, self._version),),
         )

@@ -15,6 +15,7 @@ import orjson
 
 from polyroute.backends.remote.credentials import Credentials
 from polyroute.backends.remote.failures import QUOTE_CHARS, status_failure, transport_failure
+from polyroute.backends.remote.names import Fixed, url_at
 from polyroute.core.call import Call
 from polyroute.core.config import RemoteConfig
 from polyroute.core.errors import DeadlineExceeded, Draining, InvalidArgument, PeerFailed, PeerUnreachable, clip
@@ -40,13 +41,15 @@ T = TypeVar("T")
 class Peer:
     """One peer at `base_url`; `where` names it in messages.
 
+    With an `address` the URL's host is not looked up, but is that IP address; `Host` and TLS keep to the name.
     Connections are kept and shared between calls, without limit: permits are the limit. Proxies from the environment,
     redirects and cookies are not followed or kept.
     """
 
-    def __init__(self, config: RemoteConfig, base_url: str) -> None:
-        self.where = f"`{config.id}` at {base_url}"
+    def __init__(self, config: RemoteConfig, base_url: str, address: str | None = None) -> None:
+        self.where = f"`{config.id}` at {base_url if address is None else url_at(base_url, address)}"
         self._config = config
+        self._address = address
         self._root = base_url.removesuffix("/v1")
         self._credentials = Credentials(config)
         self._silence_s = config.timeout or SILENCE_S
@@ -154,14 +157,15 @@ class Peer:
             raise Draining(f"{self.where}: was left")
         if fresh:
             if self._fresh is None:
-                self._fresh = self._open(aiohttp.TCPConnector(limit=0, ssl=self._tls(), force_close=True))
+                self._fresh = self._open(force_close=True)
             return self._fresh
         if self._kept is None:
-            connector = aiohttp.TCPConnector(limit=0, ssl=self._tls(), keepalive_timeout=_KEEPALIVE_S)
-            self._kept = self._open(connector)
+            self._kept = self._open(keepalive_timeout=_KEEPALIVE_S)
         return self._kept
 
-    def _open(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+    def _open(self, **keeping: Any) -> aiohttp.ClientSession:
+        resolver = None if self._address is None else Fixed(self._address)
+        connector = aiohttp.TCPConnector(limit=0, ssl=self._tls(), resolver=resolver, **keeping)
         tracing = aiohttp.TraceConfig()
         tracing.on_connection_reuseconn.append(_note_reuse)
         return aiohttp.ClientSession(

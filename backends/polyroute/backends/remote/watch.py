@@ -15,23 +15,26 @@ from polyroute.core.backend import ModelState
 from polyroute.core.errors import Draining, PeerUnreachable, PolyrouteError
 
 FIRST_WAIT_S: Final = 0.25
-LONGEST_WAIT_S: Final = 30.0
-REFRESH_S: Final = 60.0
-"""How often a peer that answers is asked again, so that a new version behind the same URL is noticed."""
+"""Wait before a peer that was lost is asked again; twice as long each time, up to the interval."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Watch:
-    """The state of one peer, and its facts as far as they are known."""
+    """The state of one peer, and its facts as far as they are known.
 
-    def __init__(self, peer: Peer, peer_model: str) -> None:
+    It is asked about every `interval_s` seconds, so that it shows when it falls silent while no call comes, and that
+    a new version behind the same URL is noticed.
+    """
+
+    def __init__(self, peer: Peer, peer_model: str, interval_s: float) -> None:
         self.facts: PeerFacts | None = None
         self.state = ModelState.LOADING
         self.detail = "not reached yet"
         self.ready_since = 0.0
         self._peer = peer
         self._peer_model = peer_model
+        self._interval_s = interval_s
         self._probing: asyncio.Task[PeerFacts] | None = None
         self._loop: asyncio.Task[None] | None = None
         self._lost = asyncio.Event()
@@ -101,10 +104,10 @@ class Watch:
                 _log.exception("peer.probe_failed", peer=self._peer.where)
             if self.state is ModelState.WARM:
                 wait_s = FIRST_WAIT_S
-                await _until(self._lost, REFRESH_S * random.uniform(0.8, 1.2))  # noqa: S311
+                await _until(self._lost, self._interval_s * random.uniform(0.8, 1.2))  # noqa: S311
             else:
-                await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311
-                wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+                await asyncio.sleep(min(wait_s, self._interval_s) * random.uniform(0.5, 1.0))  # noqa: S311
+                wait_s = min(2 * wait_s, self._interval_s)
 
 
 async def _until(event: asyncio.Event, limit_s: float) -> None:

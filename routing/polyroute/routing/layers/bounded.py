@@ -1,4 +1,4 @@
-"""A call ends by its deadline, by its model's timeout, and begins by its model's first-token timeout."""
+"""A call ends by its deadline and by its model's timeout."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 
 from polyroute.core.call import Call, Service
-from polyroute.core.errors import DeadlineExceeded, FirstTokenTimeout
+from polyroute.core.errors import DeadlineExceeded
 from polyroute.core.event import Event
 from polyroute.routing.streams import generator
 
@@ -26,20 +26,15 @@ class Bounded:
         name: str,
         *,
         timeout_s: float | None = None,
-        first_token_timeout_s: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._inner = inner
         self._name = name
         self._timeout_s = timeout_s
-        self._first_token_timeout_s = first_token_timeout_s
         self._clock = clock
 
     async def __call__(self, call: Call) -> AsyncIterator[Event]:
-        begun = self._clock()
-        ends = _Ends(self._name, begun, call.deadline, self._timeout_s)
-        first = None if self._first_token_timeout_s is None else begun + self._first_token_timeout_s
-        until, late = ends.with_first(first)
+        until, late = self._end(call)
         async with aclosing(generator(self._inner(call))) as events:
             while True:
                 scope = asyncio.timeout(None if until is None else until - self._clock())
@@ -51,26 +46,12 @@ class Bounded:
                 except TimeoutError:
                     if not scope.expired():
                         raise
-                    raise late from None
+                    raise DeadlineExceeded(f"`{self._name}`: {late}") from None
                 yield event
-                until, late = ends.until, ends.late
 
-
-class _Ends:
-    """When a call has to be over, and what it is told when it is not."""
-
-    def __init__(self, name: str, begun: float, deadline: float | None, timeout_s: float | None) -> None:
-        self._name = name
-        self._begun = begun
-        self.until = deadline
-        self.late = DeadlineExceeded(f"`{name}`: the caller's deadline passed before the answer was complete")
-        if timeout_s is not None and (deadline is None or begun + timeout_s < deadline):
-            self.until = begun + timeout_s
-            self.late = DeadlineExceeded(f"`{name}`: the answer was not complete within its timeout of {timeout_s:g} s")
-
-    def with_first(self, first: float | None) -> tuple[float | None, DeadlineExceeded]:
-        """The same for the first event."""
-        if first is None or (self.until is not None and self.until <= first):
-            return self.until, self.late
-        limit = first - self._begun
-        return first, FirstTokenTimeout(f"`{self._name}`: no first token within {limit:g} s")
+    def _end(self, call: Call) -> tuple[float | None, str]:
+        """When the call has to be over, and what it is told when it is not."""
+        begun = self._clock()
+        if self._timeout_s is not None and (call.deadline is None or begun + self._timeout_s < call.deadline):
+            return begun + self._timeout_s, f"the answer was not complete within its timeout of {self._timeout_s:g} s"
+        return call.deadline, "the caller's deadline passed before the answer was complete"

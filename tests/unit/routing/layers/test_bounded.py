@@ -12,8 +12,8 @@ import pytest
 
 from polyroute.backends.echo import EchoBackend, Script
 from polyroute.core.call import Call
-from polyroute.core.errors import DeadlineExceeded, FirstTokenTimeout
-from polyroute.core.event import Event, Finished, Started
+from polyroute.core.errors import DeadlineExceeded
+from polyroute.core.event import Event, Finished
 from polyroute.core.request import Request
 from polyroute.routing.layers.bounded import Bounded
 from polyroute.routing.streams import generator
@@ -25,29 +25,10 @@ def hangs(at: int) -> EchoBackend:
     return EchoBackend("m", script=Script(gate=asyncio.Event(), gate_after=at))
 
 
-async def test_no_first_token_in_time_is_told_as_such_and_another_may_try(take: Callable[..., Any]) -> None:
-    backend = hangs(0)
-    with pytest.raises(FirstTokenTimeout, match=r"`m`: no first token within 0.01 s") as late:
-        await take(Bounded(backend.stream, "m", first_token_timeout_s=0.01))
-    assert late.value.try_next
-    assert (backend.open, backend.closed_early) == (0, 1)
-
-
-async def test_the_first_token_limit_is_over_with_the_first_token() -> None:
-    gate = asyncio.Event()
-    backend = EchoBackend("m", script=Script(gate=gate, gate_after=1))
-    bounded = Bounded(backend.stream, "m", first_token_timeout_s=60, clock=(clock := _Clock()).now)
-    async with aclosing(generator(bounded(Call(REQUEST, "r1")))) as events:
-        assert isinstance(await anext(events), Started)
-        clock.time += 1000
-        gate.set()
-        assert isinstance([event async for event in events][-1], Finished)
-
-
 async def test_an_answer_that_takes_too_long_is_cut_off(take: Callable[..., Any]) -> None:
     backend = hangs(2)
     with pytest.raises(DeadlineExceeded, match=r"`m`: .* within its timeout of 0.01 s"):
-        await take(Bounded(backend.stream, "m", timeout_s=0.01, first_token_timeout_s=60))
+        await take(Bounded(backend.stream, "m", timeout_s=0.01))
     assert backend.open == 0
 
 
@@ -55,9 +36,8 @@ async def test_an_answer_that_takes_too_long_is_cut_off(take: Callable[..., Any]
 async def test_the_callers_deadline_is_kept(at: int, take: Callable[..., Any]) -> None:
     backend = hangs(at)
     call = Call(REQUEST, "r1", deadline=time.monotonic() + 0.05)
-    with pytest.raises(DeadlineExceeded) as late:
-        await take(Bounded(backend.stream, "m", timeout_s=60, first_token_timeout_s=60), call)
-    assert not isinstance(late.value, FirstTokenTimeout)
+    with pytest.raises(DeadlineExceeded, match="the caller's deadline"):
+        await take(Bounded(backend.stream, "m", timeout_s=60), call)
     assert backend.open == 0
 
 
@@ -83,11 +63,3 @@ async def test_no_timeout_fires_in_the_consumer() -> None:
         await anext(events)
         with pytest.raises(DeadlineExceeded):
             await anext(events)
-
-
-class _Clock:
-    def __init__(self) -> None:
-        self.time = 0.0
-
-    def now(self) -> float:
-        return self.time

@@ -24,7 +24,12 @@ VIEW = ModelView(
     id="m",
     type="route",
     status=BackendStatus(
-        ModelState.WARM, "fine", "v1", 99, True, True, 1.5, (ReplicaStatus("r", ModelState.FAILED, "bad", 1, "v0"),)
+        ModelState.WARM,
+        "fine",
+        "v1",
+        99,
+        ready_since=1.5,
+        replicas=(ReplicaStatus("r", ModelState.FAILED, "bad", 1, "v0"),),
     ),
     in_flight=1,
     queued=2,

@@ -1,0 +1,112 @@
+"""One call at one replica."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import cast
+
+from polyroute.backends.pool.replica import Replica
+from polyroute.core.call import Call
+from polyroute.core.errors import FirstTokenTimeout, PeerFailed, PolyrouteError, clip
+from polyroute.core.event import Attempt, Event
+
+_QUOTED_CHARS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a first event is waited for, in seconds; `hurried` where that is less than calls usually need."""
+
+    seconds: float
+    hurried: bool = False
+
+
+class Try:
+    """The call is in flight at `replica` from the making of this until `close`, which is to follow in any case.
+
+    `first` gives the first event, `events` the others, `done` is to be called after the last of them; `lost` with
+    the error that came instead of one.
+    """
+
+    def __init__(
+        self, replica: Replica, call: Call, patience: Patience, why: str, *, clock: Callable[[], float]
+    ) -> None:
+        self.replica = replica
+        self.why = why
+        """Why this replica, in words; empty where there was no choice."""
+        self.events = cast("AsyncGenerator[Event, None]", replica.backend.stream(call))
+        self.begun_at = clock()
+        self._patience = patience
+        self._clock = clock
+        self._admission = replica.admit()
+        self._begun = False
+        self._judged = False
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<Try {self.replica.name} {'answering' if self._begun else 'asked'}>"
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds since it was begun."""
+        return self._clock() - self.begun_at
+
+    async def first(self) -> Event:
+        """The answer's first event; raises what came instead, `FirstTokenTimeout` where nothing came in time."""
+        name, limit_s = self.replica.name, self._patience.seconds
+        scope = asyncio.timeout(limit_s)
+        try:
+            async with scope:
+                event = await anext(cast("AsyncIterator[Event]", self.events), None)
+            if event is None:
+                raise PeerFailed(f"`{name}` ended without an answer")
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            late = FirstTokenTimeout(f"`{name}`: no first token within {limit_s:.3g} s")
+            self.lost(late)
+            raise late from None
+        except PolyrouteError as error:
+            self.lost(error)
+            raise
+        self._begun = True
+        self.replica.answering(self._admission)
+        return event
+
+    def lost(self, error: PolyrouteError) -> None:
+        """The call has failed there."""
+        if not self._judged:
+            self._judged = True
+            self.replica.failed(self._admission, error, hurried=self._patience.hurried)
+
+    def done(self) -> None:
+        """The answer is complete."""
+        self._judged = True
+        self.replica.breaker.succeeded(self._admission)
+
+    async def close(self) -> None:
+        """Ends it, however far it has come. A caller that left an answer amid says nothing against the replica."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            await self.events.aclose()
+        finally:
+            if not self._judged:
+                if self._begun:
+                    self.done()
+                else:
+                    self.replica.breaker.left(self._admission)
+            self.replica.release()
+
+    def told(self, error: PolyrouteError) -> Attempt:
+        """The failed attempt, for the route; whoever knows the deployment fills it in."""
+        return Attempt(
+            deployment="",
+            replica=self.replica.name,
+            reason=error.reason,
+            message=clip(error.message, _QUOTED_CHARS),
+            duration_s=self.duration_s,
+        )

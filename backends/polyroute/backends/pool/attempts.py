@@ -1,0 +1,249 @@
+"""How a call is attempted at a pool's replicas until one begins to answer: retries, hedges, and the time for each."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, TypeAlias
+
+from polyroute.backends.pool.attempt import Patience, Try
+from polyroute.backends.pool.balance import Balance
+from polyroute.backends.pool.blame import another_may_answer, same_may_answer
+from polyroute.backends.pool.breaker import BreakerState
+from polyroute.backends.pool.budget import RetryBudget
+from polyroute.backends.pool.first_tokens import FirstTokens
+from polyroute.backends.pool.race import race
+from polyroute.backends.pool.replica import Replica
+from polyroute.backends.pool.selection import best, no_replica, on_trial
+from polyroute.core.call import Call
+from polyroute.core.config import DeploymentConfig
+from polyroute.core.errors import PolyrouteError
+from polyroute.core.event import Attempt, Event, Started
+
+FIRST_WAIT_S: Final = 0.1
+LONGEST_WAIT_S: Final = 2.0
+"""Longest wait before the same replica is asked again: who has to wait longer is told so instead."""
+USUAL_PERCENT: Final = 95
+USUAL_FACTOR: Final = 2.0
+LEAST_TRIAL_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What is injected: time in seconds, waiting, chance, and what is told of retries and hedges (their outcome)."""
+
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    chance: random.Random = field(default_factory=random.Random)
+    on_retry: Callable[[str], None] = lambda _outcome: None
+    on_hedge: Callable[[str], None] = lambda _outcome: None
+
+
+_Chosen: TypeAlias = tuple[Replica, str]
+"""A replica, and why that one, in words; empty where there was no choice."""
+
+
+class Attempts:
+    """Attempts calls at `replicas`, which may change at any time, by the retries and hedges of `config`."""
+
+    def __init__(
+        self, config: DeploymentConfig, replicas: Sequence[Replica], balance: Balance, around: Surroundings
+    ) -> None:
+        self._config = config
+        self._replicas = replicas
+        self._balance = balance
+        self._around = around
+        self._budget = RetryBudget(config.retry_budget, around.clock)
+        self._first_tokens = FirstTokens()
+
+    async def begin(self, call: Call) -> tuple[Try, Event]:
+        """The attempt that answers and its first event, in which the failed ones stand. To be closed by the caller.
+
+        Raises the last attempt's error, which holds all attempts; `NoReplica` where none could be made.
+        """
+        self._budget.called()
+        course = _Course(call)
+        chosen: _Chosen | None = self.choose(call)
+        while chosen is not None:
+            retried = bool(course.failed)
+            try:
+                attempt, event = await self._answered(course, chosen)
+            except PolyrouteError as error:
+                if retried:
+                    self._around.on_retry("failed")
+                chosen = await self._following(course, error)
+                if chosen is None:
+                    raise error.after(tuple(course.failed), error.message) from error
+            else:
+                if retried:
+                    self._around.on_retry("answered")
+                self._first_tokens.add(attempt.duration_s)
+                return attempt, course.told(event, attempt)
+        raise AssertionError("unreachable: a call ends with an answer or an error")
+
+    def choose(self, call: Call) -> _Chosen:
+        """The replica for a call's first attempt; decided at once, so that no two calls decide on the same counts.
+
+        Raises `NoReplica`.
+        """
+        trial = on_trial(self._replicas)
+        if trial is not None:
+            return trial, f"`{trial.name}` is tried, whether it is well again"
+        chosen = self._among(best(self._replicas, ()), call)
+        if chosen is None:
+            raise no_replica(self._config.id, self._replicas)
+        return chosen
+
+    def _among(self, group: Sequence[Replica], call: Call) -> _Chosen | None:
+        if not group:
+            return None
+        choice = self._balance.choose([replica.candidate for replica in group], call)
+        return next(replica for replica in group if replica.name == choice.name), choice.reason
+
+    async def _following(self, course: _Course, error: PolyrouteError) -> _Chosen | None:
+        """The replica to ask after `error`, once it is time to; None where the call ends with it."""
+        if course.retries >= self._config.retries or not another_may_answer(error):
+            return None
+        replicas = self._replicas
+        if not same_may_answer(error):
+            replicas = self._untried(course)
+        wait_s = self._wait_s(course, best(replicas, course.tried))
+        if wait_s is None or wait_s > LONGEST_WAIT_S or not self._in_time(course.call, wait_s):
+            return None
+        if not self._budget.take():
+            self._around.on_retry("no_budget")
+            return None
+        course.retries += 1
+        if wait_s:
+            await self._around.sleep(wait_s)
+        return self._among(best(replicas, course.tried), course.call)
+
+    def _wait_s(self, course: _Course, group: Sequence[Replica]) -> float | None:
+        """Seconds to wait before one of `group` is asked: none for one that this call has not asked yet."""
+        if not group:
+            return None
+        if group[0].name not in course.tried:
+            return 0.0
+        # Full jitter: M. Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015.
+        backoff_s = self._around.chance.uniform(0, min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**course.retries))
+        return max(backoff_s, min(replica.paused_s for replica in group))
+
+    def _untried(self, course: _Course) -> list[Replica]:
+        return [replica for replica in self._replicas if replica.name not in course.tried]
+
+    def _in_time(self, call: Call, wait_s: float) -> bool:
+        """Whether an attempt that begins in `wait_s` seconds can answer before the deadline, as far as is known."""
+        remaining_s = call.remaining_s(self._around.clock())
+        return remaining_s is None or remaining_s > wait_s + self._first_tokens.typical_s
+
+    async def _answered(self, course: _Course, chosen: _Chosen) -> tuple[Try, Event]:
+        """The first event of an attempt at the chosen replica, or at a second one where that takes long."""
+        attempt = self._try(course, chosen)
+        delay_s = self._hedge_after_s()
+        if delay_s is None:
+            try:
+                return attempt, await attempt.first()
+            except BaseException as error:
+                course.lost(attempt, error)
+                await attempt.close()
+                raise
+        hedge: list[Try] = []
+
+        def spare() -> Try | None:
+            second = self._second(course)
+            if second is not None:
+                hedge.append(second)
+            return second
+
+        try:
+            winner, event = await race(attempt, delay_s, spare, course.lost)
+        except PolyrouteError:
+            if hedge:
+                self._around.on_hedge("failed")
+            raise
+        if hedge:
+            self._around.on_hedge("won" if winner is hedge[0] else "lost")
+            course.notes.append(f"`{hedge[0].replica.name}` was asked as well after {delay_s:.3g} s")
+        return winner, event
+
+    def _try(self, course: _Course, chosen: _Chosen) -> Try:
+        replica, why = chosen
+        course.tried.add(replica.name)
+        return Try(replica, course.call, self._patience(course, replica), why, clock=self._around.clock)
+
+    def _second(self, course: _Course) -> Try | None:
+        """An attempt at another replica that is well, beside the one that takes long."""
+        others = [replica for replica in self._untried(course) if replica.is_available()]
+        if not others or not self._in_time(course.call, 0):
+            return None
+        if not self._budget.take():
+            self._around.on_hedge("no_budget")
+            return None
+        chosen = self._among(others, course.call)
+        return None if chosen is None else self._try(course, chosen)
+
+    def _hedge_after_s(self) -> float | None:
+        hedge = self._config.hedge
+        if hedge is None or len(self._replicas) < 2:
+            return None
+        if isinstance(hedge.after, str):
+            return self._first_tokens.percentile_s(int(hedge.after[1:]))
+        return hedge.after
+
+    def _patience(self, course: _Course, replica: Replica) -> Patience:
+        """How long this attempt may take to its first token.
+
+        While others may still be asked, a part of what is left until the deadline, so that a replica that hangs does
+        not use all of it up; but no less than calls usually need. A trial of a replica that was ill gets just that.
+        """
+        limit_s, hurried = self._config.first_token_timeout, False
+        remaining_s = course.call.remaining_s(self._around.clock())
+        trial = replica.breaker.state is BreakerState.HALF_OPEN
+        if remaining_s is None and not trial:
+            return Patience(limit_s)
+        others = sum(other is not replica and other.is_available() for other in self._untried(course))
+        following = min(others, self._config.retries - course.retries)
+        if following <= 0:
+            return Patience(limit_s)
+        usual_s = self._first_tokens.percentile_s(USUAL_PERCENT)
+        enough_s = 0.0 if usual_s is None else USUAL_FACTOR * usual_s
+        if remaining_s is not None:
+            share_s = max(remaining_s / (following + 1), enough_s)
+            if share_s < limit_s and share_s + self._first_tokens.typical_s < remaining_s:
+                limit_s, hurried = share_s, usual_s is None
+        if trial and enough_s:
+            limit_s = min(limit_s, max(LEAST_TRIAL_S, enough_s))
+        return Patience(limit_s, hurried)
+
+
+class _Course:
+    """What one call has gone through until now."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.tried: set[str] = set()
+        self.failed: list[Attempt] = []
+        self.retries = 0
+        self.notes: list[str] = []
+
+    def lost(self, attempt: Try, error: BaseException) -> None:
+        """One attempt has failed."""
+        if isinstance(error, PolyrouteError):
+            self.failed.append(attempt.told(error))
+
+    def told(self, event: Event, attempt: Try) -> Event:
+        """The answer's first event with the attempts that failed before, and why this replica answers."""
+        if not isinstance(event, Started):
+            return event
+        route = event.route
+        reasons = (*(f"`{a.replica}` failed: {a.reason}" for a in self.failed), *self.notes, attempt.why)
+        return Started(
+            replace(
+                route,
+                attempts=tuple(self.failed),
+                reasons=(*filter(None, reasons), *route.reasons),
+            )
+        )

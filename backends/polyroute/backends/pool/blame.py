@@ -1,0 +1,43 @@
+"""What an attempt's error says: of the replica, and of whether trying again makes sense."""
+
+from __future__ import annotations
+
+from polyroute.core.errors import (
+    FirstTokenTimeout,
+    InvalidArgument,
+    Overloaded,
+    PeerFailed,
+    PeerUnreachable,
+    PolyrouteError,
+    Unavailable,
+    WorkerDied,
+)
+
+
+def is_replicas_fault(error: PolyrouteError) -> bool:
+    """Whether the replica is ill, as far as one error tells.
+
+    Not what the caller did (a bad field, its deadline), not a replica that is busy (429) or on its way (loading,
+    draining): each of those is an answer of one that works.
+    """
+    return isinstance(error, PeerUnreachable | PeerFailed | WorkerDied | FirstTokenTimeout) or _is_refusal(error)
+
+
+def another_may_answer(error: PolyrouteError) -> bool:
+    """Whether another replica of the same model may do better; a request that one refuses, all refuse."""
+    return error.try_next and not isinstance(error, InvalidArgument)
+
+
+def same_may_answer(error: PolyrouteError) -> bool:
+    """Whether the same replica may do better in a moment: what it failed with passes as a rule, and soon."""
+    return isinstance(error, PeerUnreachable | PeerFailed | Overloaded) or _is_refusal(error)
+
+
+def pause_s(error: PolyrouteError) -> float:
+    """For how long the replica asks to be spared, in seconds: `Retry-After` of a 429 or 503."""
+    return (error.retry_after_s or 0.0) if isinstance(error, Overloaded) or _is_refusal(error) else 0.0
+
+
+def _is_refusal(error: PolyrouteError) -> bool:
+    """A plain 503; what is more particular (loading, draining) is an error of its own below that class."""
+    return type(error) is Unavailable

@@ -1,0 +1,63 @@
+"""Hedging: a second attempt beside a slow first one, of which the one that answers first is kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from polyroute.backends.pool.attempt import Try
+from polyroute.core.event import Event
+
+
+async def race(
+    first: Try,
+    delay_s: float,
+    spare: Callable[[], Try | None],
+    lost: Callable[[Try, BaseException], None],
+) -> tuple[Try, Event]:
+    """The attempt that begins to answer first, and its first event; the other one is cancelled and closed.
+
+    `spare` is asked for a second attempt once the first has been silent for `delay_s` seconds (J. Dean and
+    L. Barroso, "The Tail at Scale", 2013, "Hedged requests"). `lost` is told of each that fails. Raises the error of
+    the last one where none answers.
+    """
+    running = {_asked(first): first}
+    winner: Try | None = None
+    try:
+        done, _ = await asyncio.wait(running, timeout=delay_s)
+        if not done and (second := spare()) is not None:
+            running[_asked(second)] = second
+        while True:
+            await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in [task for task in running if task.done()]:
+                attempt, error = running.pop(task), task.exception()
+                if error is None:
+                    winner = attempt
+                    await _leave(running)
+                    return winner, task.result()
+                lost(attempt, error)
+                await attempt.close()
+                if not running:
+                    raise error
+    except BaseException:
+        if winner is not None:  # left in the moment in which it had won
+            await winner.close()
+        await _leave(running)
+        raise
+
+
+def _asked(attempt: Try) -> asyncio.Task[Event]:
+    return asyncio.create_task(attempt.first(), name=f"attempt at {attempt.replica.name}")
+
+
+async def _leave(running: dict[asyncio.Task[Event], Try]) -> None:
+    """Cancels attempts and closes them, so that their peers stop."""
+    await asyncio.gather(*(_cancel(task, attempt) for task, attempt in running.items()))
+
+
+async def _cancel(task: asyncio.Task[Event], attempt: Try) -> None:
+    task.cancel()
+    try:
+        await asyncio.wait({task})
+    finally:
+        await attempt.close()

@@ -1,0 +1,164 @@
+"""One replica of a pool: how it is, what it may be given, and what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from polyroute.backends.pool.balance import Candidate
+from polyroute.backends.pool.blame import is_replicas_fault, pause_s
+from polyroute.backends.pool.breaker import Admission, Breaker, BreakerState
+from polyroute.core.backend import Backend, BackendStatus, ModelState
+from polyroute.core.config import DeploymentConfig
+from polyroute.core.errors import PolyrouteError, clip
+
+LEAST_WEIGHT: Final = 0.1
+"""Weight at the beginning of a slow start."""
+
+_QUOTED_CHARS = 200
+
+
+class Replica:
+    """A backend of one replica, with its breaker, its pause and its slow start.
+
+    A `newcomer` joins others that are already serving, and so starts slowly. `clock` gives seconds.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        config: DeploymentConfig,
+        *,
+        newcomer: bool,
+        clock: Callable[[], float],
+        chance: random.Random,
+    ) -> None:
+        self.backend = backend
+        self.name = backend.status().replicas[0].name
+        self.in_flight = 0
+        """Calls from their choice until their stream is closed, however it closes."""
+        self.leaving = False
+        self.breaker = Breaker(config.breaker, clock=clock, chance=chance)
+        self._slow_start_s = config.slow_start
+        self._clock = clock
+        self._recovering = newcomer
+        self._well_since: float | None = None
+        self._paused_until = float("-inf")
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def __repr__(self) -> str:
+        state, breaker = self.backend.status().state.name, self.breaker.state.value
+        paused = f" paused={self.paused_s:.1f}s" if self.paused_s else ""
+        leaving = " leaving" if self.leaving else ""
+        return (
+            f"<Replica {self.name} {state} breaker={breaker} weight={self.weight:.2f} in_flight={self.in_flight}"
+            f"{paused}{leaving}>"
+        )
+
+    def is_available(self) -> bool:
+        """Whether a call that is sent there now is likely to be answered."""
+        return (
+            self.observe() is ModelState.WARM
+            and self.breaker.state is BreakerState.CLOSED
+            and not self.paused_s
+            and not self.leaving
+        )
+
+    def observe(self) -> ModelState:
+        """Its backend's state now. One that was lost and is back has its breaker half-opened, and starts slowly."""
+        state = self.backend.status().state
+        if state is ModelState.FAILED:
+            self._recovering = True
+        elif state is ModelState.WARM and self._recovering:
+            self._recovering = False
+            self.breaker.half_open()
+            self._well_since = self._clock()
+        return state
+
+    @property
+    def paused_s(self) -> float:
+        """Seconds for which it has asked to be spared (`Retry-After`)."""
+        return max(0.0, self._paused_until - self._clock())
+
+    @property
+    def weight(self) -> float:
+        """Its share of an equal share of the load: 1, or less while it starts slowly."""
+        if self._well_since is None or self._slow_start_s is None:
+            return 1.0
+        share = (self._clock() - self._well_since) / self._slow_start_s
+        if share >= 1:
+            self._well_since = None
+            return 1.0
+        return max(LEAST_WEIGHT, share)
+
+    @property
+    def candidate(self) -> Candidate:
+        """What a policy sees of it."""
+        return Candidate(self.name, self.in_flight, self.weight)
+
+    def admit(self) -> Admission:
+        """A call goes there; to be given back to `release` once its stream is closed."""
+        self.in_flight += 1
+        self._idle.clear()
+        return self.breaker.admit()
+
+    def answering(self, admission: Admission) -> None:
+        """The call's answer has begun."""
+        trial = self.breaker.state is BreakerState.HALF_OPEN
+        self.breaker.answering(admission)
+        if trial and self.breaker.state is BreakerState.CLOSED:
+            self._well_since = self._clock()
+
+    def failed(self, admission: Admission, error: PolyrouteError, *, hurried: bool = False) -> None:
+        """The call has failed. One that was `hurried` got less time than calls usually need, which is no fault."""
+        self._paused_until = max(self._paused_until, self._clock() + pause_s(error))
+        if is_replicas_fault(error) and not hurried:
+            self.breaker.failed(admission, f"{error.reason}: {clip(error.message, _QUOTED_CHARS)}")
+        else:
+            self.breaker.left(admission)
+
+    def release(self) -> None:
+        """The call's stream is closed."""
+        self.in_flight -= 1
+        if self.in_flight == 0:
+            self._idle.set()
+
+    async def drained(self, grace_s: float) -> None:
+        """Returns once no call is in flight, after `grace_s` seconds at the latest."""
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._idle.wait()
+        except TimeoutError:
+            return
+
+    def status(self) -> BackendStatus:
+        """Its backend's status, with what the pool knows of it: an open breaker is a failed replica."""
+        state, status = self.observe(), self.backend.status()
+        details = [status.detail]
+        if self.leaving:
+            state = ModelState.DRAINING
+        elif self.breaker.state is BreakerState.OPEN:
+            state = ModelState.FAILED
+            details.append(f"breaker open for {self.breaker.opens_for_s:.1f} s more: {self.breaker.why}")
+        elif self.breaker.state is BreakerState.HALF_OPEN:
+            details.append(f"breaker half-open, tried with few calls: {self.breaker.why}")
+        if self.paused_s:
+            details.append(f"asked to be spared for {self.paused_s:.1f} s more")
+        if self.weight < 1:
+            details.append(f"starts slowly, weight {self.weight:.2f}")
+        detail = "; ".join(filter(None, details))
+        shown = status.replicas[0]
+        shown = replace(
+            shown,
+            state=state,
+            detail=detail,
+            in_flight=max(self.in_flight, shown.in_flight),  # a worker may still hold what has left the pool
+            weight=self.weight,
+            breaker=self.breaker.state.value,
+            ejections=self.breaker.openings,
+        )
+        return replace(status, state=state, detail=detail, replicas=(shown,))

@@ -1,0 +1,279 @@
+"""A pool keeps its counts whatever happens to a stream, takes replicas in and lets them go, and shows them as one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import aclosing
+
+import pytest
+
+from polyroute.backends.echo import EchoBackend, Script
+from polyroute.backends.pool import Pool
+from polyroute.backends.pool.balance import BalanceName
+from polyroute.core.backend import ModelState
+from polyroute.core.errors import Draining, ModelFailed, ModelLoading, NoReplica, PeerFailed
+from tests.unit.backends.pool.pools import CALL, World, answered, in_flight, opened, replicas, used
+
+BALANCES: list[BalanceName] = ["least_outstanding", "round_robin"]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+async def test_ties_are_not_always_the_first_replicas(world: World) -> None:
+    assert set(await used(world.pool(*replicas(2)), 20)) == {"r0", "r1"}
+
+
+async def test_round_robin_goes_round(world: World) -> None:
+    counts = Counter(await used(world.pool(*replicas(3), balance="round_robin"), 9))
+    assert counts == {"r0": 3, "r1": 3, "r2": 3}
+
+
+async def test_the_fewest_outstanding_gets_the_next_call(world: World) -> None:
+    pool = world.pool(*replicas(2))
+    streams = [opened(pool) for _ in range(6)]
+    for stream in streams:
+        await anext(stream)
+    assert in_flight(pool) == [3, 3]
+    await streams[1].aclose()
+    freed = in_flight(pool).index(2)
+    async with aclosing(opened(pool)) as another:
+        await anext(another)
+        assert in_flight(pool) == [3, 3]
+    assert in_flight(pool)[freed] == 2
+    for stream in streams:
+        await stream.aclose()
+    assert in_flight(pool) == [0, 0]
+
+
+async def test_a_stream_never_begun_is_not_in_flight(world: World) -> None:
+    pool = world.pool(*replicas(1))
+    stream = opened(pool)
+    assert in_flight(pool) == [0]
+    await stream.aclose()
+    assert in_flight(pool) == [0]
+
+
+async def test_a_call_waiting_for_its_first_token_is_in_flight_and_a_cancel_ends_that(world: World) -> None:
+    begun = asyncio.Event()
+
+    async def pause(_place: int) -> None:
+        begun.set()
+
+    backends = replicas(1, Script(gate=asyncio.Event(), pause=pause))
+    pool = world.pool(*backends)
+    task = asyncio.create_task(used(pool, 1))
+    await begun.wait()
+    assert in_flight(pool) == [1]
+    pool.status()  # asking how it is zeroes no count
+    assert in_flight(pool) == [1]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert in_flight(pool) == [0]
+    assert (backends[0].open, backends[0].closed_early) == (0, 1)
+
+
+async def test_leaving_early_closes_the_replicas_stream(world: World) -> None:
+    backends = replicas(1)
+    pool = world.pool(*backends)
+    async with aclosing(opened(pool)) as events:
+        await anext(events)
+        assert backends[0].open == 1
+        assert in_flight(pool) == [1]
+    assert (backends[0].open, backends[0].closed_early) == (0, 1)
+    assert in_flight(pool) == [0]
+
+
+async def test_once_it_has_begun_to_answer_nothing_is_tried_again(world: World) -> None:
+    backends = replicas(2, Script(error=PeerFailed("cut"), error_after=2))
+    pool = world.pool(*backends)
+    with pytest.raises(PeerFailed):
+        await used(pool, 1)
+    assert sum(len(backend.calls) for backend in backends) == 1
+    assert in_flight(pool) == [0, 0]
+
+
+@pytest.mark.parametrize("balance", BALANCES)
+async def test_failed_replicas_are_skipped_while_a_better_one_exists(world: World, balance: BalanceName) -> None:
+    backends = replicas(3)
+    pool = world.pool(*backends, balance=balance)
+    backends[0].state = backends[2].state = ModelState.FAILED
+    assert await used(pool, 4) == ["r1"] * 4
+    backends[1].state = ModelState.LOADING
+    assert await used(pool, 2) == ["r1"] * 2
+    backends[2].state = ModelState.WARM
+    assert await used(pool, 2) == ["r2"] * 2
+
+
+async def test_with_every_replica_failed_they_are_tried_all_the_same(world: World) -> None:
+    backends = replicas(2)
+    for backend in backends:
+        backend.state = ModelState.FAILED
+    with pytest.raises(ModelFailed):
+        await used(world.pool(*backends), 1)
+    assert sum(len(backend.calls) for backend in backends) == 2
+
+
+@pytest.mark.parametrize(
+    ("states", "merged"),
+    [
+        ([ModelState.FAILED, ModelState.WARM], ModelState.WARM),
+        ([ModelState.FAILED, ModelState.LOADING], ModelState.LOADING),
+        ([ModelState.COLD, ModelState.LOADING], ModelState.LOADING),
+        ([ModelState.FAILED, ModelState.COLD], ModelState.COLD),
+    ],
+)
+def test_the_readiest_state_is_the_pools(world: World, states: Sequence[ModelState], merged: ModelState) -> None:
+    pool = world.pool(*(EchoBackend("m", replica=state.name, state=state) for state in states))
+    assert pool.status().state is merged
+    assert [replica.state for replica in pool.status().replicas] == list(states)
+
+
+def test_replicas_of_different_versions_are_never_mistaken_for_one(world: World) -> None:
+    old = EchoBackend("m", replica="old", version="1", context_length=10)
+    new = EchoBackend("m", replica="new", version="2", context_length=8)
+    pool = world.pool(new, old)
+    assert (pool.status().version, pool.status().context_length) == ("1+2", 8)
+    old.state = ModelState.FAILED
+    assert pool.status().version == "2"
+    old.version, old.state = "2", ModelState.WARM
+    assert pool.status().version == "2"
+
+
+async def test_loading_succeeds_when_one_replica_does(world: World) -> None:
+    backends = replicas(2)
+    backends[0].load_error = ModelFailed("no")
+    await world.pool(*backends).load()
+    backends[1].load_error = ModelFailed("neither")
+    with pytest.raises(ModelFailed, match="no"):
+        await world.pool(*backends).load()
+
+
+async def test_starting_unloading_and_stopping_reach_every_replica(world: World) -> None:
+    backends = replicas(2)
+    pool = world.pool(*backends)
+    await pool.start()
+    await pool.unload(5)
+    await pool.stop()
+    assert all(backend.started and backend.unloads == [5] and backend.stopped for backend in backends)
+
+
+async def test_counting_tokens_asks_a_replica(world: World) -> None:
+    assert (await world.pool(*replicas(2)).count_tokens(CALL)).prompt_tokens == 3
+
+
+async def test_a_pool_of_nothing_says_so_until_a_replica_comes(world: World) -> None:
+    pool = world.pool()
+    for refused in (used(pool, 1), pool.load(), pool.count_tokens(CALL)):
+        with pytest.raises(NoReplica, match="`m`: has no replica yet"):
+            await refused
+    assert (pool.status().state, pool.status().detail) == (ModelState.LOADING, "no replica yet")
+    pool.add(EchoBackend("m"))
+    assert await used(pool, 1) == ["echo"]
+
+
+def test_two_replicas_of_one_name_are_refused(world: World) -> None:
+    pool = world.pool(*replicas(1))
+    with pytest.raises(ValueError, match="`m` has a replica `r0` already"):
+        pool.add(replicas(1)[0])
+
+
+async def test_one_that_leaves_gets_no_more_calls_and_is_stopped_once_its_own_have_ended(world: World) -> None:
+    backends = replicas(2)
+    pool = world.pool(*backends)
+    streams = [opened(pool), opened(pool)]
+    for stream in streams:
+        await anext(stream)
+    leaving = asyncio.create_task(pool.remove(backends[0], 60))
+    await asyncio.sleep(0)
+    assert await used(pool, 4) == ["r1"] * 4
+    shown = {replica.name: replica for replica in pool.status().replicas}
+    assert (shown["r0"].state, shown["r0"].in_flight) == (ModelState.DRAINING, 1)
+    assert not backends[0].stopped
+    for stream in streams:
+        assert [event async for event in stream]
+    await leaving
+    assert backends[0].stopped
+    assert [replica.name for replica in pool.status().replicas] == ["r1"]
+    await pool.remove(backends[0], 0)  # gone already
+
+
+async def test_one_that_leaves_without_grace_is_stopped_at_once(world: World) -> None:
+    backends = replicas(2, Script(gate=asyncio.Event(), gate_after=1))
+    pool = world.pool(*backends)
+    streams = [opened(pool), opened(pool)]
+    for stream in streams:
+        await anext(stream)
+    await pool.remove(backends[0], 0)
+    assert backends[0].stopped
+    assert in_flight(pool) == [1]
+    for stream in streams:
+        await stream.aclose()
+
+
+async def test_stopping_stops_those_that_are_leaving_too(world: World) -> None:
+    backends = replicas(1, Script(gate=asyncio.Event(), gate_after=1))
+    pool = world.pool(*backends)
+    async with aclosing(opened(pool)) as events:
+        await anext(events)
+        leaving = asyncio.create_task(pool.remove(backends[0], 60))
+        await asyncio.sleep(0)
+        await pool.stop()
+        assert backends[0].stopped
+    await leaving
+
+
+class Finding:
+    """A source that finds one replica, or says why it finds none."""
+
+    def __init__(self, found: EchoBackend | None) -> None:
+        self.problem = "" if found else "`peers.local` cannot be resolved: no such name"
+        self.found = found
+        self.stopped = False
+
+    async def start(self, pool: Pool) -> None:
+        if self.found is not None:
+            pool.add(self.found)
+
+    async def settled(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        self.stopped = True
+
+
+@pytest.mark.parametrize("found", [EchoBackend("m"), None])
+async def test_a_source_is_started_and_stopped_with_the_pool(world: World, found: EchoBackend | None) -> None:
+    source = Finding(found)
+    pool = Pool(world.pool()._config, sources=[source])
+    await pool.start()
+    if found is None:
+        assert (pool.status().state, pool.status().detail) == (ModelState.FAILED, source.problem)
+        with pytest.raises(NoReplica, match="cannot be resolved"):
+            await pool.load()
+    else:
+        await pool.load()
+        assert await used(pool, 1) == ["echo"]
+    await pool.stop()
+    assert source.stopped
+
+
+@pytest.mark.parametrize("error", [ModelLoading("soon"), Draining("leaving")])
+async def test_a_replica_on_its_way_is_no_ill_one(world: World, error: Exception) -> None:
+    backends = replicas(1, Script(error=error))
+    pool = world.pool(*backends)
+    for _ in range(30):
+        with pytest.raises(type(error)):
+            await used(pool, 1)
+    assert pool.status().replicas[0].breaker == "closed"
+    assert len(backends[0].calls) == 30
+
+
+async def test_a_repr_shows_how_everything_stands(world: World) -> None:
+    pool = world.pool(*replicas(1))
+    await answered(pool)
+    assert repr(pool) == ("<Pool m least_outstanding of [<Replica r0 WARM breaker=closed weight=1.00 in_flight=0>]>")
