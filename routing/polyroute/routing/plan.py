@@ -64,9 +64,11 @@ class Decision:
 def decide(rule: Rule, call: Call, rules: Mapping[str, Rule], failed: Callable[[str], bool]) -> Decision:
     """Plans a call that asked for `rule`; raises `InvalidArgument` for an unknown variant.
 
-    `rules` holds every name; `failed` says of a deployment whether it has no healthy replica. The first step is the variant that the call falls to; the route's fallbacks follow in order, unless the request
+    `rules` holds every name; `failed` says of a deployment whether it has no healthy replica.
+
+    The first step is the variant that the call falls to; the route's fallbacks follow in order, unless the request
     refuses them. A fallback that is a route adds the variant that the call falls to there, then its own fallbacks.
-    Where the first of them has failed, those that have not go before those that have.
+    Where the first of all these has failed, those that have not go before those that have.
     """
     routing = call.request.routing
     first = _Draw.of(rule, call, pin=routing.variant)
