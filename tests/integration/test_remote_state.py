@@ -267,3 +267,15 @@ async def test_tls_keeps_to_the_name_whose_address_is_called(
 async def test_a_handshake_that_is_not_answered_is_bounded(scripted_peer: ScriptedPeer, remote: Remote) -> None:
     with pytest.raises(PeerUnreachable, match="no connection in time"):
         await answer(remote(scripted_peer.url.replace("http:", "https:"), connect_timeout=0.3))
+
+
+async def test_a_peer_that_falls_away_while_no_call_comes_is_noticed(
+    scripted_peer: ScriptedPeer, remote: Remote
+) -> None:
+    backend = remote(probe_interval=0.02)
+    await backend.start()
+    await until(lambda: backend.status().state is ModelState.WARM, "the peer was reached")
+    await scripted_peer.hang_up()
+    await until(lambda: backend.status().state is ModelState.FAILED, "the peer was missed")
+    await scripted_peer.listen()
+    await until(lambda: backend.status().state is ModelState.WARM, "the peer was found again")

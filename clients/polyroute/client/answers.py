@@ -45,6 +45,11 @@ class Attempt:
     error: AttemptError | None = None
     duration_s: float | None = None
 
+    @property
+    def where(self) -> str:
+        """The deployment, and its replica where one was asked."""
+        return f"{self.deployment} at {self.replica}" if self.replica else self.deployment
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -87,8 +92,8 @@ class Route:
 
     def __str__(self) -> str:
         lines = [self.summary]
-        failed = [(attempt.deployment, attempt.error) for attempt in self.attempts if attempt.error is not None]
-        lines += [f"  tried {deployment}: {error.reason}: {error.message}" for deployment, error in failed]
+        failed = [(attempt, attempt.error) for attempt in self.attempts if attempt.error is not None]
+        lines += [f"  tried {attempt.where}: {error.reason}: {error.message}" for attempt, error in failed]
         lines += [f"  because {reason}" for reason in self.reasons]
         if self.upstream is not None:
             lines += [

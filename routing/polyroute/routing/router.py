@@ -32,6 +32,7 @@ class Router:
         snapshot = self._snapshot()
         decision = snapshot.decide(call)
         failed: tuple[Attempt, ...] = ()
+        lost_s = 0.0
         for step in decision.steps:
             begun = self._clock()
             if call.deadline is not None and begun >= call.deadline:
@@ -46,13 +47,15 @@ class Router:
                             self._count(step, event.route.attempts)
                             event = Started(_complete(event.route, decision, step, failed, self._clock() - begun))
                         elif isinstance(event, Finished) and failed:
-                            event = _with_lost_time(event, failed)
+                            event = _with_lost_time(event, lost_s)
                         yield event
                 return
             except PolyrouteError as error:
                 if answering:
                     raise
-                attempts = (*failed, *_failures(step, error, self._clock() - begun))
+                duration_s = self._clock() - begun
+                lost_s += duration_s
+                attempts = (*failed, *_failures(step, error, duration_s))
                 self._count(step, attempts[len(failed) :])
                 if not error.try_next or step is decision.steps[-1]:
                     raise error.after(attempts, _with_history(error.message, attempts[:-1])) from error
@@ -81,7 +84,7 @@ def _complete(route: Route, decision: Decision, step: Step, failed: tuple[Attemp
         reasons += tuple(f"`{attempt.replica or attempt.deployment}` failed: {attempt.reason}" for attempt in failed)
         reasons += (f"`{step.deployment}` answered as fallback",)
     here = _of(step, route.attempts)
-    answered_s = duration_s - sum(attempt.duration_s for attempt in here)
+    answered_s = max(0.0, duration_s - sum(attempt.duration_s for attempt in here))
     return replace(
         route,
         requested=decision.requested,
@@ -95,10 +98,9 @@ def _complete(route: Route, decision: Decision, step: Step, failed: tuple[Attemp
     )
 
 
-def _with_lost_time(finished: Finished, failed: tuple[Attempt, ...]) -> Finished:
-    """Time that went into attempts which failed was spent waiting for models, not in the router."""
+def _with_lost_time(finished: Finished, lost_s: float) -> Finished:
+    """Time that went into steps which failed was spent waiting for models, not in the router."""
     timing = finished.timing
-    lost_s = sum(attempt.duration_s for attempt in failed)
     return replace(finished, timing=replace(timing, backend_s=timing.backend_s + lost_s))
 
 

@@ -7,6 +7,7 @@ from polyroute.client import Attempt, AttemptError, CacheResult, ModelState, Pla
 
 def test_a_route_says_who_answered_and_why() -> None:
     failed = Attempt("big", error=AttemptError("OVERLOADED", "`big`: 64 waiting, limit 64"))
+    lost = Attempt("small", "http://gone:8000", error=AttemptError("PEER_UNREACHABLE", "cannot connect"))
     route = Route(
         requested="chat",
         model="small",
@@ -14,13 +15,14 @@ def test_a_route_says_who_answered_and_why() -> None:
         replica="http://peer:8000",
         variant="b",
         cache=CacheResult.MISS,
-        attempts=(failed, Attempt("small")),
+        attempts=(failed, lost, Attempt("small")),
         reasons=("`chat` is a route", "`small` is its fallback"),
         upstream=Route(requested="small", model="small", replica="worker-0", reasons=("named",)),
     )
     assert str(route).splitlines() == [
         "`chat` asked for; answered by `small` (version v2, variant b, replica http://peer:8000, cache miss)",
         "  tried big: OVERLOADED: `big`: 64 waiting, limit 64",
+        "  tried small at http://gone:8000: PEER_UNREACHABLE: cannot connect",
         "  because `chat` is a route",
         "  because `small` is its fallback",
         "  upstream: answered by `small` (replica worker-0)",

@@ -66,7 +66,7 @@ class Try:
             if not scope.expired():
                 raise
             late = FirstTokenTimeout(f"`{name}`: no first token within {limit_s:.3g} s")
-            self.lost(late)
+            self.lost(late, excused=self._patience.hurried)
             raise late from None
         except PolyrouteError as error:
             self.lost(error)
@@ -75,11 +75,11 @@ class Try:
         self.replica.answering(self._admission)
         return event
 
-    def lost(self, error: PolyrouteError) -> None:
-        """The call has failed there."""
+    def lost(self, error: PolyrouteError, *, excused: bool = False) -> None:
+        """The call has failed there; `excused` where the replica had less time than calls usually need."""
         if not self._judged:
             self._judged = True
-            self.replica.failed(self._admission, error, hurried=self._patience.hurried)
+            self.replica.failed(self._admission, error, excused=excused)
 
     def done(self) -> None:
         """The answer is complete."""

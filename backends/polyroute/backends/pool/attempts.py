@@ -28,7 +28,9 @@ LONGEST_WAIT_S: Final = 2.0
 """Longest wait before the same replica is asked again: who has to wait longer is told so instead."""
 USUAL_PERCENT: Final = 95
 USUAL_FACTOR: Final = 2.0
+"""What calls usually need to their first token: this many times the time of this percentile."""
 LEAST_TRIAL_S: Final = 1.0
+"""Least time for the first token of a replica whose half-open breaker is tried."""
 
 
 @dataclass(frozen=True, slots=True)

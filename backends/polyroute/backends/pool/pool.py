@@ -15,6 +15,8 @@ from polyroute.core.config import DeploymentConfig
 from polyroute.core.errors import NoReplica, PolyrouteError
 from polyroute.core.event import Event
 
+_NOT_SERVING = (ModelState.FAILED, ModelState.DRAINING)
+
 
 class Source(Protocol):
     """Finds replicas, and keeps a pool's set of them up to date; `problem` says in words why it finds none."""
@@ -61,11 +63,11 @@ class Pool:
         return f"<Pool {self._config.id} {self._config.balance} of {[*self._replicas, *self._leaving]}>"
 
     def add(self, replica: Backend) -> None:
-        """Takes in a replica, which whoever adds it starts; beside others it gets load gradually.
+        """Takes in a replica, which whoever adds it starts; beside others that are serving it gets load gradually.
 
         Raises ValueError where there is one of its name.
         """
-        self._add(replica, newcomer=bool(self._replicas))
+        self._add(replica, newcomer=any(other.is_available() for other in self._replicas))
 
     def _add(self, backend: Backend, *, newcomer: bool) -> None:
         replica = Replica(
@@ -154,7 +156,7 @@ class Pool:
             state = ModelState.FAILED if self._problem else ModelState.LOADING
             return BackendStatus(state, self._problem or "no replica yet", self._config.version or "")
         first = min(all_of, key=lambda status: status.state.readiness)
-        serving = [status for status in all_of if status.state is not ModelState.FAILED] or all_of
+        serving = [status for status in all_of if status.state not in _NOT_SERVING] or all_of
         lengths = [status.context_length for status in serving if status.context_length]
         since = [status.ready_since for status in all_of if status.state is ModelState.WARM and status.ready_since]
         return BackendStatus(

@@ -18,6 +18,9 @@ from polyroute.core.errors import PolyrouteError, clip
 LEAST_WEIGHT: Final = 0.1
 """Weight at the beginning of a slow start."""
 
+BLINK_S: Final = 1.0
+"""A replica that was lost for no longer than this, in seconds, comes back as if it had not been."""
+
 _QUOTED_CHARS = 200
 
 
@@ -44,7 +47,8 @@ class Replica:
         self.breaker = Breaker(config.breaker, clock=clock, chance=chance)
         self._slow_start_s = config.slow_start
         self._clock = clock
-        self._recovering = newcomer
+        self._away = newcomer
+        self._lost_since: float | None = float("-inf") if newcomer else None
         self._well_since: float | None = None
         self._paused_until = float("-inf")
         self._idle = asyncio.Event()
@@ -69,14 +73,23 @@ class Replica:
         )
 
     def observe(self) -> ModelState:
-        """Its backend's state now. One that was lost and is back has its breaker half-opened, and starts slowly."""
+        """Its backend's state now. One that was away and is back has its breaker half-opened.
+
+        One that was lost starts slowly besides, unless it was for no longer than `BLINK_S` and its breaker is closed:
+        then it has lost a connection, and nothing else.
+        """
         state = self.backend.status().state
-        if state is ModelState.FAILED:
-            self._recovering = True
-        elif state is ModelState.WARM and self._recovering:
-            self._recovering = False
+        if state is not ModelState.WARM:
+            self._away = True
+            if state is ModelState.FAILED and self._lost_since is None:
+                self._lost_since = self._clock()
+        elif self._away:
+            self._away = False
+            closed = self.breaker.state is BreakerState.CLOSED
+            if self._lost_since is not None and (not closed or self._clock() - self._lost_since > BLINK_S):
+                self._well_since = self._clock()
+            self._lost_since = None
             self.breaker.half_open()
-            self._well_since = self._clock()
         return state
 
     @property
@@ -113,10 +126,10 @@ class Replica:
         if trial and self.breaker.state is BreakerState.CLOSED:
             self._well_since = self._clock()
 
-    def failed(self, admission: Admission, error: PolyrouteError, *, hurried: bool = False) -> None:
-        """The call has failed. One that was `hurried` got less time than calls usually need, which is no fault."""
+    def failed(self, admission: Admission, error: PolyrouteError, *, excused: bool) -> None:
+        """The call has failed; `excused` where that is not the replica's fault, whatever the error says."""
         self._paused_until = max(self._paused_until, self._clock() + pause_s(error))
-        if is_replicas_fault(error) and not hurried:
+        if is_replicas_fault(error) and not excused:
             self.breaker.failed(admission, f"{error.reason}: {clip(error.message, _QUOTED_CHARS)}")
         else:
             self.breaker.left(admission)

@@ -16,7 +16,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from polyroute.core.call import Call, Service
 from polyroute.core.errors import Cancelled, Internal, PolyrouteError
-from polyroute.core.event import Event, Finished, Route, Started, Timing, Usage
+from polyroute.core.event import Attempt, Event, Finished, Route, Started, Timing, Usage
 from polyroute.routing.metrics import Metrics
 from polyroute.routing.streams import generator
 
@@ -141,7 +141,7 @@ class _Observation:
             replica=route.replica,
             variant=route.variant,
             cache=cache,
-            attempts=[f"{attempt.deployment}: {attempt.reason or 'ok'}" for attempt in route.attempts],
+            attempts=[f"{_where(attempt)}: {attempt.reason or 'ok'}" for attempt in route.attempts],
             outcome=self.outcome,
             **({"error": self.error} if self.error else {}),
             queue_s=round(self.timing.queue_s, 6),
@@ -172,3 +172,7 @@ class _Observation:
         if self.outcome != "ok":
             self._span.set_attribute("error.type", self.outcome)
             self._span.set_status(Status(StatusCode.ERROR, self.error or self.outcome))
+
+
+def _where(attempt: Attempt) -> str:
+    return f"{attempt.deployment} at {attempt.replica}" if attempt.replica else attempt.deployment

@@ -312,16 +312,34 @@ async def test_a_caller_that_leaves_says_nothing_against_a_replica(world: World)
     assert pool.status().replicas[0].breaker == "closed"
 
 
-async def test_a_replica_that_was_lost_and_is_found_is_tried_before_its_time(world: World) -> None:
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [(PeerUnreachable("gone"), ModelState.FAILED), (WorkerDied("gone"), ModelState.LOADING)],
+)
+async def test_a_replica_that_was_away_and_is_back_is_tried_before_its_time(
+    world: World, error: PolyrouteError, state: ModelState
+) -> None:
     ill, well = replicas(2)
-    fails(ill, PeerUnreachable("gone"))
+    fails(ill, error)
     pool = world.pool(ill, well, breaker={"open": "60s", "max_open": "60s"}, balance="round_robin")
     await used(pool, 12)
-    ill.state = ModelState.FAILED  # as the probes of a peer have it
+    ill.state = state  # as the probes of a peer have it, or the supervisor of a worker
     assert await used(pool, 2) == ["r1"] * 2
     ill.state, ill.script = ModelState.WARM, Script()
     assert await used(pool, 1) == ["r0"]
     assert pool.status().replicas[0].breaker == "closed"
+
+
+async def test_one_lost_connection_starts_nothing_slowly(world: World) -> None:
+    backends = replicas(2)
+    pool = world.pool(*backends)
+    for lost_s, weight in ((0.5, 1), (5.0, 0.1)):
+        backends[0].state = ModelState.FAILED
+        await used(pool, 1)
+        world.now += lost_s
+        backends[0].state = ModelState.WARM
+        await used(pool, 1)
+        assert pool.status().replicas[0].weight == weight
 
 
 async def test_a_newcomer_starts_slowly_beside_others(world: World) -> None:
@@ -395,6 +413,14 @@ async def test_a_share_of_the_deadline_is_held_against_a_replica_only_where_it_w
     for _ in range(2):
         assert (await answered(pool, pressed(world, 0.02))).replica == "r1"
     assert pool.status().replicas[0].breaker == "closed"
+    fails(hanging, PeerUnreachable("gone"))
+    for _ in range(2):
+        await answered(pool, pressed(world, 0.02))
+    assert pool.status().replicas[0].breaker == "open"  # what is no matter of time counts all the same
+    world.now += 60
+    hanging.script = Script()
+    assert "r0" in await used(pool, 2)
+    hanging.script = hangs()
     for _ in range(30):
         pool._attempts._first_tokens.add(0.001)
     for _ in range(2):

@@ -133,10 +133,12 @@ async def test_a_call_that_fails_is_counted_by_its_reason(
 
 
 async def test_a_failed_calls_attempts_are_logged(make: Callable[..., Observed], take: Callable[..., Any]) -> None:
-    error = PeerFailed("bad").after((Attempt("n", reason="OVERLOADED"), Attempt("m", reason="PEER_FAILED")), "bad")
+    error = PeerFailed("bad").after(
+        (Attempt("n", reason="OVERLOADED"), Attempt("m", "r0", reason="PEER_FAILED")), "bad"
+    )
     with capture_logs() as logs, pytest.raises(PeerFailed):
         await take(make(EchoBackend("m", script=Script(error=error)).stream), call())
-    assert logs[0]["attempts"] == ["n: OVERLOADED", "m: PEER_FAILED"]
+    assert logs[0]["attempts"] == ["n: OVERLOADED", "m at r0: PEER_FAILED"]
     assert logs[0]["deployment"] == "m"
 
 
