@@ -26,14 +26,14 @@ class HashedPrefix:
         self._chars = chars
         self._balance = balance_of("least_outstanding", chance)
 
-    def choose(self, candidates: Sequence[Candidate], call: Call) -> Choice:
+    def choose(self, candidates: Sequence[Candidate], call: Call, *, goes: bool = True) -> Choice:
         """As for a call whose affinity key is the beginning of its chat."""
         messages = call.request.messages or ()
         key = "\n".join(message.content[: self._chars] for message in messages[:1])[: self._chars]
         if len(key) == self._chars:
             routing = replace(call.request.routing, affinity_key=key)
             call = replace(call, request=replace(call.request, routing=routing))
-        return self._balance.choose(candidates, call)
+        return self._balance.choose(candidates, call, goes=goes)
 
     def forget(self, name: str) -> None:
         """Nothing is remembered."""

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from opentelemetry.trace import Tracer
 
-from polyroute.core.backend import BackendStatus, ModelState
+from polyroute.core.backend import BackendStatus, ModelState, Preview, Previewing
 from polyroute.core.call import Call
-from polyroute.core.errors import InvalidArgument
+from polyroute.core.errors import InvalidArgument, NoReplica
 from polyroute.core.event import Event
 from polyroute.routing.cache.store import AnswerStore
 from polyroute.routing.layers.intake import Intake
@@ -88,6 +88,7 @@ class Gateway:
         for step in decision.steps:
             deployment = snapshot.deployments[step.deployment]
             status = deployment.backend.status()
+            preview = _preview(deployment, call)
             attempts.append(
                 PlannedAttempt(
                     deployment=deployment.id,
@@ -97,6 +98,8 @@ class Gateway:
                     variant=step.variant,
                     fallback=step.fallback,
                     cache=deployment.shelf.use(call).reason,
+                    replica=preview.replica,
+                    replica_reason=preview.reason,
                 )
             )
         return Plan(
@@ -220,3 +223,12 @@ class Gateway:
             if behind.state is ModelState.WARM:
                 return replace(behind, detail=f"answered by the fallback `{name}`: {readiest.detail}".rstrip(": "))
         return readiest
+
+
+def _preview(deployment: Deployment, call: Call) -> Preview:
+    if not isinstance(deployment.backend, Previewing):
+        return Preview("", "")
+    try:
+        return deployment.backend.preview(call)
+    except NoReplica as error:
+        return Preview("", error.message)

@@ -317,3 +317,15 @@ async def test_an_alias_is_another_name(build: Callable[..., Gateway], take: Cal
     assert route.reasons[:2] == ("no model is named, so the default answers", "`fast` is another name of `one`")
     assert [(v.name, v.model, v.share) for v in gateway.model("fast").variants] == [("", "one", 1.0)]
     assert gateway.sticky_headers == {"x-tenant"}
+
+
+def test_a_plan_says_which_replica_would_answer(build: Callable[..., Gateway]) -> None:
+    pool = Pool(DeploymentConfig(id="one"), [EchoBackend("one", replica=name) for name in ("r0", "r1")])
+    gateway = build(
+        {**CONFIG, "routes": [], "default_model": "one"}, {"one": pool, "two": Pool(DeploymentConfig(id="two"))}
+    )
+    [attempt] = gateway.explain(asks("one")).attempts
+    assert attempt.replica in ("r0", "r1")
+    assert attempt.replica_reason.startswith(f"`{attempt.replica}` has 0 in flight")
+    [attempt] = gateway.explain(asks("two")).attempts
+    assert (attempt.replica, attempt.replica_reason) == ("", "`two`: has no replica yet")

@@ -40,8 +40,11 @@ class Choice:
 class Balance(Protocol):
     """Chooses replicas, one call after the other. What it remembers of them is bounded."""
 
-    def choose(self, candidates: Sequence[Candidate], call: Call) -> Choice:
-        """The replica for `call`; `candidates` holds at least one, and none that is unhealthy."""
+    def choose(self, candidates: Sequence[Candidate], call: Call, *, goes: bool = True) -> Choice:
+        """The replica for `call`; `candidates` holds at least one, and none that is unhealthy.
+
+        Where the call only asks, and never `goes` there, nothing is remembered of it.
+        """
         ...
 
     def forget(self, name: str) -> None:
@@ -70,7 +73,7 @@ class LeastOutstanding:
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
 
-    def choose(self, candidates: Sequence[Candidate], call: Call) -> Choice:
+    def choose(self, candidates: Sequence[Candidate], call: Call, *, goes: bool = True) -> Choice:
         if len(candidates) == 1:
             return Choice(candidates[0].name)
         first = self._draw(candidates)
@@ -100,10 +103,10 @@ class RoundRobin:
         self._chance = chance
         self._credit: dict[str, float] = {}
 
-    def choose(self, candidates: Sequence[Candidate], call: Call) -> Choice:
+    def choose(self, candidates: Sequence[Candidate], call: Call, *, goes: bool = True) -> Choice:
         if len(candidates) == 1:
             return Choice(candidates[0].name)
-        credit = self._credit
+        credit = self._credit if goes else dict(self._credit)
         for candidate in candidates:
             # A turn begins anywhere, lest routers that start together all begin with the same replica.
             before = credit.get(candidate.name)
@@ -128,12 +131,13 @@ class Prefix:
         self._less_busy = LeastOutstanding(chance)
         self._prefixes = Prefixes()
 
-    def choose(self, candidates: Sequence[Candidate], call: Call) -> Choice:
+    def choose(self, candidates: Sequence[Candidate], call: Call, *, goes: bool = True) -> Choice:
         path = path_of(call.request)
         if not path:
             return self._less_busy.choose(candidates, call)
         choice = self._among(candidates, call, path)
-        self._prefixes.give(path, choice.name)
+        if goes:
+            self._prefixes.give(path, choice.name)
         return choice
 
     def forget(self, name: str) -> None:
@@ -164,10 +168,10 @@ class Sticky:
     def __init__(self, others: Balance) -> None:
         self._others = others
 
-    def choose(self, candidates: Sequence[Candidate], call: Call) -> Choice:
+    def choose(self, candidates: Sequence[Candidate], call: Call, *, goes: bool = True) -> Choice:
         key = call.request.routing.affinity_key
         if not key:
-            return self._others.choose(candidates, call)
+            return self._others.choose(candidates, call, goes=goes)
         if len(candidates) == 1:
             return Choice(candidates[0].name)
         home = highest(key, [candidate.name for candidate in candidates])

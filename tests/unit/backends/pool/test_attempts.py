@@ -408,7 +408,7 @@ async def test_a_hanging_replica_does_not_use_up_the_whole_deadline(
 async def test_a_share_of_the_deadline_is_held_against_a_replica_only_where_it_was_enough(world: World) -> None:
     hanging, well = replicas(2)
     hanging.script = hangs()
-    pool = world.pool(hanging, well, breaker={"failures": 1}, balance="round_robin")
+    pool = world.pool(hanging, well, breaker={"failures": 1}, slow_start="off", balance="round_robin")
 
     for _ in range(2):
         assert (await answered(pool, pressed(world, 0.02))).replica == "r1"

@@ -148,6 +148,16 @@ def test_the_longest_beginning_decides() -> None:
     assert by.choose(busy, call(prompt="x" * 4096)).name == "b"  # both have had it; b is less busy
 
 
+def test_a_call_that_only_asks_is_not_remembered() -> None:
+    by, two = balance("prefix"), [Candidate("a", 1), Candidate("b", 0)]
+    prompt = call(prompt="p" * 4096)
+    by.choose(two[:1], prompt, goes=False)
+    assert by.choose(two, prompt, goes=False).name == "b"
+    turns = balance("round_robin")
+    told = turns.choose(idle(3), call(), goes=False).name
+    assert [turns.choose(idle(3), call()).name for _ in range(3)].count(told) == 1
+
+
 def test_prompts_that_nobody_had_go_by_load() -> None:
     by, two = balance("prefix"), [Candidate("a", 3), Candidate("b", 2)]
     assert {by.choose(two, call(prompt=f"{i}" * 3000)).name for i in range(9)} == {"b"}
