@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from dataclasses import dataclass
 from typing import cast
 
+from polyroute.backends.pool.patience import Patience
 from polyroute.backends.pool.replica import Replica
 from polyroute.core.call import Call
 from polyroute.core.errors import FirstTokenTimeout, PeerFailed, PolyrouteError, clip
 from polyroute.core.event import Attempt, Event
 
 _QUOTED_CHARS = 300
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a first event is waited for, in seconds; `hurried` where that is less than calls usually need."""
-
-    seconds: float
-    hurried: bool = False
 
 
 class Try:

@@ -6,31 +6,28 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from polyroute.backends.pool.attempt import Patience, Try
+from polyroute.backends.pool.attempt import Try
 from polyroute.backends.pool.balance import Balance
 from polyroute.backends.pool.blame import another_may_answer, same_may_answer
 from polyroute.backends.pool.breaker import BreakerState
 from polyroute.backends.pool.budget import RetryBudget
+from polyroute.backends.pool.course import Course
 from polyroute.backends.pool.first_tokens import FirstTokens
+from polyroute.backends.pool.patience import Patience, patience
 from polyroute.backends.pool.race import race
 from polyroute.backends.pool.replica import Replica
 from polyroute.backends.pool.selection import best, no_replica, on_trial
 from polyroute.core.call import Call
 from polyroute.core.config import DeploymentConfig
 from polyroute.core.errors import PolyrouteError
-from polyroute.core.event import Attempt, Event, Started
+from polyroute.core.event import Event
 
 FIRST_WAIT_S: Final = 0.1
 LONGEST_WAIT_S: Final = 2.0
 """Longest wait before the same replica is asked again: who has to wait longer is told so instead."""
-USUAL_PERCENT: Final = 95
-USUAL_FACTOR: Final = 2.0
-"""What calls usually need to their first token: this many times the time of this percentile."""
-LEAST_TRIAL_S: Final = 1.0
-"""Least time for the first token of a replica whose half-open breaker is tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +64,7 @@ class Attempts:
         Raises the last attempt's error, which holds all attempts; `NoReplica` where none could be made.
         """
         self._budget.called()
-        course = _Course(call)
+        course = Course(call)
         chosen: _Chosen | None = self.choose(call)
         while chosen is not None:
             retried = bool(course.failed)
@@ -105,7 +102,7 @@ class Attempts:
         choice = self._balance.choose([replica.candidate for replica in group], call, goes=goes)
         return next(replica for replica in group if replica.name == choice.name), choice.reason
 
-    async def _following(self, course: _Course, error: PolyrouteError) -> _Chosen | None:
+    async def _following(self, course: Course, error: PolyrouteError) -> _Chosen | None:
         """The replica to ask after `error`, once it is time to; None where the call ends with it."""
         if course.retries >= self._config.retries or not another_may_answer(error):
             return None
@@ -123,7 +120,7 @@ class Attempts:
             await self._around.sleep(wait_s)
         return self._among(best(replicas, course.tried), course.call)
 
-    def _wait_s(self, course: _Course, group: Sequence[Replica]) -> float | None:
+    def _wait_s(self, course: Course, group: Sequence[Replica]) -> float | None:
         """Seconds to wait before one of `group` is asked: none for one that this call has not asked yet."""
         if not group:
             return None
@@ -133,7 +130,7 @@ class Attempts:
         backoff_s = self._around.chance.uniform(0, min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**course.retries))
         return max(backoff_s, min(replica.paused_s for replica in group))
 
-    def _untried(self, course: _Course) -> list[Replica]:
+    def _untried(self, course: Course) -> list[Replica]:
         return [replica for replica in self._replicas if replica.name not in course.tried]
 
     def _in_time(self, call: Call, wait_s: float) -> bool:
@@ -141,7 +138,7 @@ class Attempts:
         remaining_s = call.remaining_s(self._around.clock())
         return remaining_s is None or remaining_s > wait_s + self._first_tokens.typical_s
 
-    async def _answered(self, course: _Course, chosen: _Chosen) -> tuple[Try, Event]:
+    async def _answered(self, course: Course, chosen: _Chosen) -> tuple[Try, Event]:
         """The first event of an attempt at the chosen replica, or at a second one where that takes long."""
         attempt = self._try(course, chosen)
         delay_s = self._hedge_after_s()
@@ -171,12 +168,12 @@ class Attempts:
             course.notes.append(f"`{hedge[0].replica.name}` was asked as well after {delay_s:.3g} s")
         return winner, event
 
-    def _try(self, course: _Course, chosen: _Chosen) -> Try:
+    def _try(self, course: Course, chosen: _Chosen) -> Try:
         replica, why = chosen
         course.tried.add(replica.name)
         return Try(replica, course.call, self._patience(course, replica), why, clock=self._around.clock)
 
-    def _second(self, course: _Course) -> Try | None:
+    def _second(self, course: Course) -> Try | None:
         """An attempt at another replica that is well, beside the one that takes long."""
         others = [replica for replica in self._untried(course) if replica.is_available()]
         if not others or not self._in_time(course.call, 0):
@@ -195,57 +192,11 @@ class Attempts:
             return self._first_tokens.percentile_s(int(hedge.after[1:]))
         return hedge.after
 
-    def _patience(self, course: _Course, replica: Replica) -> Patience:
-        """How long this attempt may take to its first token.
-
-        While others may still be asked, a part of what is left until the deadline, so that a replica that hangs does
-        not use all of it up; but no less than calls usually need. A trial of a replica that was ill gets just that.
-        """
-        limit_s, hurried = self._config.first_token_timeout, False
+    def _patience(self, course: Course, replica: Replica) -> Patience:
         remaining_s = course.call.remaining_s(self._around.clock())
         trial = replica.breaker.state is BreakerState.HALF_OPEN
-        if remaining_s is None and not trial:
-            return Patience(limit_s)
-        others = sum(other is not replica and other.is_available() for other in self._untried(course))
-        following = min(others, self._config.retries - course.retries)
-        if following <= 0:
-            return Patience(limit_s)
-        usual_s = self._first_tokens.percentile_s(USUAL_PERCENT)
-        enough_s = 0.0 if usual_s is None else USUAL_FACTOR * usual_s
-        if remaining_s is not None:
-            share_s = max(remaining_s / (following + 1), enough_s)
-            if share_s < limit_s and share_s + self._first_tokens.typical_s < remaining_s:
-                limit_s, hurried = share_s, usual_s is None
-        if trial and enough_s:
-            limit_s = min(limit_s, max(LEAST_TRIAL_S, enough_s))
-        return Patience(limit_s, hurried)
-
-
-class _Course:
-    """What one call has gone through until now."""
-
-    def __init__(self, call: Call) -> None:
-        self.call = call
-        self.tried: set[str] = set()
-        self.failed: list[Attempt] = []
-        self.retries = 0
-        self.notes: list[str] = []
-
-    def lost(self, attempt: Try, error: BaseException) -> None:
-        """One attempt has failed."""
-        if isinstance(error, PolyrouteError):
-            self.failed.append(attempt.told(error))
-
-    def told(self, event: Event, attempt: Try) -> Event:
-        """The answer's first event with the attempts that failed before, and why this replica answers."""
-        if not isinstance(event, Started):
-            return event
-        route = event.route
-        reasons = (*(f"`{a.replica}` failed: {a.reason}" for a in self.failed), *self.notes, attempt.why)
-        return Started(
-            replace(
-                route,
-                attempts=tuple(self.failed),
-                reasons=(*filter(None, reasons), *route.reasons),
-            )
-        )
+        following = 0
+        if remaining_s is not None or trial:
+            others = sum(other is not replica and other.is_available() for other in self._untried(course))
+            following = min(others, self._config.retries - course.retries)
+        return patience(self._config.first_token_timeout, remaining_s, following, self._first_tokens, trial=trial)

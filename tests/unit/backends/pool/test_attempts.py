@@ -10,7 +10,6 @@ import pytest
 
 from polyroute.backends.echo import EchoBackend, Script
 from polyroute.backends.pool import Pool
-from polyroute.backends.pool.attempts import _Course
 from polyroute.core.backend import ModelState
 from polyroute.core.call import Call
 from polyroute.core.errors import (
@@ -302,6 +301,27 @@ async def test_without_a_breaker_it_is_asked_for_ever(world: World) -> None:
     assert asked(only) == 50
 
 
+async def test_answers_that_are_cut_off_open_a_breaker_too(world: World) -> None:
+    pool = world.pool(*replicas(1, Script(error=PeerFailed("cut"), error_after=2)))
+    for _ in range(5):
+        assert pool.status().replicas[0].breaker == "closed"
+        with pytest.raises(PeerFailed):
+            await used(pool, 1)
+    assert pool.status().replicas[0].breaker == "open"
+
+
+async def test_a_caller_that_leaves_says_nothing_for_a_replica(world: World) -> None:
+    (only,) = replicas(1)
+    pool = world.pool(only, retries=0)
+    for script in [*[Script(error=PeerFailed("bad"))] * 4, hangs(), Script(error=PeerFailed("bad"))]:
+        only.script = script
+        task = asyncio.create_task(used(pool, 1))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert pool.status().replicas[0].breaker == "open"
+
+
 async def test_a_caller_that_leaves_says_nothing_against_a_replica(world: World) -> None:
     pool = world.pool(*replicas(1, hangs()))
     for _ in range(20):
@@ -375,34 +395,6 @@ async def test_time_between_tokens_is_not_the_first_tokens(world: World) -> None
     pool = world.pool(only, first_token_timeout=0.01)
     asyncio.get_running_loop().call_later(0.05, gate.set)
     assert (await answered(pool)).replica == "r0"
-
-
-@pytest.mark.parametrize(
-    ("known_s", "left_s", "share_s"),
-    [
-        (None, 10.0, 5.0),  # two replicas: half of it each
-        (1.0, 10.0, 5.0),
-        (4.0, 20.0, 10.0),
-        (4.0, 14.0, 8.0),  # no less than twice what calls usually need
-        (4.0, 11.0, 60.0),  # then nothing would be left for another: all of it
-        (1.0, 1000.0, 60.0),
-    ],
-)
-async def test_a_hanging_replica_does_not_use_up_the_whole_deadline(
-    world: World, known_s: float | None, left_s: float, share_s: float
-) -> None:
-    pool = world.pool(*replicas(2))
-    attempts = pool._attempts
-    for _ in range(0 if known_s is None else 30):
-        attempts._first_tokens.add(known_s or 0)
-    first = pool._replicas[0]
-    course = _Course(pressed(world, left_s))
-    course.tried.add(first.name)
-    patience = attempts._patience(course, first)
-    assert patience.seconds == pytest.approx(share_s)
-    assert patience.hurried == (known_s is None)
-    course.tried.add("r1")
-    assert attempts._patience(course, pool._replicas[1]).seconds == 60
 
 
 async def test_a_share_of_the_deadline_is_held_against_a_replica_only_where_it_was_enough(world: World) -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from polyroute.backends.echo import EchoBackend, Script
 from polyroute.backends.pool import Pool
-from polyroute.backends.pool.balance import BalanceName
+from polyroute.backends.pool.balance import BalanceName, Candidate, Choice
 from polyroute.core.backend import ModelState
+from polyroute.core.call import Call
 from polyroute.core.errors import Draining, ModelFailed, ModelLoading, NoReplica, PeerFailed
 from tests.unit.backends.pool.pools import CALL, World, answered, in_flight, opened, replicas, used
 
@@ -200,6 +201,24 @@ async def test_one_that_leaves_gets_no_more_calls_and_is_stopped_once_its_own_ha
     assert backends[0].stopped
     assert [replica.name for replica in pool.status().replicas] == ["r1"]
     await pool.remove(backends[0], 0)  # gone already
+
+
+async def test_the_policy_forgets_one_that_leaves(world: World) -> None:
+    class Forgetful:
+        def __init__(self) -> None:
+            self.forgotten: list[str] = []
+
+        def choose(self, candidates: Sequence[Candidate], call: Call) -> Choice:
+            return Choice(candidates[0].name, "")
+
+        def forget(self, name: str) -> None:
+            self.forgotten.append(name)
+
+    backends = replicas(2)
+    pool = world.pool(*backends)
+    pool._balance = policy = Forgetful()
+    await pool.remove(backends[0], 0)
+    assert policy.forgotten == ["r0"]
 
 
 async def test_one_that_leaves_without_grace_is_stopped_at_once(world: World) -> None:
