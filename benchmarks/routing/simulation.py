@@ -156,7 +156,7 @@ class Simulation:
         self._expect(host)
 
     def _lost(self, work: Work, replica: Replica) -> None:
-        replica.failed(work.admission, _LOST)
+        replica.failed(work.admission, _LOST, excused=False)
         replica.release()
         self._by_name[replica.name][0].state = ModelState.FAILED
         if work.began is None and len(work.tried) <= self._config.retries and self._budget.take():
