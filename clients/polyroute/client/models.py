@@ -61,6 +61,8 @@ class PlannedAttempt:
     fallback: bool = False
     state: ModelState = ModelState.UNSPECIFIED
     cache: str = ""
+    replica: str = ""
+    replica_reason: str = ""
 
     def __str__(self) -> str:
         facts = [
@@ -70,6 +72,8 @@ class PlannedAttempt:
             f"version {self.version}" if self.version else "",
             "" if self.state is ModelState.UNSPECIFIED else str(self.state),
             self.cache,
+            f"replica {self.replica}" if self.replica else "",
+            self.replica_reason,
         ]
         told = ", ".join(fact for fact in facts if fact)
         return f"{self.deployment} ({told})" if told else self.deployment

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from polyroute.core.call import Call
 from polyroute.core.event import Event
@@ -81,6 +81,23 @@ class TokenCount:
 
     prompt_tokens: int
     context_length: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The replica that a call would go to now, and why, in words; no words where there is no choice."""
+
+    replica: str
+    reason: str
+
+
+@runtime_checkable
+class Previewing(Protocol):
+    """A backend that chooses among replicas, and can tell beforehand."""
+
+    def preview(self, call: Call) -> Preview:
+        """Where the call would go now; raises `NoReplica` where no replica would take it. Runs and changes nothing."""
+        ...
 
 
 class Backend(Protocol):

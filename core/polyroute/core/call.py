@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -17,7 +17,9 @@ class Call:
 
     `arrived` and `deadline` are on the clock of `time.monotonic`, in seconds. `trace` holds the W3C headers
     (`traceparent`, `tracestate`) to pass on to whatever does the work. A model that is not loaded is loaded for the
-    call; `wait_for_load` says whether it waits for that, or is refused with `ModelLoading` meanwhile.
+    call; `wait_for_load` says whether it waits for that, or is refused with `ModelLoading` meanwhile. `headers` holds,
+    by their names in small letters, those of the caller's headers or metadata that some route is keyed on, and no
+    others.
     """
 
     request: Request
@@ -27,6 +29,7 @@ class Call:
     caller: str = ""
     trace: tuple[tuple[str, str], ...] = ()
     wait_for_load: bool = True
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def remaining_s(self, now: float) -> float | None:
         """Seconds left until the deadline, never below zero; None when there is no deadline."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ByteSize,
@@ -21,6 +22,12 @@ from pydantic import (
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _NAME = re.compile(r"[^\s\x00-\x1f\x7f]+")
+
+HEADER_KEY: Final = "header:"
+"""How a sticky key begins that is the value of a header (HTTP) or of metadata (gRPC); its name follows."""
+
+_ROUTING_KEYS = ("user", "session", "affinity_key", "request")
+_HEADER_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")  # what may name both
 
 
 def parse_duration(value: Any) -> Any:
@@ -41,9 +48,23 @@ def _check_name(value: str) -> str:
     return value
 
 
+def _check_sticky_key(value: str) -> str:
+    if value in _ROUTING_KEYS:
+        return value
+    kind, colon, name = value.partition(":")
+    header = name.lower()
+    if kind + colon != HEADER_KEY:
+        raise ValueError(f"`{value}` is none of {', '.join(_ROUTING_KEYS)} and header:NAME")
+    if not _HEADER_NAME.fullmatch(header):
+        raise ValueError(f"`{name}` names no header; 1 to 64 letters, digits, dashes, dots and underscores do")
+    if header.startswith("grpc-") or header.endswith("-bin"):
+        raise ValueError(f"`{name}` is a header of gRPC's own, or binary")
+    return HEADER_KEY + header
+
+
 Seconds: TypeAlias = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, allow_inf_nan=False)]
 Name: TypeAlias = Annotated[str, BeforeValidator(lambda v: _check_name(v) if isinstance(v, str) else v)]
-StickyKey: TypeAlias = Literal["user", "session", "affinity_key", "request"]
+StickyKey: TypeAlias = Annotated[str, AfterValidator(_check_sticky_key)]
 
 
 class Section(BaseModel):
@@ -175,7 +196,7 @@ class DeploymentConfig(Section):
     queue_timeout: Seconds = 30.0
     timeout: Seconds | None = None
     first_token_timeout: Seconds = 60.0
-    balance: Literal["least_outstanding", "round_robin"] = "least_outstanding"
+    balance: Literal["least_outstanding", "round_robin", "prefix"] = "least_outstanding"
     retries: int = Field(default=2, ge=0, le=10)
     retry_budget: RetryBudgetConfig = RetryBudgetConfig()
     breaker: Annotated[BreakerConfig | None, OrOff] = BreakerConfig()
@@ -270,24 +291,36 @@ class VariantConfig(Section):
 
 
 class RouteConfig(Section):
-    """A name that callers may send as `model`, with the rule behind it."""
+    """A name that callers may send as `model`, with the rule behind it: an alias of one `model`, or `variants`."""
 
     id: Name
-    variants: tuple[VariantConfig, ...] = Field(min_length=1)
+    model: Name | None = None
+    variants: tuple[VariantConfig, ...] = ()
     sticky_by: tuple[StickyKey, ...] = ("user", "session", "affinity_key")
     fallback: tuple[Name, ...] = ()
     when_cold: Literal["wait", "fallback"] = "wait"
 
     @model_validator(mode="after")
     def _arms(self) -> Self:
+        if self.when_cold == "fallback" and not self.fallback:
+            raise ValueError("`when_cold: fallback` needs a `fallback` to answer meanwhile")
+        if self.model is not None:
+            if self.variants:
+                raise ValueError("give `model` or `variants`, not both")
+            return self
+        if not self.variants:
+            raise ValueError("`model` or `variants` is required")
         names = [v.name for v in self.variants]
         if len(set(names)) != len(names):
             raise ValueError("two variants have the same name")
         if not any(v.weight > 0 for v in self.variants):
             raise ValueError("every weight is 0: no variant would get traffic")
-        if self.when_cold == "fallback" and not self.fallback:
-            raise ValueError("`when_cold: fallback` needs a `fallback` to answer meanwhile")
         return self
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models behind it, fallbacks apart."""
+        return (self.model,) if self.model is not None else tuple(variant.model for variant in self.variants)
 
 
 class LimitsConfig(Section):

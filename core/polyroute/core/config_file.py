@@ -239,6 +239,8 @@ def _references(config: Config) -> Iterator[tuple[Loc, str]]:
     if config.default_model is not None and config.default_model not in seen:
         yield ("default_model",), f"`{config.default_model}` is no model or route of this file"
     for i, route in enumerate(config.routes):
+        if route.model is not None and route.model not in models:
+            yield ("routes", i, "model"), f"`{route.model}` is no model of this file"
         for j, variant in enumerate(route.variants):
             if variant.model not in models:
                 yield ("routes", i, "variants", j, "model"), f"`{variant.model}` is no model of this file"

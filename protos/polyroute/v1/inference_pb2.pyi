@@ -931,7 +931,9 @@ class Route(_message.Message):
     trace_id: _builtins.str
     """W3C trace ID of the call, 32 hexadecimal digits; equal on every server that it crosses."""
     sticky_by: _builtins.str
-    """What the variant was keyed on: `user`, `session`, `affinity_key` or `request`; empty where none was chosen."""
+    """What the variant was keyed on: `user`, `session`, `affinity_key`, `request` or `header:NAME`; empty where none
+    was chosen.
+    """
     hash_point: _builtins.float
     """The request's hash point in [0, 1), from which the variant follows."""
     probability: _builtins.float

@@ -386,7 +386,9 @@ class ExplainRouteResponse(_message.Message):
     requested: _builtins.str
     """The model or route that was named, or the default that stood in for it."""
     sticky_by: _builtins.str
-    """What the variant was keyed on: `user`, `session`, `affinity_key` or `request`; empty where none was chosen."""
+    """What the variant was keyed on: `user`, `session`, `affinity_key`, `request` or `header:NAME`; empty where none
+    was chosen.
+    """
     hash_point: _builtins.float
     """The request's hash point in [0, 1), from which the variant follows."""
     @_builtins.property
@@ -434,6 +436,8 @@ class PlannedAttempt(_message.Message):
     FALLBACK_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     CACHE_FIELD_NUMBER: _builtins.int
+    REPLICA_FIELD_NUMBER: _builtins.int
+    REPLICA_REASON_FIELD_NUMBER: _builtins.int
     deployment: _builtins.str
     """The deployment that would be tried."""
     model: _builtins.str
@@ -448,6 +452,10 @@ class PlannedAttempt(_message.Message):
     """How ready the deployment is now."""
     cache: _builtins.str
     """What the cache would be asked, and why, in words."""
+    replica: _builtins.str
+    """The replica that would be chosen now; empty where that is not known."""
+    replica_reason: _builtins.str
+    """Why that one, or none, in words; empty where there is no choice."""
     def __init__(
         self,
         *,
@@ -458,10 +466,12 @@ class PlannedAttempt(_message.Message):
         fallback: _builtins.bool = ...,
         state: Global___ModelState.ValueType = ...,
         cache: _builtins.str = ...,
+        replica: _builtins.str = ...,
+        replica_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "deployment", b"deployment", "fallback", b"fallback", "model", b"model", "state", b"state", "variant", b"variant", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "deployment", b"deployment", "fallback", b"fallback", "model", b"model", "replica", b"replica", "replica_reason", b"replica_reason", "state", b"state", "variant", b"variant", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

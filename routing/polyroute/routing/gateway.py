@@ -8,16 +8,15 @@ from dataclasses import replace
 
 from opentelemetry.trace import Tracer
 
-from polyroute.core.backend import BackendStatus, ModelState
+from polyroute.core.backend import BackendStatus, ModelState, Preview, Previewing
 from polyroute.core.call import Call
-from polyroute.core.errors import InvalidArgument
+from polyroute.core.errors import InvalidArgument, NoReplica
 from polyroute.core.event import Event
-from polyroute.core.request import Request
 from polyroute.routing.cache.store import AnswerStore
 from polyroute.routing.layers.intake import Intake
 from polyroute.routing.layers.observed import Observed
 from polyroute.routing.metrics import Metrics
-from polyroute.routing.plan import Rule, decide
+from polyroute.routing.plan import Rule
 from polyroute.routing.registry import Deployment, Snapshot
 from polyroute.routing.router import Router
 from polyroute.routing.views import (
@@ -51,6 +50,11 @@ class Gateway:
         return self._snapshot.default
 
     @property
+    def sticky_headers(self) -> frozenset[str]:
+        """The headers, or metadata, that some route is keyed on, in small letters: calls carry these along."""
+        return self._snapshot.sticky_headers
+
+    @property
     def draining(self) -> bool:
         """Whether new calls are refused."""
         return self._intake.closed
@@ -62,8 +66,7 @@ class Gateway:
     async def count_tokens(self, call: Call) -> ModelTokenCount:
         """Counts the tokens of the call's input by the model that would answer it first."""
         snapshot = self._snapshot
-        rule = snapshot.resolve(call.request.model)
-        first = decide(rule, call.request, call.request_id, snapshot.rules).steps[0]
+        first = snapshot.decide(call).steps[0]
         deployment = snapshot.deployments[first.deployment]
         count = await deployment.backend.count_tokens(call)
         version = deployment.backend.status().version
@@ -77,15 +80,15 @@ class Gateway:
         """One model or route (empty: the default); raises `UnknownModel`."""
         return self._view(self._snapshot.resolve(name))
 
-    def explain(self, request: Request, request_id: str = "") -> Plan:
-        """The plan that a request would get; runs nothing."""
+    def explain(self, call: Call) -> Plan:
+        """The plan that a call would get; runs nothing."""
         snapshot = self._snapshot
-        decision = decide(snapshot.resolve(request.model), request, request_id or request.request_id, snapshot.rules)
+        decision = snapshot.decide(call)
         attempts = []
-        call = Call(request, request_id)
         for step in decision.steps:
             deployment = snapshot.deployments[step.deployment]
             status = deployment.backend.status()
+            preview = _preview(deployment, call)
             attempts.append(
                 PlannedAttempt(
                     deployment=deployment.id,
@@ -95,6 +98,8 @@ class Gateway:
                     variant=step.variant,
                     fallback=step.fallback,
                     cache=deployment.shelf.use(call).reason,
+                    replica=preview.replica,
+                    replica_reason=preview.reason,
                 )
             )
         return Plan(
@@ -203,7 +208,7 @@ class Gateway:
                 ready_since=readiest.ready_since,
             ),
             default=rule.id == self.default_model,
-            variants=tuple(VariantView(v.name, v.deployment, v.share) for v in rule.variants),
+            variants=tuple(VariantView(v.name, v.deployment, rule.share(v)) for v in rule.variants),
             fallback=rule.fallback,
         )
 
@@ -218,3 +223,12 @@ class Gateway:
             if behind.state is ModelState.WARM:
                 return replace(behind, detail=f"answered by the fallback `{name}`: {readiest.detail}".rstrip(": "))
         return readiest
+
+
+def _preview(deployment: Deployment, call: Call) -> Preview:
+    if not isinstance(deployment.backend, Previewing):
+        return Preview("", "")
+    try:
+        return deployment.backend.preview(call)
+    except NoReplica as error:
+        return Preview("", error.message)

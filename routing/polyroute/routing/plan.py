@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from polyroute.core.config import StickyKey
+from polyroute.core.call import Call
+from polyroute.core.config import HEADER_KEY, StickyKey
 from polyroute.core.errors import InvalidArgument, clip
-from polyroute.core.request import Request
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One arm of a route: the deployment that serves it, and its share of the traffic, 0 to 1."""
+    """One arm of a route: the deployment that serves it, and its weight beside those of the others."""
 
     name: str
     deployment: str
-    share: float
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a name that callers send stands for. A model's own name is a rule with one unnamed variant."""
+    """What a name that callers send stands for. One unnamed variant is that of a model's own name or of an alias."""
 
     id: str
     variants: tuple[Variant, ...]
@@ -30,6 +31,10 @@ class Rule:
     fallback: tuple[str, ...] = ()
     direct: bool = False
     wait_for_load: bool = True
+
+    def share(self, variant: Variant) -> float:
+        """The variant's part of the traffic, 0 to 1."""
+        return variant.weight / sum(each.weight for each in self.variants)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,37 +63,42 @@ class Decision:
     probability: float | None = None
 
 
-def decide(rule: Rule, request: Request, request_id: str, rules: Mapping[str, Rule]) -> Decision:
-    """Plans a call that asked for `rule`; `rules` holds every name. Raises `InvalidArgument` for an unknown variant.
+def decide(rule: Rule, call: Call, rules: Mapping[str, Rule], failed: Callable[[str], bool]) -> Decision:
+    """Plans a call that asked for `rule`; raises `InvalidArgument` for an unknown variant.
+
+    `rules` holds every name; `failed` says of a deployment whether it has no healthy replica.
 
     The first step is the variant that the call falls to; the route's fallbacks follow in order, unless the request
     refuses them. A fallback that is a route adds the variant that the call falls to there, then its own fallbacks.
+    Where the first of all these has failed, those that have not go before those that have.
     """
-    first = _Draw.of(rule, request, request_id, pin=request.routing.variant)
-    reasons = [] if request.model else ["no model is named, so the default answers"]
+    routing = call.request.routing
+    first = _Draw.of(rule, call, pin=routing.variant)
+    reasons = [] if call.request.model else ["no model is named, so the default answers"]
     reasons.extend(first.reasons)
     steps = {first.variant.deployment: Step(first.variant.deployment, first.variant.name)}
-    if request.routing.no_fallback:
+    if routing.no_fallback:
         if rule.fallback:
             reasons.append("the request refuses fallbacks")
     else:
-        for step in _fallbacks(rule, request, request_id, rules):
+        for step in _fallbacks(rule, call, rules):
             steps.setdefault(step.deployment, step)
         if len(steps) > 1:
             names = ", then ".join(f"`{step.deployment}`" for step in list(steps.values())[1:])
             reasons.append(f"falls back to {names}")
-    ordered = list(steps.values())
-    if not rule.wait_for_load and len(ordered) > 1:
-        ordered[:-1] = [replace(step, wait_for_load=False) for step in ordered[:-1]]
+    order, why = _healthy_first(tuple(steps.values()), failed)
+    reasons.extend(why)
+    if not rule.wait_for_load and len(order) > 1:
+        order = (*(replace(step, wait_for_load=False) for step in order[:-1]), order[-1])
         reasons.append("a model that is not loaded yet leaves the call to the next one")
     return Decision(
         requested=rule.id,
-        steps=tuple(ordered),
+        steps=order,
         reasons=tuple(reasons),
         variant=first.variant.name,
         sticky_by=first.sticky_by,
         hash_point=first.point,
-        probability=None if first.point is None else first.variant.share,
+        probability=None if first.point is None else rule.share(first.variant),
     )
 
 
@@ -104,17 +114,17 @@ def hash_point(salt: str, key: str) -> float:
 
 
 def fall(variants: tuple[Variant, ...], point: float) -> Variant:
-    """The variant that `point` falls to: shares are laid end to end, in the order in which they are declared.
+    """The variant that `point` falls to, each with the probability of its share; one at least has a weight.
 
-    So the first variant keeps every key that it had when its weight grows.
+    Weighted rendezvous hashing (C. Schindelhauer and G. Schomaker, "Weighted Distributed Hash Tables", SPAA 2005, the
+    logarithmic method): each variant draws a time from the point and its own name, exponentially distributed at the
+    rate of its weight, and the earliest has the point. A weight that changes moves that variant's time alone. So a
+    variant that grows only gains points and one that shrinks only loses some, none changes between two others, and the
+    order in which variants are declared says nothing.
     """
-    upper = 0.0
-    taken = [variant for variant in variants if variant.share > 0]
-    for variant in taken:
-        upper += variant.share
-        if point < upper:
-            return variant
-    return taken[-1]  # shares may add up to a hair less than 1
+    key = repr(point)  # the shortest text that reads back as the same number
+    taken = [variant for variant in variants if variant.weight > 0]
+    return min(taken, key=lambda variant: -math.log1p(-hash_point(variant.name, key)) / variant.weight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,19 +137,21 @@ class _Draw:
     point: float | None = None
 
     @classmethod
-    def of(cls, rule: Rule, request: Request, request_id: str, pin: str = "") -> _Draw:
-        if rule.direct:
+    def of(cls, rule: Rule, call: Call, pin: str = "") -> _Draw:
+        only = rule.variants[0]
+        if not only.name:
+            what = f"`{rule.id}` is a model" if rule.direct else f"`{rule.id}` is another name of `{only.deployment}`"
             if pin:
-                raise InvalidArgument("routing.variant", f"`{rule.id}` is a model and has no variants")
-            return cls(rule.variants[0], (f"`{rule.id}` is a model",))
+                raise InvalidArgument("routing.variant", f"{what} and has no variants")
+            return cls(only, (what,))
         count = len(rule.variants)
         what = f"`{rule.id}` is a route with {count} variant{'s' if count > 1 else ''}"
         if pin:
             return cls(_pinned(rule, pin), (what, f"pinned to `{pin}` by the request"))
-        sticky_by, key = _sticky_key(rule.sticky_by, request, request_id)
+        sticky_by, key = _sticky_key(rule.sticky_by, call)
         point = hash_point(rule.id, key)
         variant = fall(rule.variants, point)
-        keyed = f"keyed on {sticky_by}: {point:.3f} falls to `{variant.name}` (share {variant.share:.3g})"
+        keyed = f"keyed on {sticky_by}: {point:.3f} falls to `{variant.name}` (share {rule.share(variant):.3g})"
         return cls(variant, (what, keyed), sticky_by, point)
 
 
@@ -151,19 +163,38 @@ def _pinned(rule: Rule, pin: str) -> Variant:
     raise InvalidArgument("routing.variant", f"`{rule.id}` has no variant `{clip(pin, 80)}`; it has {names}")
 
 
-def _sticky_key(sticky_by: tuple[StickyKey, ...], request: Request, request_id: str) -> tuple[str, str]:
-    """The first key that the request has, in the route's order; else the request ID, so that calls spread."""
+def _sticky_key(sticky_by: tuple[StickyKey, ...], call: Call) -> tuple[str, str]:
+    """The first key that the call has, in the route's order; else the request ID, so that calls spread."""
     for name in sticky_by:
-        value = request_id if name == "request" else str(getattr(request.routing, name))
+        if name == "request":
+            break
+        if name.startswith(HEADER_KEY):
+            value = call.headers.get(name.removeprefix(HEADER_KEY), "")
+        else:
+            value = str(getattr(call.request.routing, name))
         if value:
             return name, value
-    return "request", request_id
+    return "request", call.request_id
 
 
-def _fallbacks(rule: Rule, request: Request, request_id: str, rules: Mapping[str, Rule]) -> Iterator[Step]:
+def _fallbacks(rule: Rule, call: Call, rules: Mapping[str, Rule]) -> Iterator[Step]:
     """Depth first; the configuration has no circles."""
     for name in rule.fallback:
         below = rules[name]
-        draw = _Draw.of(below, request, request_id)
+        draw = _Draw.of(below, call)
         yield Step(draw.variant.deployment, draw.variant.name, fallback=True)
-        yield from _fallbacks(below, request, request_id, rules)
+        yield from _fallbacks(below, call, rules)
+
+
+def _healthy_first(steps: tuple[Step, ...], failed: Callable[[str], bool]) -> tuple[tuple[Step, ...], tuple[str, ...]]:
+    """The steps in the order in which they are tried, with a word where that is not the plan's own."""
+    first = steps[0]
+    if len(steps) == 1 or not failed(first.deployment):
+        return steps, ()
+    healthy = tuple(step for step in steps[1:] if not failed(step.deployment))
+    if not healthy:
+        return steps, (f"neither `{first.deployment}` nor what it falls back to has a healthy replica",)
+    others = tuple(step for step in steps if step not in healthy)
+    return (*healthy, *others), (
+        f"`{first.deployment}` has no healthy replica, so `{healthy[0].deployment}` is tried first",
+    )

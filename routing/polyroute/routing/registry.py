@@ -8,15 +8,23 @@ from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 
-from polyroute.core.backend import Backend, BackendStatus
-from polyroute.core.call import Service
-from polyroute.core.config import ConcurrencyConfig, Config, LocalConfig, ModelConfig, RemoteConfig, RouteConfig
+from polyroute.core.backend import Backend, BackendStatus, ModelState
+from polyroute.core.call import Call, Service
+from polyroute.core.config import (
+    HEADER_KEY,
+    ConcurrencyConfig,
+    Config,
+    LocalConfig,
+    ModelConfig,
+    RemoteConfig,
+    RouteConfig,
+)
 from polyroute.core.errors import InvalidArgument, UnknownModel
 from polyroute.routing.adaptive import AdaptiveLimit
 from polyroute.routing.layers.cached import Cached, Shelf
 from polyroute.routing.near import NearNames
 from polyroute.routing.permits import Permits
-from polyroute.routing.plan import Rule, Variant
+from polyroute.routing.plan import Decision, Rule, Variant, decide
 
 REMOTE_CONCURRENCY = 128
 """Permits of a remote deployment that sets none; a local one has as many as its replicas run sequences."""
@@ -65,17 +73,24 @@ class Snapshot:
     rules: Mapping[str, Rule]
     default: str
     near: NearNames
+    sticky_headers: frozenset[str]
 
     @classmethod
     def of(cls, config: Config, deployments: Mapping[str, Deployment]) -> Snapshot:
         """The snapshot of a checked configuration; `deployments` holds one of each of its models."""
-        rules = {id: Rule(id, (Variant("", id, 1.0),), direct=True) for id in deployments}
+        rules = {id: Rule(id, (Variant("", id),), direct=True) for id in deployments}
         rules.update({route.id: _rule(route) for route in config.routes})
         return cls(
             deployments=MappingProxyType(dict(deployments)),
             rules=MappingProxyType(rules),
             default=config.effective_default or "",
             near=NearNames(rules),
+            sticky_headers=frozenset(
+                key.removeprefix(HEADER_KEY)
+                for rule in rules.values()
+                for key in rule.sticky_by
+                if key.startswith(HEADER_KEY)
+            ),
         )
 
     def resolve(self, name: str) -> Rule:
@@ -87,6 +102,13 @@ class Snapshot:
         if rule is None:
             raise UnknownModel(wanted, self.near.near(wanted))
         return rule
+
+    def decide(self, call: Call) -> Decision:
+        """The plan of a call, by how the deployments are now; raises `UnknownModel` and `InvalidArgument`."""
+        return decide(self.resolve(call.request.model), call, self.rules, self._failed)
+
+    def _failed(self, id: str) -> bool:
+        return self.deployments[id].backend.status().state is ModelState.FAILED
 
     def deployment(self, id: str) -> Deployment:
         """The deployment of that model ID; raises `UnknownModel`, or `InvalidArgument` where it is a route's."""
@@ -130,6 +152,8 @@ def fingerprint(config: ModelConfig) -> str:
 
 
 def _rule(route: RouteConfig) -> Rule:
-    total = sum(variant.weight for variant in route.variants)
-    variants = tuple(Variant(v.name, v.model, v.weight / total) for v in route.variants)
+    if route.model is not None:
+        variants: tuple[Variant, ...] = (Variant("", route.model),)
+    else:
+        variants = tuple(Variant(v.name, v.model, v.weight) for v in route.variants)
     return Rule(route.id, variants, route.sticky_by, route.fallback, wait_for_load=route.when_cold == "wait")

@@ -11,7 +11,7 @@ from polyroute.core.call import Call
 from polyroute.core.errors import DeadlineExceeded, ModelLoading, PolyrouteError, clip
 from polyroute.core.event import Attempt, Event, Finished, Route, Started
 from polyroute.routing.metrics import Metrics
-from polyroute.routing.plan import Decision, Step, decide
+from polyroute.routing.plan import Decision, Step
 from polyroute.routing.registry import Snapshot
 from polyroute.routing.streams import generator
 
@@ -30,7 +30,7 @@ class Router:
 
     async def __call__(self, call: Call) -> AsyncIterator[Event]:
         snapshot = self._snapshot()
-        decision = decide(snapshot.resolve(call.request.model), call.request, call.request_id, snapshot.rules)
+        decision = snapshot.decide(call)
         failed: tuple[Attempt, ...] = ()
         lost_s = 0.0
         for step in decision.steps:

@@ -44,7 +44,10 @@ class MemoryView:
 
 @dataclass(frozen=True, slots=True)
 class PlannedAttempt:
-    """One attempt of a plan. `cache` says in words what the cache would be asked, and why."""
+    """One attempt of a plan. `cache` says in words what the cache would be asked, and why.
+
+    `replica` is the one that would be chosen now, as `replica_reason` says in words; empty where that is not known.
+    """
 
     deployment: str
     model: str
@@ -53,6 +56,8 @@ class PlannedAttempt:
     variant: str = ""
     fallback: bool = False
     cache: str = ""
+    replica: str = ""
+    replica_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

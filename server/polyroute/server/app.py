@@ -258,7 +258,7 @@ class _Local:
 def _behind_default(config: Config) -> set[str]:
     """IDs of the models that answer requests which name none."""
     default = config.effective_default
-    return {v.model for route in config.routes if route.id == default for v in route.variants} | {default or ""}
+    return {default or ""}.union(*(route.models for route in config.routes if route.id == default))
 
 
 def _taken(address: Address, why: str) -> str:

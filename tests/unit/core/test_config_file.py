@@ -81,6 +81,27 @@ def test_the_only_model_is_the_default() -> None:
         (LOCAL + "    kv_cache_memory: 2 lots\n", "models.yaml:4: models[0].kv_cache_memory: "),
         (LOCAL + "    max_sequences: 0\n", "models.yaml:4: models[0].max_sequences: input should be greater"),
         (REMOTE + "    kv_cache_memory: 1GiB\n", "models.yaml:5: models[0].kv_cache_memory: unknown key"),
+        (REMOTE + "routes:\n  - id: r\n", "models.yaml:6: routes[0]: `model` or `variants` is required"),
+        (
+            REMOTE + "routes:\n  - id: r\n    model: m\n    variants: [{name: a, model: m}]\n",
+            "models.yaml:6: routes[0]: give `model` or `variants`, not both",
+        ),
+        (
+            REMOTE + "routes:\n  - {id: r, model: m}\n  - {id: s, model: r}\n",
+            "models.yaml:7: routes[1].model: `r` is no model of this file",
+        ),
+        (
+            REMOTE + "routes:\n  - id: r\n    model: m\n    sticky_by: [tenant]\n",
+            "models.yaml:8: routes[0].sticky_by[0]: `tenant` is none of user, session, affinity_key, request",
+        ),
+        (
+            REMOTE + "routes:\n  - id: r\n    model: m\n    sticky_by: [user, 'header:x tenant']\n",
+            "models.yaml:8: routes[0].sticky_by[1]: `x tenant` names no header",
+        ),
+        (
+            REMOTE + "routes:\n  - id: r\n    model: m\n    sticky_by: ['header:trace-bin']\n",
+            "models.yaml:8: routes[0].sticky_by[0]: `trace-bin` is a header of gRPC's own, or binary",
+        ),
         (REMOTE + "    tls: {min_version: 1}\n", "models.yaml:5: models[0].tls.min_version: unknown key"),
         (REMOTE + "    retries: 11\n", "models.yaml:5: models[0].retries: input should be less than or equal to 10"),
         (
@@ -99,7 +120,6 @@ def test_the_only_model_is_the_default() -> None:
         (REMOTE + "    hedge: {after: -1}\n", "models[0].hedge.after: `-1` is neither a time such as 300ms nor a perc"),
         (LOCAL + "    probe_interval: 5s\n", "models.yaml:4: models[0].probe_interval: unknown key"),
         (REMOTE.replace("http", "dns+ftp"), "models[0].base_url: `dns+ftp://peer:1` is no URL of the form"),
-        (REMOTE + "routes:\n  - id: r\n", "models.yaml:6: routes[0].variants: is required"),
         (
             REMOTE + "routes:\n  - id: r\n    variants: [{name: a, model: n}]\n",
             "models.yaml:7: routes[0].variants[0].model: `n` is no model of this file",
@@ -129,6 +149,17 @@ def test_what_cannot_be_read_does_not_hide_the_rest() -> None:
     assert [problem.split(":")[1] for problem in found] == ["5", "6"]
     twins = "routes:\n  - id: r\n    variants: [{name: a, model: m}, {name: a, model: m}]\n"
     assert "two variants" in problems(REMOTE + "    api_key: x\n" + twins)[1]
+
+
+def test_a_route_of_one_model_has_a_short_form() -> None:
+    [route] = parse_config(REMOTE + "routes: [{id: fast, model: m}]\n", "models.yaml", {}).routes
+    assert (route.id, route.models, route.variants) == ("fast", ("m",), ())
+
+
+def test_a_route_may_be_keyed_on_headers() -> None:
+    text = REMOTE + "routes: [{id: fast, model: m, sticky_by: ['header:X-Tenant', user, request]}]\n"
+    [route] = parse_config(text, "models.yaml", {}).routes
+    assert route.sticky_by == ("header:x-tenant", "user", "request")
 
 
 def test_fallbacks_must_not_go_in_a_circle() -> None:

@@ -92,7 +92,7 @@ def test_a_route_is_ready_by_its_fallback(build: Callable[..., Gateway]) -> None
 def test_a_plan_can_be_read_without_being_run(gateway: Gateway, backends: dict[str, EchoBackend]) -> None:
     request = Request(prompt="a", sampling=Sampling(temperature=0.5), routing=RoutingOptions(variant="a"))
     backends["two"].state = ModelState.COLD
-    plan = gateway.explain(request)
+    plan = gateway.explain(Call(request, "r1"))
     assert plan.requested == "chat"
     assert [(a.deployment, a.variant, a.fallback, a.state) for a in plan.attempts] == [
         ("one", "a", False, ModelState.WARM),
@@ -106,7 +106,7 @@ def test_a_plan_can_be_read_without_being_run(gateway: Gateway, backends: dict[s
 async def test_the_plan_that_is_explained_is_the_one_that_is_run(gateway: Gateway, take: Callable[..., Any]) -> None:
     for user in ("ada", "bob", "eve"):
         call = asks("chat", routing=RoutingOptions(user=user))
-        plan = gateway.explain(call.request)
+        plan = gateway.explain(call)
         route = (await take(gateway.generate, call))[0].route
         assert route.deployment == plan.attempts[0].deployment
         assert (route.hash_point, route.probability) == (plan.hash_point, plan.probability)
@@ -309,3 +309,45 @@ async def test_every_refusal_is_logged_and_counted(
     assert [(line["event"], line["outcome"]) for line in logs] == [("call.finished", "UNKNOWN_MODEL")]
     labels = {"model": "_other", "cache": "unspecified", "outcome": "UNKNOWN_MODEL"}
     assert registry.get_sample_value("polyroute_requests_total", labels) == 1
+
+
+async def test_a_model_without_a_healthy_replica_is_passed_over(
+    gateway: Gateway, backends: dict[str, EchoBackend], take: Callable[..., Any]
+) -> None:
+    backends["one"].state = ModelState.FAILED
+    call = asks("chat", routing=RoutingOptions(variant="a"))
+    route = (await take(gateway.generate, call))[0].route
+    assert [attempt.deployment for attempt in route.attempts] == ["two"]
+    assert (route.deployment, route.variant) == ("two", "a")
+    why = "`one` has no healthy replica, so `two` is tried first"
+    assert why in route.reasons
+    plan = gateway.explain(call)
+    assert [(a.deployment, a.state, a.fallback) for a in plan.attempts] == [
+        ("two", ModelState.WARM, True),
+        ("one", ModelState.FAILED, False),
+    ]
+    assert why in plan.reasons
+    backends["two"].state = ModelState.FAILED
+    assert gateway.explain(call).attempts[0].deployment == "one"
+
+
+async def test_an_alias_is_another_name(build: Callable[..., Gateway], take: Callable[..., Any]) -> None:
+    routes = [{"id": "fast", "model": "one", "sticky_by": ["header:x-tenant"]}]
+    gateway = build({**CONFIG, "default_model": "fast", "routes": routes}, {n: EchoBackend(n) for n in ("one", "two")})
+    route = (await take(gateway.generate, asks("")))[0].route
+    assert (route.requested, route.deployment, route.variant, route.hash_point) == ("fast", "one", "", None)
+    assert route.reasons[:2] == ("no model is named, so the default answers", "`fast` is another name of `one`")
+    assert [(v.name, v.model, v.share) for v in gateway.model("fast").variants] == [("", "one", 1.0)]
+    assert gateway.sticky_headers == {"x-tenant"}
+
+
+def test_a_plan_says_which_replica_would_answer(build: Callable[..., Gateway]) -> None:
+    pool = Pool(DeploymentConfig(id="one"), [EchoBackend("one", replica=name) for name in ("r0", "r1")])
+    gateway = build(
+        {**CONFIG, "routes": [], "default_model": "one"}, {"one": pool, "two": Pool(DeploymentConfig(id="two"))}
+    )
+    [attempt] = gateway.explain(asks("one")).attempts
+    assert attempt.replica in ("r0", "r1")
+    assert attempt.replica_reason.startswith(f"`{attempt.replica}` has 0 in flight")
+    [attempt] = gateway.explain(asks("two")).attempts
+    assert (attempt.replica, attempt.replica_reason) == ("", "`two`: has no replica yet")

@@ -46,7 +46,8 @@ def test_every_model_is_a_route_to_itself(snapshot: Snapshot) -> None:
 
 def test_an_empty_name_is_the_default(snapshot: Snapshot) -> None:
     assert snapshot.resolve("").id == "chat"
-    assert [(v.name, v.share) for v in snapshot.resolve("").variants] == [("a", 0.75), ("b", 0.25)]
+    rule = snapshot.resolve("")
+    assert [(v.name, rule.share(v)) for v in rule.variants] == [("a", 0.75), ("b", 0.25)]
 
 
 def test_an_unknown_name_is_refused_with_near_ones(snapshot: Snapshot) -> None:

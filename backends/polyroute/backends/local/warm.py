@@ -16,7 +16,7 @@ from polyroute.backends.local.replicas import Make, Replicas, Slot
 from polyroute.backends.local.scale import Bounds, Trend, Work, follow, wanted
 from polyroute.backends.local.weights import expected
 from polyroute.backends.pool import Pool
-from polyroute.core.backend import BackendStatus, ModelState, ReplicaStatus, TokenCount
+from polyroute.core.backend import BackendStatus, ModelState, Preview, ReplicaStatus, TokenCount
 from polyroute.core.call import Call
 from polyroute.core.config import LocalConfig
 from polyroute.core.errors import Draining, ModelLoading, NoReplica, Overloaded, WorkerDied
@@ -160,6 +160,12 @@ class WarmPool:
         await self._ready(call)
         self._used_at = self._clock()
         return await self._pool.count_tokens(call)
+
+    def preview(self, call: Call) -> Preview:
+        """The replica that would get the call, and why; none while none is warm. Raises `NoReplica`, loads nothing."""
+        if not self._replicas.warm:
+            return Preview("", "no replica is loaded")
+        return self._pool.preview(call)
 
     def status(self) -> BackendStatus:
         """The readiest replica's state; what is known of the model stays known while it is cold."""

@@ -83,23 +83,23 @@ class Attempts:
                 return attempt, course.told(event, attempt)
         raise AssertionError("unreachable: a call ends with an answer or an error")
 
-    def choose(self, call: Call) -> _Chosen:
+    def choose(self, call: Call, *, goes: bool = True) -> _Chosen:
         """The replica for a call's first attempt; decided at once, so that no two calls decide on the same counts.
 
-        Raises `NoReplica`.
+        Raises `NoReplica`. `goes` is False where the call is not sent there.
         """
         trial = on_trial(self._replicas)
         if trial is not None:
             return trial, f"`{trial.name}` is tried, whether it is well again"
-        chosen = self._among(best(self._replicas, ()), call)
+        chosen = self._among(best(self._replicas, ()), call, goes=goes)
         if chosen is None:
             raise no_replica(self._config.id, self._replicas)
         return chosen
 
-    def _among(self, group: Sequence[Replica], call: Call) -> _Chosen | None:
+    def _among(self, group: Sequence[Replica], call: Call, *, goes: bool = True) -> _Chosen | None:
         if not group:
             return None
-        choice = self._balance.choose([replica.candidate for replica in group], call)
+        choice = self._balance.choose([replica.candidate for replica in group], call, goes=goes)
         return next(replica for replica in group if replica.name == choice.name), choice.reason
 
     async def _following(self, course: Course, error: PolyrouteError) -> _Chosen | None:

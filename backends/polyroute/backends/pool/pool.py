@@ -9,7 +9,7 @@ from typing import Protocol
 from polyroute.backends.pool.attempts import Attempts, Surroundings
 from polyroute.backends.pool.balance import balance_of
 from polyroute.backends.pool.replica import Replica
-from polyroute.core.backend import Backend, BackendStatus, ModelState, TokenCount
+from polyroute.core.backend import Backend, BackendStatus, ModelState, Preview, TokenCount
 from polyroute.core.call import Call
 from polyroute.core.config import DeploymentConfig
 from polyroute.core.errors import NoReplica, PolyrouteError
@@ -143,8 +143,14 @@ class Pool:
     async def count_tokens(self, call: Call) -> TokenCount:
         """Counts by the replica that would get the next call."""
         self._require()
-        replica, _ = self._attempts.choose(call)
+        replica, _ = self._attempts.choose(call, goes=False)
         return await replica.backend.count_tokens(call)
+
+    def preview(self, call: Call) -> Preview:
+        """The replica that would get the call, and why; raises `NoReplica`."""
+        self._require()
+        replica, reason = self._attempts.choose(call, goes=False)
+        return Preview(replica.name, reason)
 
     def status(self) -> BackendStatus:
         """The readiest replica's state; a version that names each one where replicas differ.

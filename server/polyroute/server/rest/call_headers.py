@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from aiohttp import web
@@ -13,6 +13,7 @@ from aiohttp import web
 from polyroute.core.call import Call
 from polyroute.core.errors import InvalidArgument, clip
 from polyroute.core.request import CacheMode, CacheOptions, Request, RoutingOptions
+from polyroute.server.sticky import headers_of
 from polyroute.server.trace import trace_headers
 
 MAX_TIMEOUT_MS = 24 * 3600 * 1000
@@ -43,8 +44,11 @@ def request_id(request: web.Request) -> str:
     return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
 
-def call(http: web.Request, asked: Request) -> Call:
-    """The call that `asked` and the headers make together; raises `InvalidArgument` that names the header."""
+def call(http: web.Request, asked: Request, carried: Collection[str]) -> Call:
+    """The call that `asked` and the headers make together; raises `InvalidArgument` that names the header.
+
+    `carried` names, in small letters, the headers that the call carries along as they are.
+    """
     request_id = http[REQUEST_ID]
     arrived = time.monotonic()
     timeout_s = _timeout_s(http)
@@ -57,6 +61,7 @@ def call(http: web.Request, asked: Request) -> Call:
         deadline=None if timeout_s is None else arrived + timeout_s,
         caller=http.remote or "",
         trace=trace_headers(http.headers.getall("traceparent", ()), http.headers.getall("tracestate", ())),
+        headers=headers_of(http.headers.items(), carried),
     )
 
 

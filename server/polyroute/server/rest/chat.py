@@ -43,7 +43,7 @@ class ChatEndpoint:
     async def complete(self, http: web.Request) -> web.StreamResponse:
         """One answer to a conversation; with `stream`, as server-sent events."""
         body = await read_body(http, ChatBody, {"messages": self._limits.max_messages})
-        made = call(http, body.request())
+        made = call(http, body.request(), self._gateway.sticky_headers)
         http[DIALECT] = body.dialect
         validate(made.request, self._limits)
         name = f"chatcmpl-{made.request_id}"

@@ -31,7 +31,7 @@ class CompletionEndpoint:
     async def complete(self, http: web.Request) -> web.StreamResponse:
         """One prompt continued; with `stream`, as server-sent events."""
         body = await read_body(http, CompletionBody)
-        made = call(http, body.request())
+        made = call(http, body.request(), self._gateway.sticky_headers)
         http[DIALECT] = COMPLETION
         validate(made.request, self._limits)
         shape = _Shape(f"cmpl-{made.request_id}", body.logprobs is not None)

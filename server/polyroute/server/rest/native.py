@@ -112,7 +112,7 @@ class NativeEndpoints:
 
     async def _call(self, http: web.Request) -> Call:
         body = await read_body(http, GenerateBody)
-        made = call(http, body.request(body.prompt))
+        made = call(http, body.request(body.prompt), self._gateway.sticky_headers)
         http[DIALECT] = NATIVE
         validate(made.request, self._limits)
         return made
@@ -133,7 +133,7 @@ class NativeEndpoints:
         return response
 
     def _one_of(self, http: web.Request, i: int, asked: Request) -> Call:
-        made = call(http, asked)
+        made = call(http, asked, self._gateway.sticky_headers)
         name = f"{made.request_id[: 128 - _INDEX_CHARS]}-{i}"
         made = replace(made, request_id=name, request=replace(made.request, request_id=name))
         try:

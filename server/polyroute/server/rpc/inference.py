@@ -8,9 +8,11 @@ from typing import Any
 
 import grpc.aio
 
+from polyroute.core.call import Call
 from polyroute.core.config import LimitsConfig
 from polyroute.core.errors import Unimplemented
 from polyroute.core.event import Started, Token
+from polyroute.core.request import Request
 from polyroute.routing.gateway import Gateway
 from polyroute.routing.streams import generator
 from polyroute.server.rpc.calls import call_from
@@ -30,13 +32,13 @@ class InferenceService(InferenceServiceServicer):
     async def Generate(  # noqa: N802
         self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.GenerateResponse:
-        call = call_from(request_from_wire(request, self._limits.max_messages), context, self._limits)
+        call = self._call(request_from_wire(request, self._limits.max_messages), context)
         return await collect(self._gateway.generate(call), call.request_id)
 
     async def StreamGenerate(  # noqa: N802
         self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[pb.GenerateEvent]:
-        call = call_from(request_from_wire(request, self._limits.max_messages), context, self._limits)
+        call = self._call(request_from_wire(request, self._limits.max_messages), context)
         sequence = 0
         async with aclosing(generator(self._gateway.generate(call))) as events:
             async for event in events:
@@ -52,7 +54,7 @@ class InferenceService(InferenceServiceServicer):
         self, request: pb.CountTokensRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.CountTokensResponse:
         asked = request_from_count(request, self._limits.max_messages)
-        count = await self._gateway.count_tokens(call_from(asked, context, self._limits))
+        count = await self._gateway.count_tokens(self._call(asked, context))
         return pb.CountTokensResponse(
             prompt_tokens=count.prompt_tokens,
             context_length=count.context_length,
@@ -64,3 +66,6 @@ class InferenceService(InferenceServiceServicer):
         self, request: pb.RecordFeedbackRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.RecordFeedbackResponse:
         raise Unimplemented("RecordFeedback: experiments are not in this version")
+
+    def _call(self, asked: Request, context: grpc.aio.ServicerContext[Any, Any]) -> Call:
+        return call_from(asked, context, self._limits, self._gateway.sticky_headers)

@@ -7,10 +7,12 @@ from typing import Any, Final
 
 import grpc.aio
 
+from polyroute.core.call import Call
 from polyroute.core.config import LimitsConfig
 from polyroute.core.errors import InvalidArgument
 from polyroute.core.validate import validate
 from polyroute.routing.gateway import Gateway
+from polyroute.server.sticky import headers_of
 from polyroute.server.wire.models import model_to_wire, plan_to_wire
 from polyroute.server.wire.request import request_from_wire
 from polyroute.v1 import models_pb2 as pb
@@ -52,7 +54,8 @@ class ModelService(ModelServiceServicer):
         try:
             asked = request_from_wire(request.request, self._limits.max_messages)
             validate(asked, self._limits)
-            return plan_to_wire(self._gateway.explain(asked))
+            headers = headers_of(context.invocation_metadata() or (), self._gateway.sticky_headers)
+            return plan_to_wire(self._gateway.explain(Call(asked, asked.request_id, headers=headers)))
         except InvalidArgument as error:
             raise InvalidArgument(f"request.{error.field}", error.problem) from error
 

@@ -53,6 +53,8 @@ def plan_to_wire(plan: Plan) -> pb.ExplainRouteResponse:
                 fallback=attempt.fallback,
                 state=_state(attempt.state),
                 cache=attempt.cache,
+                replica=attempt.replica,
+                replica_reason=attempt.replica_reason,
             )
             for attempt in plan.attempts
         ],

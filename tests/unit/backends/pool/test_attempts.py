@@ -345,7 +345,7 @@ async def test_a_caller_that_leaves_says_nothing_against_a_replica(world: World)
 
 @pytest.mark.parametrize(
     ("error", "state"),
-    [(PeerUnreachable("gone"), ModelState.FAILED), (WorkerDied("gone"), ModelState.LOADING)],
+    [(PeerUnreachable("gone"), ModelState.FAILED), (PeerFailed("ill"), ModelState.LOADING)],
 )
 async def test_a_replica_that_was_away_and_is_back_is_tried_before_its_time(
     world: World, error: PolyrouteError, state: ModelState
@@ -411,7 +411,7 @@ async def test_time_between_tokens_is_not_the_first_tokens(world: World) -> None
 async def test_a_share_of_the_deadline_is_held_against_a_replica_only_where_it_was_enough(world: World) -> None:
     hanging, well = replicas(2)
     hanging.script = hangs()
-    pool = world.pool(hanging, well, breaker={"failures": 1}, balance="round_robin")
+    pool = world.pool(hanging, well, breaker={"failures": 1}, slow_start="off", balance="round_robin")
 
     for _ in range(2):
         assert (await answered(pool, pressed(world, 0.02))).replica == "r1"

@@ -17,7 +17,7 @@ from polyroute.core.call import Call
 from polyroute.core.errors import Draining, ModelFailed, ModelLoading, NoReplica, PeerFailed
 from tests.unit.backends.pool.pools import CALL, World, answered, in_flight, opened, replicas, used
 
-BALANCES: list[BalanceName] = ["least_outstanding", "round_robin"]
+BALANCES: list[BalanceName] = ["least_outstanding", "round_robin", "prefix"]
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ HEADERS = {
 def asked(body: Any, shape: type[ChatBody | CompletionBody], **headers: str) -> Call:
     http = make_mocked_request("POST", "/", headers=headers)
     http[REQUEST_ID] = "r"
-    return call(http, parse_body(json.dumps(body).encode(), shape).request())
+    return call(http, parse_body(json.dumps(body).encode(), shape).request(), ())
 
 
 def unset(value: Any, default: Any, path: str = "") -> Iterator[str]:

@@ -41,7 +41,7 @@ VIEW = ModelView(
 )
 PLAN = Plan(
     "r",
-    (PlannedAttempt("d", "m", "v", ModelState.COLD, "a", True, "kept"),),
+    (PlannedAttempt("d", "m", "v", ModelState.COLD, "a", True, "kept", "r1", "it is idle"),),
     (PlannedShadow("s", 0.25),),
     ("why",),
     "user",

@@ -1,0 +1,1 @@
+"""How calls find replicas: the router's own policies over simulated replicas, on a virtual clock."""
