@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias, cast
 
 from polyroute.core.backend import Backend, BackendStatus, ModelState, ReplicaStatus, TokenCount
 from polyroute.core.call import Call
+from polyroute.core.config import ModelConfig
 from polyroute.core.event import Event
 
 Balance: TypeAlias = Literal["least_outstanding", "round_robin"]
@@ -54,6 +55,12 @@ class Pool:
     async def stop(self) -> None:
         """Stops every replica at once; raises the first error once all are done."""
         await _all(backend.stop() for backend in self._backends)
+
+    def adopt(self, config: ModelConfig) -> None:
+        """Balances as `config` says, and every replica takes it on."""
+        self._balance = config.balance
+        for backend in self._backends:
+            backend.adopt(config)
 
     def stream(self, call: Call) -> AsyncIterator[Event]:
         """Answers by the replica that is chosen when the first event is asked for."""

@@ -48,3 +48,12 @@ CACHE_LOOKUPS = Metric(
 CACHE_STORES = Metric("polyroute_cache_stores", "Answers offered to the cache, by result.", ("model", "result"))
 MODEL_STATE = Metric("polyroute_model_state", "1 for the state a model is in.", ("model", "state"))
 WORKER_RESTARTS = Metric("polyroute_worker_restarts", "Worker processes that died and were replaced.", ("model",))
+CONFIG_RELOADS = Metric(
+    "polyroute_config_reloads",
+    "Reloads of the configuration by result: `changed`, `unchanged`, `rejected` (the file has mistakes) or `failed`.",
+    ("result",),
+)
+CONFIG = Metric("polyroute_config_info", "1 for the digest of the configuration in force.", ("hash",))
+CONFIG_LOADED = Metric(
+    "polyroute_config_last_success_timestamp_seconds", "Unix time of the last configuration that could be used."
+)

@@ -31,10 +31,35 @@ class Metrics:
         self._lookups = _counter(telemetry.CACHE_LOOKUPS, registry)
         self._stores = _counter(telemetry.CACHE_STORES, registry)
         self._restarts = _counter(telemetry.WORKER_RESTARTS, registry)
+        self._reloads = _counter(telemetry.CONFIG_RELOADS, registry)
+        self._config = _gauge(telemetry.CONFIG, registry)
+        self._config_loaded = _gauge(telemetry.CONFIG_LOADED, registry)
+        self._by_model = {
+            "model": (
+                *(self._requests, self._duration, self._first_token, self._overhead, self._tokens),
+                *(self._lookups, self._stores, self._restarts),
+            ),
+            "deployment": (self._attempt_failures,),
+        }
 
     def know(self, names: Collection[str]) -> None:
-        """From now on these are the names that may become labels."""
+        """From now on these are the names that may become labels. The series of others that were known end."""
+        gone = self._known.difference(names)
         self._known = frozenset(names)
+        for name in gone:
+            for label, instruments in self._by_model.items():
+                for instrument in instruments:
+                    instrument.remove_by_labels({label: name})
+
+    def config_loaded(self, digest: str, at: float) -> None:
+        """A configuration came into force, `at` in Unix time."""
+        self._config.clear()
+        self._config.labels(digest).set(1)
+        self._config_loaded.set(at)
+
+    def config_reloaded(self, result: str) -> None:
+        """A reload is over: `changed`, `unchanged`, `rejected` or `failed`."""
+        self._reloads.labels(result).inc()
 
     def call_begun(self) -> None:
         """A call has come in."""
@@ -69,7 +94,7 @@ class Metrics:
         self._restarts.labels(self._label(model)).inc()
 
     def watch(self, models: Callable[[], Iterable[ModelView]]) -> None:
-        """Reads the state of `models` at every scrape."""
+        """Reads the state of `models`, which are no routes, at every scrape."""
         self.registry.register(_States(models))
 
     def _label(self, name: str) -> str:
@@ -88,8 +113,6 @@ class _States(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         permits, queued, states = self.describe()
         for model in self._models():
-            if model.type == "route":
-                continue
             permits.add_metric([model.id], model.in_flight)
             queued.add_metric([model.id], model.queued)
             for state in ModelState:

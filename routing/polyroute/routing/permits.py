@@ -46,13 +46,22 @@ class Permits:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
-        self._max_concurrency = max_concurrency
-        self.max_queue = max_queue
-        self.queue_timeout_s = queue_timeout_s
         self._clock = clock
         self._in_flight = 0
         self._waiters: dict[asyncio.Future[None], None] = {}
         self._service_s: float | None = None
+        self.limit(max_concurrency, max_queue, queue_timeout_s)
+
+    def limit(self, max_concurrency: int | Callable[[], int], max_queue: int, queue_timeout_s: float) -> None:
+        """Sets the limits, for calls that hold a permit or wait for one too.
+
+        Of more permits the next in the queue have theirs at once; with fewer, nobody gets one until enough are back.
+        Who waits already keeps its place and its timeout.
+        """
+        self._max_concurrency = max_concurrency
+        self.max_queue = max_queue
+        self.queue_timeout_s = queue_timeout_s
+        self._wake()
 
     def __repr__(self) -> str:
         return f"<Permits {self.name}: {self._in_flight}/{self.max_concurrency}, {self.queued} waiting>"

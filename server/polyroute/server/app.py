@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
@@ -29,12 +30,16 @@ from polyroute.backends.local.cores import Cores
 from polyroute.backends.pool import Pool
 from polyroute.backends.remote.backend import RemoteBackend
 from polyroute.core.backend import Backend
-from polyroute.core.config import Config, LocalConfig, ModelConfig, RemoteConfig
+from polyroute.core.config import LocalConfig, ModelConfig, RemoteConfig
 from polyroute.routing.cache.store import AnswerStore
+from polyroute.routing.departures import Departures
 from polyroute.routing.gateway import Gateway
 from polyroute.routing.metrics import Metrics
-from polyroute.routing.registry import Snapshot
+from polyroute.routing.registry import Deployment, Snapshot
 from polyroute.routing.stack import deploy
+from polyroute.routing.succession import Succession
+from polyroute.server.config_watch import ConfigWatch
+from polyroute.server.reload import Reload
 from polyroute.server.rest.app import build_rest
 from polyroute.server.rpc.admin import AdminService
 from polyroute.server.rpc.boundary import Boundary
@@ -43,7 +48,7 @@ from polyroute.server.rpc.inference import InferenceService
 from polyroute.server.rpc.models import ModelService
 from polyroute.server.rpc.options import channel_options
 from polyroute.server.rpc.reflection import add_reflection
-from polyroute.server.settings import Address, Settings
+from polyroute.server.settings import Address, Settings, set_variables
 from polyroute.server.tracing import Tracing
 from polyroute.server.wire.stored import AnswerCodec
 from polyroute.v1 import admin_pb2, admin_pb2_grpc, inference_pb2, inference_pb2_grpc, models_pb2, models_pb2_grpc
@@ -69,7 +74,8 @@ class Server:
     """A whole server: `async with Server(settings)`, or `start`, then `drain`, then `stop`.
 
     `backends` stand in for those that the configuration would build, by model ID. After `start`, `gateway` answers
-    calls, and `grpc_address`, `http_address` and `admin_address` say where it listens.
+    calls, `reload` reads the configuration again, and `grpc_address`, `http_address` and `admin_address` say where it
+    listens.
     """
 
     def __init__(
@@ -82,12 +88,18 @@ class Server:
         self.settings = settings
         self.registry = CollectorRegistry(auto_describe=True)
         tracing = Tracing(environ)
-        self.gateway = _gateway(settings, self.registry, tracing, backends or {})
+        metrics = _metrics(self.registry)
+        departures = Departures(settings.drain_s)
+        assembly = Assembly(settings, metrics, departures, backends or {})
+        self.gateway = assembly.gateway(tracing)
+        succession = Succession(self.gateway, assembly.deployment, departures)
+        self.reload = Reload(settings.source, set_variables(environ), settings.config, succession, metrics)
         self.grpc_address, self.http_address, self.admin_address = settings.grpc, settings.http, settings.admin
         self._health = Health(self.gateway, answering=(_INFERENCE,), standing=(*_PUBLIC[1:], _HEALTH, *_ADMIN))
         self._ends = AsyncExitStack()  # what was begun last ends first
         self._ends.push_async_callback(tracing.close, _TELEMETRY_S)
         self._ends.push_async_callback(self.gateway.close)
+        self._ends.push_async_callback(departures.close)
 
     async def __aenter__(self) -> Self:
         try:
@@ -106,6 +118,7 @@ class Server:
         self.grpc_address = await self._serve_public()
         self.admin_address = await self._serve_admin()
         await self.gateway.start()
+        self._watch()
         for address in (self.grpc_address, self.http_address, self.admin_address):
             if not address.loopback:
                 log.warning(
@@ -114,9 +127,16 @@ class Server:
         for name in self.settings.unused:
             log.warning("setting.unused", name=name, reason="not served by this version yet")
 
+    def _watch(self) -> None:
+        if self.settings.source is not None and self.settings.watch:
+            watch = ConfigWatch(self.settings.source, partial(self.reload.reload, "file"))
+            task = asyncio.create_task(watch.run(), name="watch of the configuration")
+            self._ends.callback(task.cancel)
+
     async def drain(self, grace_s: float) -> None:
         """Says that it is leaving, takes no new calls, and waits `grace_s` seconds at most for those in flight."""
         self._health.end()
+        await self.reload.close()
         await self.gateway.drain(grace_s)
 
     async def stop(self) -> None:
@@ -126,16 +146,16 @@ class Server:
         await self._ends.aclose()
 
     async def _serve_public(self) -> Address:
-        limits = self.settings.config.limits
         server = self._grpc_server()
-        inference_pb2_grpc.add_InferenceServiceServicer_to_server(InferenceService(self.gateway, limits), server)
-        models_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self.gateway, limits), server)
+        inference_pb2_grpc.add_InferenceServiceServicer_to_server(InferenceService(self.gateway), server)
+        models_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self.gateway), server)
         add_reflection(server, (*_PUBLIC, _HEALTH), _files(inference_pb2, models_pb2, health_pb2, error_details_pb2))
         return await self._listen(server, self.settings.grpc)
 
     async def _serve_admin(self) -> Address:
         server = self._grpc_server()
-        admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(self.gateway, self.settings.drain_s), server)
+        admin = AdminService(self.gateway, self.reload, self.settings.drain_s)
+        admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
         channelz.add_channelz_servicer(server)
         add_reflection(server, (*_ADMIN, _HEALTH), _files(admin_pb2, channelz_pb2, health_pb2, error_details_pb2))
         return await self._listen(server, self.settings.admin)
@@ -156,12 +176,7 @@ class Server:
         return Address(address.host, port, address.source)
 
     async def _serve_http(self) -> Address:
-        app = build_rest(
-            self.gateway,
-            limits=self.settings.config.limits,
-            registry=self.registry,
-            drain=lambda: self.gateway.draining,
-        )
+        app = build_rest(self.gateway, registry=self.registry, drain=lambda: self.gateway.draining)
         # A caller that leaves cancels its handler, and so the work below it.
         runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_LAST_WORDS_S)
         await runner.setup()
@@ -174,48 +189,65 @@ class Server:
         return Address(address.host, int(runner.addresses[0][1]), address.source)
 
 
-def _gateway(
-    settings: Settings, registry: CollectorRegistry, tracing: Tracing, backends: Mapping[str, Backend]
-) -> Gateway:
+class Assembly:
+    """Puts deployments together out of what they share: at the start, and at each reload.
+
+    `stand_ins` take the place of the backends that would be built, by model ID.
+    """
+
+    def __init__(
+        self, settings: Settings, metrics: Metrics, departures: Departures, stand_ins: Mapping[str, Backend]
+    ) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._stand_ins = stand_ins
+        self._room = departures.room
+        self._cores = Cores()
+        self._store = AnswerStore(settings.cache_dir / "answers", settings.cache_bytes)
+        self._codec = AnswerCodec()
+
+    def gateway(self, tracing: Tracing) -> Gateway:
+        """The gateway over everything that the settings' configuration has."""
+        config = self._settings.config
+        deployments = {model.id: self.deployment(model) for model in config.effective_models}
+        return Gateway(Snapshot.of(config, deployments), self._store, self._metrics, tracer=tracing.tracer)
+
+    def deployment(
+        self, config: ModelConfig, *, backend: Backend | None = None, before: Deployment | None = None
+    ) -> Deployment:
+        """The deployment of an effective configuration; see `polyroute.routing.succession.Build`."""
+        return deploy(
+            config,
+            backend or self._stand_ins.get(config.id) or self._backend(config),
+            store=self._store,
+            codec=self._codec,
+            metrics=self._metrics,
+            before=before,
+        )
+
+    def _backend(self, model: ModelConfig) -> Backend:
+        return self._local(model) if isinstance(model, LocalConfig) else self._remote(model)
+
+    def _local(self, model: LocalConfig) -> Backend:
+        return LocalBackend(
+            model,
+            cache_dir=self._settings.cache_dir,
+            warm=bool(model.warm.min),
+            cores=self._cores,
+            room=self._room,
+            on_restart=partial(self._metrics.worker_restarted, model.id),
+        )
+
+    def _remote(self, model: RemoteConfig) -> Backend:
+        replicas = [RemoteBackend(model, url) for url in model.base_urls]
+        return replicas[0] if len(replicas) == 1 else Pool(replicas, model.balance)
+
+
+def _metrics(registry: CollectorRegistry) -> Metrics:
     disable_created_metrics()  # type: ignore[no-untyped-call]
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
-    config, metrics, codec = settings.config, Metrics(registry), AnswerCodec()
-    cores = Cores()
-    store = AnswerStore(settings.cache_dir / "answers", settings.cache_bytes)
-    warm = _warm(config)
-    deployments = {
-        model.id: deploy(
-            model,
-            backends.get(model.id) or _backend(model, settings, metrics, cores, warm=model.id in warm),
-            cache=config.cache,
-            store=store,
-            codec=codec,
-            metrics=metrics,
-        )
-        for model in config.models
-    }
-    return Gateway(Snapshot.of(config, deployments), store, metrics, tracer=tracing.tracer)
-
-
-def _backend(model: ModelConfig, settings: Settings, metrics: Metrics, cores: Cores, *, warm: bool) -> Backend:
-    if isinstance(model, LocalConfig):
-        restarted = partial(metrics.worker_restarted, model.id)
-        return LocalBackend(model, cache_dir=settings.cache_dir, warm=warm, cores=cores, on_restart=restarted)
-    return _remote(model)
-
-
-def _remote(model: RemoteConfig) -> Backend:
-    replicas = [RemoteBackend(model, url) for url in model.base_urls]
-    return replicas[0] if len(replicas) == 1 else Pool(replicas, model.balance)
-
-
-def _warm(config: Config) -> set[str]:
-    """IDs of the local models that are loaded at start: those that say so, and the default unless it says not to."""
-    default = config.effective_default
-    behind = {default} | {v.model for route in config.routes if route.id == default for v in route.variants}
-    local = [model for model in config.models if isinstance(model, LocalConfig)]
-    return {m.id for m in local if m.warm.min == 1 or (m.warm.min is None and m.id in behind)}
+    return Metrics(registry)
 
 
 def _taken(address: Address, why: str) -> str:

@@ -24,7 +24,7 @@ from polyroute.backends.local.messages import (
 from polyroute.backends.local.supervisor import Supervisor
 from polyroute.core.backend import BackendStatus, ModelState, ReplicaStatus, TokenCount
 from polyroute.core.call import Call
-from polyroute.core.config import LocalConfig
+from polyroute.core.config import LocalConfig, ModelConfig
 from polyroute.core.errors import DeadlineExceeded, Draining, InvalidArgument, Unsupported
 from polyroute.core.event import Event, Finished, Route, Started, Usage
 from polyroute.core.request import Request
@@ -36,8 +36,9 @@ class LocalBackend:
     """Runs one model in one worker process; see `polyroute.core.backend.Backend`.
 
     `cache_dir` is where prepared weights are kept. With `warm`, `start` loads the model; else its first call does.
-    `cores` are those that it shares with other models' workers; without, it has all to itself. `on_restart` is called
-    each time that a worker died and is replaced.
+    `cores` are those that it shares with other models' workers; without, it has all to itself. `room` is awaited before
+    a worker begins to load: it returns once memory that is about to be given back has been. `on_restart` is called each
+    time that a worker died and is replaced.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class LocalBackend:
         cache_dir: Path,
         warm: bool = False,
         cores: Cores | None = None,
+        room: Callable[[], Awaitable[None]] | None = None,
         on_restart: Callable[[], None] | None = None,
     ) -> None:
         self._config = config
@@ -69,6 +71,7 @@ class LocalBackend:
             cores=cores or Cores(),
             receive=self._answers.receive,
             abandon=self._answers.abandon,
+            room=room or _at_once,
             on_restart=on_restart or (lambda: None),
             persist=warm,
         )
@@ -108,6 +111,14 @@ class LocalBackend:
         self._stopped = True
         self._answers.abandon(lambda: Draining(f"`{self._config.id}` is being stopped"))
         await self._supervisor.end()
+
+    def adopt(self, config: ModelConfig) -> None:
+        """Takes on the version, and whether the model is kept warm: then it begins to load; it never unloads for it."""
+        if isinstance(config, LocalConfig):
+            self._config = config
+            self._warm = self._supervisor.persist = bool(config.warm.min)
+            if self._warm:
+                self._supervisor.begin()
 
     async def stream(self, call: Call) -> AsyncIterator[Event]:
         """Answers a call; closing the stream takes the sequence out of the worker within one of its steps."""
@@ -192,6 +203,10 @@ class LocalBackend:
         if self._stopped or self._draining:
             doing = "stopped" if self._stopped else "unloaded"
             raise Draining(f"`{self._config.id}` is being {doing}", retry_after_s=None if self._stopped else 2.0)
+
+
+async def _at_once() -> None:
+    """There is room: nothing is waited for."""
 
 
 async def _in_time(call: Call, wait: Awaitable[_T]) -> _T:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -28,8 +28,8 @@ class Supervisor:
     """The life of one model's worker.
 
     `cores` are shared with other workers while this one computes on the CPU. `receive` gets the messages that concern
-    answers; `abandon` is told when no more will come, and why. With `persist`, a load that failed is tried again
-    without being asked; else the next `require` after the wait does.
+    answers; `abandon` is told when no more will come, and why. `room` is awaited before a worker is started. With
+    `persist`, a load that failed is tried again without being asked; else the next `require` after the wait does.
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class Supervisor:
         cores: Cores,
         receive: Callable[[FromWorker], None],
         abandon: Callable[[Callable[[], PolyrouteError]], None],
+        room: Callable[[], Awaitable[None]],
         on_restart: Callable[[], None],
         persist: bool,
     ) -> None:
@@ -46,8 +47,9 @@ class Supervisor:
         self.seat = cores.seat(self._tell_threads)
         self._receive_answer = receive
         self._abandon = abandon
+        self._room = room
         self._on_restart = on_restart
-        self._persist = persist
+        self.persist = persist
         self._task: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
         self._failure = ""
@@ -87,7 +89,7 @@ class Supervisor:
         """Sees to it that the model is loaded or being loaded."""
         if not self._running:
             self._settled.clear()
-            self._progress = "starting a worker process"
+            self._progress = "waiting for memory that is being given back"
             self._task = asyncio.create_task(self._supervise(), name=f"worker of {self._order.model}")
 
     def require(self) -> tuple[WorkerProcess, Ready]:
@@ -130,6 +132,8 @@ class Supervisor:
     async def _supervise(self) -> None:
         deaths = 0
         try:
+            await self._room()
+            self._progress = "starting a worker process"
             while True:
                 self._began_at = time.monotonic()
                 ending = await self._live()
@@ -140,7 +144,7 @@ class Supervisor:
                     self._progress = f"restarting: the worker process ended ({ending})"
                     _log.error("worker.died", model=self._order.model, ending=ending, restart_in_s=wait_s)
                     self._on_restart()
-                elif self._persist:
+                elif self.persist:
                     wait_s = max(0.0, self._retry_at - time.monotonic())
                 else:
                     return

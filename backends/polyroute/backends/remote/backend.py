@@ -16,7 +16,7 @@ from polyroute.backends.remote.peer import Peer
 from polyroute.backends.remote.watch import Watch
 from polyroute.core.backend import BackendStatus, ReplicaStatus, TokenCount
 from polyroute.core.call import Call
-from polyroute.core.config import RemoteConfig
+from polyroute.core.config import ModelConfig, RemoteConfig
 from polyroute.core.errors import PeerUnreachable, Unimplemented
 from polyroute.core.event import Event, Route, Started, Token
 from polyroute.core.route_header import ROUTE_HEADER, route_from_header
@@ -62,6 +62,12 @@ class RemoteBackend:
         """Closes the connections; calls in flight fail with `Draining`."""
         await self._watch.stop()
         await self._peer.close()
+
+    def adopt(self, config: ModelConfig) -> None:
+        """Takes on the version and the timeouts."""
+        if isinstance(config, RemoteConfig):
+            self._config = config
+            self._peer.adopt(config)
 
     def stream(self, call: Call) -> AsyncIterator[Event]:
         """Sends the call to the peer and passes its answer on as it comes.

@@ -8,7 +8,6 @@ from typing import Any
 
 import grpc.aio
 
-from polyroute.core.config import LimitsConfig
 from polyroute.core.errors import Unimplemented
 from polyroute.core.event import Started, Token
 from polyroute.routing.gateway import Gateway
@@ -23,20 +22,19 @@ from polyroute.v1.inference_pb2_grpc import InferenceServiceServicer
 class InferenceService(InferenceServiceServicer):
     """Answers from one gateway; unary calls collect the same stream that streamed ones relay."""
 
-    def __init__(self, gateway: Gateway, limits: LimitsConfig) -> None:
+    def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._limits = limits
 
     async def Generate(  # noqa: N802
         self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.GenerateResponse:
-        call = call_from(request_from_wire(request, self._limits.max_messages), context, self._limits)
+        call = call_from(request_from_wire(request, self._gateway.limits.max_messages), context, self._gateway.limits)
         return await collect(self._gateway.generate(call), call.request_id)
 
     async def StreamGenerate(  # noqa: N802
         self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[pb.GenerateEvent]:
-        call = call_from(request_from_wire(request, self._limits.max_messages), context, self._limits)
+        call = call_from(request_from_wire(request, self._gateway.limits.max_messages), context, self._gateway.limits)
         sequence = 0
         async with aclosing(generator(self._gateway.generate(call))) as events:
             async for event in events:
@@ -51,8 +49,8 @@ class InferenceService(InferenceServiceServicer):
     async def CountTokens(  # noqa: N802
         self, request: pb.CountTokensRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.CountTokensResponse:
-        asked = request_from_count(request, self._limits.max_messages)
-        count = await self._gateway.count_tokens(call_from(asked, context, self._limits))
+        asked = request_from_count(request, self._gateway.limits.max_messages)
+        count = await self._gateway.count_tokens(call_from(asked, context, self._gateway.limits))
         return pb.CountTokensResponse(
             prompt_tokens=count.prompt_tokens,
             context_length=count.context_length,
