@@ -117,6 +117,9 @@ class Server:
         self.http_address = await self._serve_http()
         self.grpc_address = await self._serve_public()
         self.admin_address = await self._serve_admin()
+        log.info(
+            "server.listening", grpc=str(self.grpc_address), http=str(self.http_address), admin=str(self.admin_address)
+        )
         await self.gateway.start()
         self._watch()
         for address in (self.grpc_address, self.http_address, self.admin_address):

@@ -11,13 +11,13 @@ import structlog
 from polyroute.core.errors import PolyrouteError
 from polyroute.server.config_source import ConfigSource
 
-INTERVAL_S: Final = 1.0
+INTERVAL_S: Final = 0.5
 
 log = structlog.get_logger(__name__)
 
 
 class ConfigWatch:
-    """Watches one file by its content, looked at every second; see `look`.
+    """Watches one file by its content, looked at twice a second; see `look`.
 
     Content is what counts, so it does not matter how it comes there: written in place, renamed into place as editors
     do, or by a link that is turned to another folder, as Kubernetes does with a ConfigMap. (inotify follows a file and
