@@ -92,31 +92,27 @@ def usable_config(content: bytes, file: str, environ: Mapping[str, str]) -> Conf
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError([Problem(file, 1, "", "cannot be read: the file is not UTF-8")]) from error
-    config, document = _parse(text, file, environ)
-    problems = [document.problem(loc, message) for loc, message in _unreadable_secrets(config)]
-    if problems:
-        raise ConfigError(problems)
-    return config
+    return _parse(text, file, environ, secrets=True)
 
 
 def parse_config(text: str, file: str, environ: Mapping[str, str]) -> Config:
     """The configuration that `text` holds; `file` is its name in problems. Raises `ConfigError`."""
-    return _parse(text, file, environ)[0]
+    return _parse(text, file, environ, secrets=False)
 
 
-def _parse(text: str, file: str, environ: Mapping[str, str]) -> tuple[Config, _Document]:
+def _parse(text: str, file: str, environ: Mapping[str, str], *, secrets: bool) -> Config:
     # Nodes are many and refer to each other in no circle: going through all of them again and again while they are made
     # would take two thirds of the time, and hold up whatever else the process does.
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return _read(text, file, environ)
+        return _read(text, file, environ, secrets=secrets)
     finally:
         if collecting:
             gc.enable()
 
 
-def _read(text: str, file: str, environ: Mapping[str, str]) -> tuple[Config, _Document]:
+def _read(text: str, file: str, environ: Mapping[str, str], *, secrets: bool) -> Config:
     document = _Document(file, environ)
     try:
         if _too_deep(text):
@@ -141,10 +137,11 @@ def _read(text: str, file: str, environ: Mapping[str, str]) -> tuple[Config, _Do
         seen = {problem.path for problem in document.problems}
         problems = document.problems + [problem for problem in set(problems) if problem.path not in seen]
         raise ConfigError(sorted(problems, key=lambda p: (p.line, p.path))) from None
-    problems = document.problems + [document.problem(loc, message) for loc, message in _references(config)]
+    found = [*_references(config), *(_unreadable_secrets(config) if secrets else ())]
+    problems = document.problems + [document.problem(loc, message) for loc, message in found]
     if problems:
         raise ConfigError(problems)
-    return config, document
+    return config
 
 
 def _too_deep(text: str) -> bool:

@@ -29,6 +29,7 @@ from polyroute.backends.local.backend import LocalBackend
 from polyroute.backends.local.cores import Cores
 from polyroute.backends.pool import Pool
 from polyroute.backends.remote.backend import RemoteBackend
+from polyroute.backends.remote.pace import Pace
 from polyroute.core.backend import Backend
 from polyroute.core.config import LocalConfig, ModelConfig, RemoteConfig
 from polyroute.routing.cache.store import AnswerStore
@@ -57,6 +58,8 @@ _LAST_WORDS_S: Final = 1.0
 """How long answers that are complete may take to reach their callers once the server stops, in seconds."""
 _TELEMETRY_S: Final = 3.0
 _BACKLOG: Final = 1024
+_PROBES: Final = (256, 50.0)
+"""Peers that are asked at once how they are, and a second afterwards: of thousands, each is asked more seldom."""
 
 _INFERENCE: Final = "polyroute.v1.InferenceService"
 _PUBLIC: Final = (_INFERENCE, "polyroute.v1.ModelService")
@@ -206,6 +209,7 @@ class Assembly:
         self._stand_ins = stand_ins
         self._room = departures.room
         self._cores = Cores()
+        self._pace = Pace(*_PROBES)
         self._store = AnswerStore(settings.cache_dir / "answers", settings.cache_bytes)
         self._codec = AnswerCodec()
 
@@ -242,7 +246,7 @@ class Assembly:
         )
 
     def _remote(self, model: RemoteConfig) -> Backend:
-        replicas = [RemoteBackend(model, url) for url in model.base_urls]
+        replicas = [RemoteBackend(model, url, pace=self._pace) for url in model.base_urls]
         return replicas[0] if len(replicas) == 1 else Pool(replicas, model.balance)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -99,6 +100,9 @@ async def _serve(chosen: Settings) -> int:
         click.echo(f"polyroute: {error}", err=True)
         await server.stop()
         return 1
+    # What is there now stays: to go through it all at each full collection would hold up calls, with 10,000 models by
+    # more than half a second.
+    gc.freeze()
     announcing = asyncio.create_task(_announce(server, begun))
     await stop.wait()
     announcing.cancel()

@@ -12,6 +12,7 @@ from polyroute.backends.remote import count, exchange
 from polyroute.backends.remote.dialect import Dialect
 from polyroute.backends.remote.generate import GenerateDialect
 from polyroute.backends.remote.openai import OpenAIDialect
+from polyroute.backends.remote.pace import Pace
 from polyroute.backends.remote.peer import Peer
 from polyroute.backends.remote.watch import Watch
 from polyroute.core.backend import BackendStatus, ReplicaStatus, TokenCount
@@ -32,15 +33,16 @@ _log = structlog.get_logger(__name__)
 class RemoteBackend:
     """One replica: `config`'s model at the peer `base_url`. Implements `polyroute.core.backend.Backend`.
 
-    A peer that could not be reached is still tried when a call comes, and is well again once it answers one.
+    A peer that could not be reached is still tried when a call comes, and is well again once it answers one. `pace` is
+    that at which the backends that share it ask their peers how they are.
     """
 
-    def __init__(self, config: RemoteConfig, base_url: str) -> None:
+    def __init__(self, config: RemoteConfig, base_url: str, *, pace: Pace | None = None) -> None:
         self._config = config
         self._base_url = base_url
         self._peer_model = config.peer_model or config.id
         self._peer = Peer(config, base_url)
-        self._watch = Watch(self._peer, self._peer_model)
+        self._watch = Watch(self._peer, self._peer_model, pace=pace)
         self._in_flight = 0
 
     def __repr__(self) -> str:

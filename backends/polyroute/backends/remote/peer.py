@@ -60,13 +60,22 @@ class Peer:
         self._timeout = aiohttp.ClientTimeout(total=None, connect=config.connect_timeout, sock_read=self._silence_s)
 
     async def send(
-        self, method: str, path: str, *, call: Call | None = None, body: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        call: Call | None = None,
+        body: Mapping[str, Any] | None = None,
+        keep: bool = True,
     ) -> aiohttp.ClientResponse:
         """The beginning of the answer, whatever its status. To be closed by the caller.
 
+        Without `keep` the peer is asked to close the connection afterwards.
         Raises `PeerUnreachable` where there is none, `PeerFailed` where it is not HTTP, `DeadlineExceeded`.
         """
         headers = {**_call_headers(call), **await self._credentials.headers()}
+        if not keep:
+            headers["Connection"] = "close"
         content = None
         if body is not None:
             headers.setdefault("Content-Type", "application/json")

@@ -9,6 +9,7 @@ from typing import Final
 
 import structlog
 
+from polyroute.backends.remote.pace import Pace
 from polyroute.backends.remote.peer import Peer
 from polyroute.backends.remote.probe import PeerFacts, probe
 from polyroute.core.backend import ModelState
@@ -23,15 +24,19 @@ _log = structlog.get_logger(__name__)
 
 
 class Watch:
-    """The state of one peer, and its facts as far as they are known."""
+    """The state of one peer, and its facts as far as they are known.
 
-    def __init__(self, peer: Peer, peer_model: str) -> None:
+    `pace` is shared by the watches that must not all ask at once.
+    """
+
+    def __init__(self, peer: Peer, peer_model: str, *, pace: Pace | None = None) -> None:
         self.facts: PeerFacts | None = None
         self.state = ModelState.LOADING
         self.detail = "not reached yet"
         self.ready_since = 0.0
         self._peer = peer
         self._peer_model = peer_model
+        self._pace = pace
         self._probing: asyncio.Task[PeerFacts] | None = None
         self._loop: asyncio.Task[None] | None = None
         self._lost = asyncio.Event()
@@ -94,6 +99,8 @@ class Watch:
         while True:
             self._lost.clear()
             try:
+                if self._pace is not None:
+                    await self._pace.turn()
                 await self.ask()
             except PolyrouteError:
                 pass  # `lost` has told it
