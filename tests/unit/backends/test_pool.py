@@ -14,6 +14,7 @@ from polyroute.backends.echo import EchoBackend, Script
 from polyroute.backends.pool import Balance, Pool
 from polyroute.core.backend import ModelState
 from polyroute.core.call import Call
+from polyroute.core.config import RemoteConfig
 from polyroute.core.errors import ModelFailed, PeerUnreachable
 from polyroute.core.event import Event, Started
 from polyroute.core.request import Request
@@ -202,3 +203,12 @@ async def test_counting_tokens_asks_a_replica() -> None:
 def test_a_pool_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
         Pool([])
+
+
+async def test_a_reload_changes_the_balance_and_reaches_every_replica() -> None:
+    first, second = replicas(2)
+    pool = Pool([first, second], "least_outstanding")
+    config = RemoteConfig(id="m", type="remote", base_urls=("http://a:1",), balance="round_robin")
+    pool.adopt(config)
+    assert "round_robin" in repr(pool)
+    assert (first.adopted, second.adopted) == ([config], [config])

@@ -48,7 +48,7 @@ class LocalBackend:
         cache_dir: Path,
         warm: bool = False,
         cores: Cores | None = None,
-        room: Callable[[], Awaitable[None]] | None = None,
+        room: Callable[[], Awaitable[object]] | None = None,
         on_restart: Callable[[], None] | None = None,
     ) -> None:
         self._config = config

@@ -18,6 +18,7 @@ from polyroute.core.errors import ModelFailed, ModelLoading, PolyrouteError, Una
 
 _log = structlog.get_logger(__name__)
 
+_STARTING: Final = "starting a worker process"
 _RESTART_S: Final = (0.1, 30.0)  # first and longest wait before a dead worker is replaced; doubles between
 _RELOAD_S: Final = (5.0, 300.0)  # the same before a failed load is tried again
 _STEADY_S: Final = 60.0  # a worker that lived this long died of something new
@@ -39,7 +40,7 @@ class Supervisor:
         cores: Cores,
         receive: Callable[[FromWorker], None],
         abandon: Callable[[Callable[[], PolyrouteError]], None],
-        room: Callable[[], Awaitable[None]],
+        room: Callable[[], Awaitable[object]],
         on_restart: Callable[[], None],
         persist: bool,
     ) -> None:
@@ -89,7 +90,7 @@ class Supervisor:
         """Sees to it that the model is loaded or being loaded."""
         if not self._running:
             self._settled.clear()
-            self._progress = "waiting for memory that is being given back"
+            self._progress = _STARTING
             self._task = asyncio.create_task(self._supervise(), name=f"worker of {self._order.model}")
 
     def require(self) -> tuple[WorkerProcess, Ready]:
@@ -132,8 +133,9 @@ class Supervisor:
     async def _supervise(self) -> None:
         deaths = 0
         try:
+            self._progress = "waiting for memory that is being given back"
             await self._room()
-            self._progress = "starting a worker process"
+            self._progress = _STARTING
             while True:
                 self._began_at = time.monotonic()
                 ending = await self._live()

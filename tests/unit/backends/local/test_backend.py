@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from polyroute.backends.local.backend import LocalBackend
 from polyroute.core.backend import ModelState
 from polyroute.core.call import Call
-from polyroute.core.config import LocalConfig
+from polyroute.core.config import LocalConfig, WarmConfig
 from polyroute.core.errors import Draining, Unsupported
 from polyroute.core.request import Message, Request, Tool
 
@@ -58,3 +59,27 @@ async def test_a_stopped_backend_takes_no_calls(tmp_path: Path) -> None:
         await anext(cold.stream(Call(Request(prompt="a"), "r")))
     with pytest.raises(Draining):
         await cold.load()
+
+
+async def test_a_load_waits_for_room(tmp_path: Path) -> None:
+    """Nothing is started before there is any, so `stop` has nothing to end."""
+    room = asyncio.Event()
+    backend = LocalBackend(LocalConfig(id="m", type="local"), cache_dir=tmp_path, warm=True, room=room.wait)
+    await backend.start()
+    await asyncio.sleep(0)
+    status = backend.status()
+    assert (status.state, status.detail) == (ModelState.LOADING, "waiting for memory that is being given back")
+    await backend.stop()
+    assert backend.status().state is ModelState.COLD
+
+
+async def test_a_reload_makes_a_model_warm_without_another_worker(tmp_path: Path) -> None:
+    config = LocalConfig(id="m", type="local")
+    backend = LocalBackend(config, cache_dir=tmp_path, room=asyncio.Event().wait)
+    await backend.start()
+    assert backend.status().state is ModelState.COLD
+    backend.adopt(config.model_copy(update={"version": "v2", "warm": WarmConfig(min=1)}))
+    assert (backend.status().state, backend.status().version) == (ModelState.LOADING, "v2")
+    backend.adopt(config.model_copy(update={"warm": WarmConfig(min=0)}))
+    assert backend.status().state is ModelState.LOADING
+    await backend.stop()
