@@ -44,15 +44,6 @@ def _check_name(value: str) -> str:
 
 Seconds: TypeAlias = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, allow_inf_nan=False)]
 Name: TypeAlias = Annotated[str, BeforeValidator(lambda v: _check_name(v) if isinstance(v, str) else v)]
-LIVE: Final = frozenset(
-    {
-        *("max_concurrency", "max_queue", "queue_timeout", "timeout", "first_token_timeout", "cache"),
-        *("version", "warm", "balance", "connect_timeout"),
-    }
-)
-"""Options of a model that a deployment takes on while it runs. Where any other one changes, those of a later version
-too, the backend is built anew."""
-
 StickyKey: TypeAlias = Literal["user", "session", "affinity_key", "request"]
 
 
@@ -162,6 +153,15 @@ class RemoteConfig(DeploymentConfig):
 
 
 ModelConfig: TypeAlias = Annotated[LocalConfig | RemoteConfig, Field(discriminator="type")]
+
+LIVE: Final = frozenset(
+    {
+        *("max_concurrency", "max_queue", "queue_timeout", "timeout", "first_token_timeout", "cache"),
+        *("version", "warm", "balance", "connect_timeout"),
+    }
+)
+"""Options of a model that a deployment takes on while it runs. Where any other one changes, those of a later version
+too, the backend is built anew."""
 
 
 def changed_options(old: ModelConfig, new: ModelConfig) -> frozenset[str]:

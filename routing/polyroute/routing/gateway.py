@@ -6,6 +6,7 @@ import asyncio
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from typing import Final
 
 from opentelemetry.trace import Tracer
 
@@ -31,7 +32,7 @@ from polyroute.routing.views import (
     VariantView,
 )
 
-_AT_A_TIME = 64
+_AT_A_TIME: Final = 64
 
 
 class Gateway:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -16,7 +16,7 @@ from polyroute.routing.registry import Deployment, Snapshot, limit
 ACQUAINT_S: Final = 1.0
 """How long a swap waits for new peers to have answered once, so that a model that was ready stays so."""
 
-_AT_A_TIME = 64
+_AT_A_TIME: Final = 64
 
 
 class Build(Protocol):
@@ -57,11 +57,11 @@ class Succession:
         old = self._gateway.snapshot
         models, changes = await asyncio.to_thread(_compare, old, config)
         built = await self._build_all(old, models, changes)
-        new = [built[id] for id in (*changes.added, *changes.rebuilt)]
+        new = [built[id] for id in (*changes.rebuilt, *changes.added)]
         try:
             deployments = {model.id: built.get(model.id) or old.deployments[model.id] for model in models}
             snapshot = await asyncio.to_thread(Snapshot.of, config, deployments, old)
-            await _acquaint(deployment for deployment in new if not deployment.local)
+            await _acquaint([deployment for deployment in new if not deployment.local])
         except BaseException:
             await asyncio.gather(*(deployment.backend.stop() for deployment in new))
             raise
@@ -122,12 +122,13 @@ def _compare(old: Snapshot, config: Config) -> tuple[tuple[ModelConfig, ...], Ch
     return models, changes
 
 
-async def _acquaint(peers: Iterable[Deployment]) -> None:
-    """Starts peers, and waits a moment until each has been reached or not."""
-    asking = []
-    for deployment in peers:
+async def _acquaint(peers: Sequence[Deployment]) -> None:
+    """Starts peers, and waits a moment until each of the first few has been reached or not."""
+    for place, deployment in enumerate(peers):
+        if place % _AT_A_TIME == 0:
+            await asyncio.sleep(0)
         await deployment.backend.start()
-        asking.append(asyncio.create_task(deployment.backend.load(), name=f"first question to {deployment.id}"))
+    asking = [asyncio.create_task(deployment.backend.load()) for deployment in peers[:_AT_A_TIME]]
     try:
         if asking:
             await asyncio.wait(asking, timeout=ACQUAINT_S)

@@ -123,7 +123,8 @@ class Server:
         log.info(
             "server.listening", grpc=str(self.grpc_address), http=str(self.http_address), admin=str(self.admin_address)
         )
-        await self.gateway.start()
+        async with self.reload.turn:  # what is started must not be replaced meanwhile
+            await self.gateway.start()
         self._watch()
         for address in (self.grpc_address, self.http_address, self.admin_address):
             if not address.loopback:

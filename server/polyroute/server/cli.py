@@ -85,7 +85,6 @@ async def _serve(chosen: Settings) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked_to_stop)
-    server = Server(chosen, environ=os.environ)
     reloads: set[asyncio.Task[None]] = set()
 
     def asked_to_reload() -> None:
@@ -94,6 +93,7 @@ async def _serve(chosen: Settings) -> int:
         task.add_done_callback(reloads.discard)
 
     loop.add_signal_handler(signal.SIGHUP, asked_to_reload)  # by default it would end the process, calls and all
+    server = Server(chosen, environ=os.environ)
     try:
         await server.start()
     except BindError as error:

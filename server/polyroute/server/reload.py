@@ -62,7 +62,8 @@ class Reload:
         self._digest = config.digest
         self._succession = succession
         self._metrics = metrics
-        self._turn = asyncio.Lock()
+        self.turn = asyncio.Lock()
+        """Held by the reload that is going on; whoever else holds it keeps reloads waiting."""
         self._waiting: asyncio.Task[Reloaded] | None = None
         self._running: set[asyncio.Task[Reloaded]] = set()
         self._closed = False
@@ -110,7 +111,7 @@ class Reload:
         return self.source
 
     async def _in_turn(self, trigger: Trigger) -> Reloaded:
-        async with self._turn:
+        async with self.turn:
             self._waiting = None  # who asks from now on may know of a newer file
             begun = time.monotonic()
             try:

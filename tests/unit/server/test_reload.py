@@ -185,3 +185,12 @@ def test_the_first_file_must_be_good(path: Path) -> None:
     path.write_text("models: []")
     with pytest.raises(ConfigError):
         settings(Flags(config=path), {})
+
+
+async def test_a_reload_waits_for_the_start_to_be_over(server: Server, path: Path) -> None:
+    path.write_text(TWO)
+    async with server.reload.turn:  # as `start` does
+        asking = asyncio.create_task(server.reload.reload("SIGHUP"))
+        await asyncio.sleep(0)
+        assert [view.id for view in server.gateway.models()] == ["m"]
+    assert (await asking).changes.added == ["n"]
