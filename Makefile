@@ -13,10 +13,10 @@ STUBS := build/stubs
 BASELINE := protos/released.binpb
 ARGS ?=
 
-.PHONY: help install run test bench bench-routing check fmt proto proto-release constraints image clean
+.PHONY: help install run test bench bench-registry bench-routing check fmt proto proto-release constraints image clean
 
 help:  ## list what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1mmake %-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1mmake %-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED)  ## make .venv with everything installed, the demo model included
 
@@ -39,6 +39,9 @@ test: install $(NODE_DIR)/node_modules/.installed  ## pass the whole test suite 
 
 bench: install  ## measure the local engine beside other engines (ARGS=--help tells all; ARGS=--quick tries it)
 	@$(BIN)/python -m benchmarks.engine $(ARGS)
+
+bench-registry: install  ## measure what 10,000 models and 1,000 routes cost the router
+	@$(BIN)/python -m benchmarks.registry $(ARGS)
 
 bench-routing: install  ## simulate how calls find replicas under each policy (ARGS=--help tells all)
 	@$(BIN)/python -m benchmarks.routing $(ARGS)

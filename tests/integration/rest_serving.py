@@ -36,17 +36,18 @@ async def gateway_over(
     *backends: EchoBackend,
     routes: tuple[RouteConfig, ...] = (),
     cache: CacheConfig = _NO_CACHE,
+    limits: LimitsConfig | None = None,
     folder: Path = _NOWHERE,
     registry: CollectorRegistry | None = None,
 ) -> AsyncIterator[Gateway]:
     """The router over one echo backend a model; the first is the default."""
     models = tuple(RemoteConfig(id=b.model, type="remote", base_urls=(_NO_URL,)) for b in backends)
     default = backends[0].model if backends else None
-    config = Config(models=models, routes=routes, default_model=default, cache=cache)
+    config = Config(models=models, routes=routes, default_model=default, cache=cache, limits=limits or LimitsConfig())
     store, metrics = AnswerStore(folder, 2**24), Metrics(registry or CollectorRegistry())
     deployments = {
-        c.id: deploy(c, b, cache=cache, store=store, codec=AnswerCodec(), metrics=metrics)
-        for c, b in zip(models, backends, strict=True)
+        c.id: deploy(c, b, store=store, codec=AnswerCodec(), metrics=metrics)
+        for c, b in zip(config.effective_models, backends, strict=True)
     }
     gateway = Gateway(Snapshot.of(config, deployments), store, metrics)
     if cache.mode != "off":
@@ -125,11 +126,11 @@ async def rest_over(
     registry = CollectorRegistry()
     timeout = aiohttp.ClientTimeout(total=WAIT_S)
     async with (
-        gateway_over(*backends, routes=routes, cache=cache, folder=folder, registry=registry) as gateway,
+        gateway_over(*backends, routes=routes, cache=cache, limits=limits, folder=folder, registry=registry) as gateway,
         aiohttp.ClientSession(timeout=timeout) as client,
     ):
         rest = Rest("", client)
-        app = build_rest(gateway, limits=limits or LimitsConfig(), registry=registry, drain=lambda: rest.draining)
+        app = build_rest(gateway, registry=registry, drain=lambda: rest.draining)
         runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         try:

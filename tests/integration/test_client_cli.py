@@ -256,7 +256,7 @@ async def test_explain_says_the_plan() -> None:
         ("load demo", 0, "demo: warm"),
         ("unload demo --grace 2", 0, "demo: warm"),
         ("reload", 0, "added: new"),
-        ("reload --dry-run", 1, "models.yaml:3: models[0].id: is missing"),
+        ("reload --dry-run", 2, "models.yaml:3: models[0].id: is missing"),
         ("cache stats", 0, "/cache"),
         ("cache clear --model demo", 0, "4 answers removed"),
         ("rollout status chat", 0, "chat: old -> new: running, step 1 of 1"),

@@ -166,7 +166,6 @@ async def test_an_unknown_method_is_unimplemented(tmp_path: Path, path: str) -> 
 async def test_what_a_later_version_brings_is_unimplemented_with_a_word(tmp_path: Path) -> None:
     async with serving(EchoBackend("m"), folder=tmp_path) as at:
         asked = {
-            "Reload": admin_pb2.ReloadRequest(),
             "ListRollouts": admin_pb2.ListRolloutsRequest(),
             "GetRollout": admin_pb2.GetRolloutRequest(),
             "PauseRollout": admin_pb2.PauseRolloutRequest(),

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +19,7 @@ import pytest
 from polyroute.backends.echo import EchoBackend
 from polyroute.backends.local.backend import LocalBackend
 from polyroute.backends.local.memory import Memory
-from polyroute.backends.local.scale import PRESSED_S, Bounds
+from polyroute.backends.local.scale import PRESSED_S
 from polyroute.backends.local.warm import WarmPool
 from polyroute.backends.pool import Pool
 from polyroute.core.backend import ModelState
@@ -180,13 +180,15 @@ async def test_memory_comes_back_from_the_idle_and_the_evicted(tiny_llama: Path,
     clock, queued = [0.0], [0]
 
     def pool(model: str, most: int) -> WarmPool:
-        config = LocalConfig.model_validate({**LOCAL, "id": model, "source": str(tiny_llama)})
+        options = {"id": model, "source": str(tiny_llama), "warm": {"max": most, "idle_unload": 900}}
+        config = LocalConfig.model_validate({**LOCAL, **options})
 
-        def replica(name: str, device: str, kv_cache_most: int | None, on_change: object) -> LocalBackend:
-            return LocalBackend(config, cache_dir=tmp_path, replica=name, on_change=on_change)  # type: ignore[arg-type]
+        def replica(
+            config: LocalConfig, name: str, device: str, kv_cache_most: int | None, on_change: Callable[[], None]
+        ) -> LocalBackend:
+            return LocalBackend(config, cache_dir=tmp_path, replica=name, on_change=on_change)
 
-        bounds = Bounds(0, most, 900)
-        return WarmPool(config, bounds, Pool(config), replica, memory, queued=lambda: queued[0], clock=lambda: clock[0])
+        return WarmPool(config, Pool(config), replica, memory, queued=lambda: queued[0], clock=lambda: clock[0])
 
     async def answer(of: WarmPool) -> None:
         call = Call(Request(prompt="a", sampling=Sampling(max_tokens=2)), "r")

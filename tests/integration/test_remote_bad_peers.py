@@ -13,6 +13,7 @@ import pytest
 
 from polyroute.backends.remote.backend import RemoteBackend
 from polyroute.core.call import Call
+from polyroute.core.config import RemoteConfig
 from polyroute.core.errors import (
     DeadlineExceeded,
     InvalidArgument,
@@ -22,7 +23,7 @@ from polyroute.core.errors import (
     PolyrouteError,
     Unavailable,
 )
-from polyroute.core.event import Event, Started, Token
+from polyroute.core.event import Event, Finished, Started, Token
 from polyroute.core.request import Message, Request
 from tests.integration.conftest import Remote
 from tests.integration.peers import (
@@ -237,6 +238,21 @@ async def test_silence_amid_the_answer_is_bounded(scripted_peer: ScriptedPeer, r
     assert [type(event) for event in got] == [Started, Token]
     assert type(error) is PeerFailed
     assert "silent for 0.5 s" in error.message
+
+
+async def test_a_reload_changes_the_bound_on_connections_that_are_kept(
+    scripted_peer: ScriptedPeer, remote: Remote
+) -> None:
+    scripted_peer.plays[CHAT] = streaming(said("a"), END)
+    backend = remote(timeout=60)
+    assert [type(event) async for event in backend.stream(a_call())] == [Started, Token, Finished]
+    backend.adopt(RemoteConfig(id="m", type="remote", base_urls=(scripted_peer.url,), timeout=0.1, version="v9"))
+    scripted_peer.plays[CHAT] = raw(head(SSE), chunk(said("a")), then=None)
+    got, error = await outcome(backend, a_call())
+    assert isinstance(got[0], Started)
+    assert got[0].route.version == "v9"
+    assert "silent for 0.1 s" in str(error)
+    assert len({id(request.connection) for request in scripted_peer.calls(CHAT)}) == 1
 
 
 async def test_secrets_that_the_peer_quotes_are_not_passed_on(scripted_peer: ScriptedPeer, remote: Remote) -> None:

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from polyroute.core.backend import BackendStatus, ModelState, ReplicaStatus, TokenCount
 from polyroute.core.call import Call
+from polyroute.core.config import ModelConfig
 from polyroute.core.errors import DeadlineExceeded, ModelFailed
 from polyroute.core.event import Event, Finished, FinishReason, Route, Started, Token, Usage
 from polyroute.core.request import Request
@@ -81,6 +82,8 @@ class EchoBackend:
         self.loads = 0
         self.unloads: list[float] = []
         """The grace of each unload, in seconds."""
+        self.adopted: list[ModelConfig] = []
+        """Every configuration taken on by a reload, in order."""
         self.started = False
         self.stopped = False
 
@@ -108,6 +111,10 @@ class EchoBackend:
         """Becomes cold for good."""
         self.stopped = True
         self.state = ModelState.COLD
+
+    def adopt(self, config: ModelConfig) -> None:
+        """Takes note."""
+        self.adopted.append(config)
 
     def stream(self, call: Call) -> AsyncIterator[Event]:
         """Answers as the script says; raises the script's error, or `ModelFailed` in the state FAILED."""

@@ -20,18 +20,24 @@ class ConfigProblem:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.path}: {self.message}"
+        where = f"{self.file}:{self.line}"
+        return f"{where}: {self.path}: {self.message}" if self.path else f"{where}: {self.message}"
 
 
 @dataclass(frozen=True, slots=True)
 class Reloaded:
-    """What a reload did; when there are `problems`, nothing was changed."""
+    """What a reload did; when there are `problems`, nothing was changed.
+
+    Models that are `adjusted` kept what runs them; a change of the keys in `needs_restart` waits for the next start.
+    """
 
     config_hash: str
     changed: bool
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     rebuilt: tuple[str, ...] = ()
+    adjusted: tuple[str, ...] = ()
+    needs_restart: tuple[str, ...] = ()
     problems: tuple[ConfigProblem, ...] = ()
 
 

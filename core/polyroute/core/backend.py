@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Protocol, runtime_checkable
 
 from polyroute.core.call import Call
+from polyroute.core.config import ModelConfig
 from polyroute.core.event import Event
 
 
@@ -117,6 +118,9 @@ class Backend(Protocol):
 
     async def stop(self) -> None:
         """Ends what is still running and frees everything. Not to be used afterwards."""
+
+    def adopt(self, config: ModelConfig) -> None:
+        """Takes on the options of `config`, at once and without a restart; they differ in `config.LIVE` ones only."""
 
     def stream(self, call: Call) -> AsyncIterator[Event]:
         """Answers a call; see `polyroute.core.call.Service`."""

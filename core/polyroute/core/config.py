@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -281,6 +282,22 @@ class RemoteConfig(DeploymentConfig):
 
 ModelConfig: TypeAlias = Annotated[LocalConfig | RemoteConfig, Field(discriminator="type")]
 
+LIVE: Final = frozenset(
+    {
+        *("max_concurrency", "max_queue", "queue_timeout", "timeout", "first_token_timeout", "cache"),
+        *("version", "warm", "balance", "connect_timeout", "probe_interval", "resolve_interval"),
+        *("retries", "retry_budget", "breaker", "slow_start", "hedge"),
+    }
+)
+"""Options of a model that a deployment takes on while it runs. Where any other one changes, those of a later version
+too, the backend is built anew."""
+
+
+def changed_options(old: ModelConfig, new: ModelConfig) -> frozenset[str]:
+    """Names of the options in which two configurations of a model differ."""
+    names = type(old).model_fields.keys() | type(new).model_fields.keys()
+    return frozenset(name for name in names if getattr(old, name, None) != getattr(new, name, None))
+
 
 class VariantConfig(Section):
     """One arm of a route; weights are relative to each other."""
@@ -346,3 +363,23 @@ class Config(Section):
         if self.default_model is None and len(self.models) == 1:
             return self.models[0].id
         return self.default_model
+
+    @property
+    def effective_models(self) -> tuple[ModelConfig, ...]:
+        """The models, with what the file says of those that do not say it: `cache`, and that the default is warm."""
+        default = self.effective_default
+        behind = {default}.union(*(route.models for route in self.routes if route.id == default))
+        return tuple(self._effective(model, default=model.id in behind) for model in self.models)
+
+    def _effective(self, model: ModelConfig, *, default: bool) -> ModelConfig:
+        filled: dict[str, Any] = {}
+        if model.cache is None:
+            filled["cache"] = self.cache
+        if isinstance(model, LocalConfig) and model.warm.min is None:
+            filled["warm"] = model.warm.model_copy(update={"min": int(default)})
+        return model.model_copy(update=filled) if filled else model
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what the file says, in hexadecimal; of a secret only that there is one, so it may be shown."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()

@@ -98,3 +98,12 @@ MEMORY_HELD = Metric(
 )
 MEMORY_BUDGET = Metric("polyroute_memory_budget_bytes", "Memory that local models may take together.", ("device",))
 WORKER_RESTARTS = Metric("polyroute_worker_restarts", "Worker processes that died and were replaced.", ("model",))
+CONFIG_RELOADS = Metric(
+    "polyroute_config_reloads",
+    "Reloads of the configuration by result: `changed`, `unchanged`, `rejected` (the file has mistakes) or `failed`.",
+    ("result",),
+)
+CONFIG = Metric("polyroute_config_info", "1 for the digest of the configuration in force.", ("hash",))
+CONFIG_LOADED = Metric(
+    "polyroute_config_last_success_timestamp_seconds", "Unix time of the last configuration that could be used."
+)

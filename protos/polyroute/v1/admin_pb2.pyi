@@ -199,6 +199,8 @@ class ReloadResponse(_message.Message):
     REMOVED_FIELD_NUMBER: _builtins.int
     REBUILT_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
+    ADJUSTED_FIELD_NUMBER: _builtins.int
+    NEEDS_RESTART_FIELD_NUMBER: _builtins.int
     config_hash: _builtins.str
     """Digest of the configuration now in force."""
     changed: _builtins.bool
@@ -219,6 +221,14 @@ class ReloadResponse(_message.Message):
     def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConfigProblem]:
         """What is wrong with the file; when any, nothing was changed."""
 
+    @_builtins.property
+    def adjusted(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """IDs of models whose limits, times or cache changed while what runs them went on."""
+
+    @_builtins.property
+    def needs_restart(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Keys of the file whose change takes effect when the server is started the next time, at least in part."""
+
     def __init__(
         self,
         *,
@@ -228,10 +238,12 @@ class ReloadResponse(_message.Message):
         removed: _abc.Iterable[_builtins.str] | None = ...,
         rebuilt: _abc.Iterable[_builtins.str] | None = ...,
         problems: _abc.Iterable[Global___ConfigProblem] | None = ...,
+        adjusted: _abc.Iterable[_builtins.str] | None = ...,
+        needs_restart: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "changed", b"changed", "config_hash", b"config_hash", "problems", b"problems", "rebuilt", b"rebuilt", "removed", b"removed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "adjusted", b"adjusted", "changed", b"changed", "config_hash", b"config_hash", "needs_restart", b"needs_restart", "problems", b"problems", "rebuilt", b"rebuilt", "removed", b"removed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

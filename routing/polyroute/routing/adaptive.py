@@ -60,6 +60,10 @@ class AdaptiveLimit:
         """The limit now."""
         return int(self._limit)
 
+    def like(self, other: AdaptiveLimit) -> bool:
+        """Whether it has the bounds of `other`."""
+        return (self.least, self.most) == (other.least, other.most)
+
     @property
     def probing(self) -> bool:
         """Whether the limit is halved for a round, to learn the time without congestion."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from typing import Final
 
 from opentelemetry.trace import Tracer
 
 from polyroute.core.backend import BackendStatus, ModelState, Preview, Previewing
 from polyroute.core.call import Call
+from polyroute.core.config import LimitsConfig
 from polyroute.core.errors import InvalidArgument, NoReplica
 from polyroute.core.event import Event
 from polyroute.routing.cache.store import AnswerStore
@@ -28,6 +31,8 @@ from polyroute.routing.views import (
     VariantView,
 )
 
+_AT_A_TIME: Final = 64
+
 
 class Gateway:
     """Answers calls over one registry snapshot. gRPC, REST and the admin service are faces of this."""
@@ -41,8 +46,26 @@ class Gateway:
         self._intake = Intake(Router(lambda: self._snapshot, metrics))
         self._observed = Observed(self._intake, metrics, tracer=tracer)
         self._loads: set[asyncio.Task[None]] = set()
-        metrics.know(frozenset(snapshot.rules))
-        metrics.watch(self.models)
+        self.know()
+        metrics.watch(self._deployed)
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The registry in force."""
+        return self._snapshot
+
+    def swap(self, snapshot: Snapshot) -> None:
+        """Puts another registry in force; calls in flight go on with the one that they began with."""
+        self._snapshot = snapshot
+
+    def know(self, leaving: frozenset[str] = frozenset()) -> None:
+        """Lets metrics tell of the names in force and of models that are `leaving`, and of no others any more."""
+        self._metrics.know(self._snapshot.rules.keys() | leaving)
+
+    @property
+    def limits(self) -> LimitsConfig:
+        """Largest input that is accepted now."""
+        return self._snapshot.limits
 
     @property
     def default_model(self) -> str:
@@ -68,13 +91,27 @@ class Gateway:
         snapshot = self._snapshot
         first = snapshot.decide(call).steps[0]
         deployment = snapshot.deployments[first.deployment]
-        count = await deployment.backend.count_tokens(call)
+        with snapshot.occupied((deployment.id,)):
+            count = await deployment.backend.count_tokens(call)
         version = deployment.backend.status().version
         return ModelTokenCount(count.prompt_tokens, count.context_length, deployment.id, version)
 
-    def models(self) -> tuple[ModelView, ...]:
-        """Every model and named route, by ID."""
-        return tuple(self._view(rule) for _, rule in sorted(self._snapshot.rules.items()))
+    def models(self, after: str = "", most: int | None = None) -> tuple[ModelView, ...]:
+        """The models and named routes by ID: all, or those `after` an ID, `most` of them at most."""
+        snapshot = self._snapshot
+        first = bisect_right(snapshot.names, after)
+        last = None if most is None else first + most
+        return tuple(self._view(snapshot.rules[name]) for name in snapshot.names[first:last])
+
+    def find(self, name: str) -> ModelView | None:
+        """The model or route of that name, or None."""
+        rule = self._snapshot.rules.get(name)
+        return None if rule is None else self._view(rule)
+
+    def _deployed(self) -> Iterator[ModelView]:
+        """The models without the routes, in no order."""
+        snapshot = self._snapshot
+        return (self._view(snapshot.rules[id]) for id in snapshot.deployments)
 
     def model(self, name: str) -> ModelView:
         """One model or route (empty: the default); raises `UnknownModel`."""
@@ -147,7 +184,7 @@ class Gateway:
     async def cache_stats(self, model_id: str = "") -> CacheStats:
         """What the cache holds; of one model where one is named (raises `UnknownModel`)."""
         chosen = self._chosen(model_id)
-        return CacheStats((await self._store.stats(),), tuple(deployment.cached.stats for deployment in chosen))
+        return CacheStats((await self._store.stats(),), tuple(deployment.cached.ledger.stats for deployment in chosen))
 
     async def invalidate_cache(self, model_id: str = "", key: str = "") -> int:
         """Removes stored answers: of one model, or of all; or the one with this key. Returns how many."""
@@ -157,7 +194,9 @@ class Gateway:
     async def start(self) -> None:
         """Opens the cache, and begins to load or to reach every model, in the background."""
         await self._store.start()
-        for deployment in self._snapshot.deployments.values():
+        for place, deployment in enumerate(self._snapshot.deployments.values()):
+            if place % _AT_A_TIME == 0:
+                await asyncio.sleep(0)  # who asks meanwhile whether the server lives is answered
             await deployment.backend.start()
 
     async def drain(self, grace_s: float) -> bool:
@@ -174,7 +213,7 @@ class Gateway:
         for loading in self._loads:
             loading.cancel()
         await asyncio.gather(*self._loads, return_exceptions=True)
-        await asyncio.gather(*(deployment.cached.flush() for deployment in deployments))
+        await asyncio.gather(*(deployment.cached.ledger.flush() for deployment in deployments))
         await asyncio.gather(*(deployment.backend.stop() for deployment in deployments))
         await self._store.close()
 

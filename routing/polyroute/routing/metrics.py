@@ -40,10 +40,35 @@ class Metrics:
         self._evictions = _counter(telemetry.EVICTIONS, registry)
         self._retries = _counter(telemetry.RETRIES, registry)
         self._hedges = _counter(telemetry.HEDGES, registry)
+        self._reloads = _counter(telemetry.CONFIG_RELOADS, registry)
+        self._config = _gauge(telemetry.CONFIG, registry)
+        self._config_loaded = _gauge(telemetry.CONFIG_LOADED, registry)
+        self._by_model = {
+            "model": (
+                *(self._requests, self._duration, self._first_token, self._overhead, self._tokens),
+                *(self._lookups, self._stores, self._restarts, self._loads, self._load_seconds, self._evictions),
+            ),
+            "deployment": (*(self._attempt_failures, self._queue_wait, self._refusals, self._retries, self._hedges),),
+        }
 
     def know(self, names: Collection[str]) -> None:
-        """From now on these are the names that may become labels."""
+        """From now on these are the names that may become labels. The series of others that were known end."""
+        gone = self._known.difference(names)
         self._known = frozenset(names)
+        for name in gone:
+            for label, instruments in self._by_model.items():
+                for instrument in instruments:
+                    instrument.remove_by_labels({label: name})
+
+    def config_loaded(self, digest: str, at: float) -> None:
+        """A configuration came into force, `at` in Unix time."""
+        self._config.clear()
+        self._config.labels(digest).set(1)
+        self._config_loaded.set(at)
+
+    def config_reloaded(self, result: str) -> None:
+        """A reload is over: `changed`, `unchanged`, `rejected` or `failed`."""
+        self._reloads.labels(result).inc()
 
     def call_begun(self) -> None:
         """A call has come in."""
@@ -109,7 +134,7 @@ class Metrics:
         self._hedges.labels(self._label(deployment), outcome).inc()
 
     def watch(self, models: Callable[[], Iterable[ModelView]]) -> None:
-        """Reads the state of `models` at every scrape."""
+        """Reads the state of `models`, which are no routes, at every scrape."""
         self.registry.register(_States(models))
         self.registry.register(_Replicas(models))
 
@@ -129,8 +154,6 @@ class _States(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         permits, limits, queued, queue_limits, states, replicas = self.describe()
         for model in self._models():
-            if model.type == "route":
-                continue
             permits.add_metric([model.id], model.in_flight)
             limits.add_metric([model.id], model.max_concurrency)
             queued.add_metric([model.id], model.queued)

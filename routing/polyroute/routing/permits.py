@@ -87,16 +87,30 @@ class Permits:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
-        self._limit = limit
-        self._adaptive = limit if isinstance(limit, AdaptiveLimit) else None
-        self.max_queue = max_queue
-        self.queue_timeout_s = queue_timeout_s
         self._clock = clock
         self._in_flight = 0
         self._queue: FairQueue[_Turn] = FairQueue()
         self._pace = Pace()
         self._full_since: float | None = None  # or since a permit came back last, all of them having been in use
         self._looking: asyncio.TimerHandle | None = None
+        self._adaptive: AdaptiveLimit | None = None
+        self.limit(limit, max_queue, queue_timeout_s)
+
+    def limit(self, limit: int | Callable[[], int], max_queue: int, queue_timeout_s: float) -> None:
+        """Sets the limits, for calls that hold a permit or wait for one too.
+
+        Of more permits the next in the queue have theirs at once; with fewer, nobody gets one until enough are back.
+        Who waits already keeps its place and its timeout; an adaptive limit with the bounds that it had keeps what it
+        has learnt.
+        """
+        if not (isinstance(limit, AdaptiveLimit) and self._adaptive is not None and limit.like(self._adaptive)):
+            self._limit = limit
+            self._adaptive = limit if isinstance(limit, AdaptiveLimit) else None
+        self.max_queue = max_queue
+        self.queue_timeout_s = queue_timeout_s
+        self._wake()
+        if self._queue:
+            self._look_again()
 
     def __repr__(self) -> str:
         return f"<Permits {self.name}: {self._in_flight}/{self.max_concurrency}, {self.queued} waiting>"

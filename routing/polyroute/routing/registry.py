@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -14,6 +15,7 @@ from polyroute.core.config import (
     HEADER_KEY,
     ConcurrencyConfig,
     Config,
+    LimitsConfig,
     LocalConfig,
     ModelConfig,
     RemoteConfig,
@@ -23,6 +25,7 @@ from polyroute.core.errors import InvalidArgument, UnknownModel
 from polyroute.routing.adaptive import AdaptiveLimit
 from polyroute.routing.layers.cached import Cached, Shelf
 from polyroute.routing.near import NearNames
+from polyroute.routing.occupancy import Occupancy
 from polyroute.routing.permits import Permits
 from polyroute.routing.plan import Decision, Rule, Variant, decide
 
@@ -45,7 +48,10 @@ _SAME_ANSWER = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """One model served one way: its backend, and the layers around it as one service."""
+    """One model served one way: its backend, and the layers around it as one service.
+
+    `occupancy` counts the calls in flight whose plan names its backend, whether they have come to it yet or not.
+    """
 
     config: ModelConfig
     backend: Backend
@@ -53,6 +59,7 @@ class Deployment:
     shelf: Shelf
     cached: Cached
     service: Service
+    occupancy: Occupancy
 
     @property
     def id(self) -> str:
@@ -67,24 +74,32 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Every deployment and every name at one moment. Built once, then only read."""
+    """Every deployment and every name at one moment. Built once, then only read; `names` are all of them in order."""
 
     deployments: Mapping[str, Deployment]
     rules: Mapping[str, Rule]
+    names: tuple[str, ...]
     default: str
+    limits: LimitsConfig
     near: NearNames
     sticky_headers: frozenset[str]
 
     @classmethod
-    def of(cls, config: Config, deployments: Mapping[str, Deployment]) -> Snapshot:
-        """The snapshot of a checked configuration; `deployments` holds one of each of its models."""
+    def of(cls, config: Config, deployments: Mapping[str, Deployment], before: Snapshot | None = None) -> Snapshot:
+        """The snapshot of a checked configuration; `deployments` holds one of each of its models.
+
+        What depends on the names alone is taken from `before`, the one that it follows, while they are the same.
+        """
         rules = {id: Rule(id, (Variant("", id),), direct=True) for id in deployments}
         rules.update({route.id: _rule(route) for route in config.routes})
+        names = tuple(sorted(rules))
         return cls(
             deployments=MappingProxyType(dict(deployments)),
             rules=MappingProxyType(rules),
+            names=names,
             default=config.effective_default or "",
-            near=NearNames(rules),
+            limits=config.limits,
+            near=before.near if before is not None and before.names == names else NearNames(rules),
             sticky_headers=frozenset(
                 key.removeprefix(HEADER_KEY)
                 for rule in rules.values()
@@ -110,6 +125,18 @@ class Snapshot:
     def _failed(self, id: str) -> bool:
         return self.deployments[id].backend.status().state is ModelState.FAILED
 
+    @contextmanager
+    def occupied(self, ids: Iterable[str]) -> Iterator[None]:
+        """Keeps these deployments from being stopped by a reload, within its grace, while a call may come to them."""
+        held = [self.deployments[id].occupancy for id in ids]
+        for occupancy in held:
+            occupancy.enter()
+        try:
+            yield
+        finally:
+            for occupancy in held:
+                occupancy.leave()
+
     def deployment(self, id: str) -> Deployment:
         """The deployment of that model ID; raises `UnknownModel`, or `InvalidArgument` where it is a route's."""
         found = self.deployments.get(id)
@@ -122,17 +149,23 @@ class Snapshot:
 
 def permits_for(config: ModelConfig, status: Callable[[], BackendStatus]) -> Permits:
     """The permits that a deployment has by its configuration, or by what its engines say in `status`."""
-    most: int | Callable[[], int]
+    return Permits(config.id, _concurrency(config, status), config.max_queue, config.queue_timeout)
+
+
+def limit(permits: Permits, config: ModelConfig, status: Callable[[], BackendStatus]) -> None:
+    """Gives permits that are in use the limits that `permits_for` would give new ones."""
+    permits.limit(_concurrency(config, status), config.max_queue, config.queue_timeout)
+
+
+def _concurrency(config: ModelConfig, status: Callable[[], BackendStatus]) -> int | Callable[[], int]:
     given = config.max_concurrency
     if isinstance(given, ConcurrencyConfig):
-        most = given.max if given.min == given.max else AdaptiveLimit(given.min, given.max)
-    elif given is not None:
-        most = given
-    elif isinstance(config, LocalConfig):
-        most = partial(_sequences, status, config.max_sequences or LOCAL_CONCURRENCY)
-    else:
-        most = REMOTE_CONCURRENCY
-    return Permits(config.id, most, config.max_queue, config.queue_timeout)
+        return given.max if given.min == given.max else AdaptiveLimit(given.min, given.max)
+    if given is not None:
+        return given
+    if isinstance(config, LocalConfig):
+        return partial(_sequences, status, config.max_sequences or LOCAL_CONCURRENCY)
+    return REMOTE_CONCURRENCY
 
 
 def _sequences(status: Callable[[], BackendStatus], otherwise: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -31,6 +31,12 @@ class Router:
     async def __call__(self, call: Call) -> AsyncIterator[Event]:
         snapshot = self._snapshot()
         decision = snapshot.decide(call)
+        with snapshot.occupied(step.deployment for step in decision.steps):
+            async with aclosing(self._carry_out(call, snapshot, decision)) as events:
+                async for event in events:
+                    yield event
+
+    async def _carry_out(self, call: Call, snapshot: Snapshot, decision: Decision) -> AsyncGenerator[Event, None]:
         failed: tuple[Attempt, ...] = ()
         lost_s = 0.0
         for step in decision.steps:

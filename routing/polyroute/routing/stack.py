@@ -11,6 +11,7 @@ from polyroute.routing.layers.bounded import Bounded
 from polyroute.routing.layers.cached import Cached, Shelf
 from polyroute.routing.layers.limited import Limited
 from polyroute.routing.metrics import Metrics
+from polyroute.routing.occupancy import Occupancy
 from polyroute.routing.registry import Deployment, fingerprint, permits_for
 
 
@@ -18,18 +19,25 @@ def deploy(
     config: ModelConfig,
     backend: Backend,
     *,
-    cache: CacheConfig,
     store: AnswerStore,
     codec: Codec,
     metrics: Metrics,
+    before: Deployment | None = None,
 ) -> Deployment:
-    """A deployment of `backend`; `cache` holds where the model's own configuration has none."""
-    permits = permits_for(config, backend.status)
+    """A deployment of `backend`, to take the place of `before`, the one that the model has now.
+
+    What counts goes on: the cache's statistics; the permits, where the backend is the same or is a peer, whose calls
+    in flight occupy it whoever sent them; the occupancy, where the backend is the same.
+    """
+    kept = before is not None and before.backend is backend
+    local = isinstance(config, LocalConfig)
+    shared = before is not None and (kept or not (local or before.local))
+    permits = before.permits if before is not None and shared else permits_for(config, backend.status)
     shelf = Shelf(
         model=config.id,
-        local=isinstance(config, LocalConfig),
+        local=local,
         fingerprint=fingerprint(config),
-        config=config.cache or cache,
+        config=config.cache or CacheConfig(),
         status=backend.status,
     )
     service: Service = backend.stream
@@ -39,5 +47,6 @@ def deploy(
     # Permits: what reaches the backend holds one until its stream closes.
     service = Limited(service, permits, metrics)
     # Cache: a hit neither waits nor holds a permit.
-    cached = Cached(service, shelf, store, codec, metrics)
-    return Deployment(config, backend, permits, shelf, cached, cached)
+    cached = Cached(service, shelf, store, codec, metrics, ledger=before.cached.ledger if before is not None else None)
+    occupancy = before.occupancy if before is not None and kept else Occupancy()
+    return Deployment(config, backend, permits, shelf, cached, cached, occupancy)

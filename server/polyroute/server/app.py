@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
@@ -28,20 +29,24 @@ from polyroute.backends.local.backend import LocalBackend
 from polyroute.backends.local.cores import Cores
 from polyroute.backends.local.machine import visible_gpus
 from polyroute.backends.local.memory import Memory
-from polyroute.backends.local.scale import Bounds
 from polyroute.backends.local.warm import WarmPool
 from polyroute.backends.pool import Pool, Surroundings
 from polyroute.backends.remote.backend import RemoteBackend
 from polyroute.backends.remote.discovery import Discovery
 from polyroute.backends.remote.names import DNS_SCHEME
+from polyroute.backends.remote.pace import Pace
 from polyroute.core.backend import Backend
-from polyroute.core.config import Config, LocalConfig, RemoteConfig
+from polyroute.core.config import Config, LocalConfig, ModelConfig, RemoteConfig
 from polyroute.routing.cache.store import AnswerStore
+from polyroute.routing.departures import Departures
 from polyroute.routing.gateway import Gateway
 from polyroute.routing.metrics import Metrics
 from polyroute.routing.registry import Deployment, Snapshot
 from polyroute.routing.stack import deploy
+from polyroute.routing.succession import Succession
 from polyroute.routing.views import MemoryView
+from polyroute.server.config_watch import ConfigWatch
+from polyroute.server.reload import Reload
 from polyroute.server.rest.app import build_rest
 from polyroute.server.rpc.admin import AdminService
 from polyroute.server.rpc.boundary import Boundary
@@ -50,7 +55,7 @@ from polyroute.server.rpc.inference import InferenceService
 from polyroute.server.rpc.models import ModelService
 from polyroute.server.rpc.options import channel_options
 from polyroute.server.rpc.reflection import add_reflection
-from polyroute.server.settings import Address, Settings
+from polyroute.server.settings import Address, Settings, set_variables
 from polyroute.server.tracing import Tracing
 from polyroute.server.wire.stored import AnswerCodec
 from polyroute.v1 import admin_pb2, admin_pb2_grpc, inference_pb2, inference_pb2_grpc, models_pb2, models_pb2_grpc
@@ -59,6 +64,8 @@ _LAST_WORDS_S: Final = 1.0
 """How long answers that are complete may take to reach their callers once the server stops, in seconds."""
 _TELEMETRY_S: Final = 3.0
 _BACKLOG: Final = 1024
+_PROBES: Final = (256, 50.0)
+"""Peers that are asked at once how they are, and a second afterwards: of thousands, each is asked more seldom."""
 
 _INFERENCE: Final = "polyroute.v1.InferenceService"
 _PUBLIC: Final = (_INFERENCE, "polyroute.v1.ModelService")
@@ -76,7 +83,8 @@ class Server:
     """A whole server: `async with Server(settings)`, or `start`, then `drain`, then `stop`.
 
     `backends` stand in for those that the configuration would build, by model ID. After `start`, `gateway` answers
-    calls, and `grpc_address`, `http_address` and `admin_address` say where it listens.
+    calls, `reload` reads the configuration again, and `grpc_address`, `http_address` and `admin_address` say where it
+    listens.
     """
 
     def __init__(
@@ -89,12 +97,18 @@ class Server:
         self.settings = settings
         self.registry = CollectorRegistry(auto_describe=True)
         tracing = Tracing(environ)
-        self.gateway = _gateway(settings, self.registry, tracing, backends or {})
+        metrics = _metrics(self.registry)
+        departures = Departures(settings.drain_s)
+        assembly = Assembly(settings, metrics, departures, backends or {})
+        self.gateway = assembly.gateway(tracing)
+        succession = Succession(self.gateway, assembly.deployment, departures, assembly.adopt)
+        self.reload = Reload(settings.source, set_variables(environ), settings.config, succession, metrics)
         self.grpc_address, self.http_address, self.admin_address = settings.grpc, settings.http, settings.admin
         self._health = Health(self.gateway, answering=(_INFERENCE,), standing=(*_PUBLIC[1:], _HEALTH, *_ADMIN))
         self._ends = AsyncExitStack()  # what was begun last ends first
         self._ends.push_async_callback(tracing.close, _TELEMETRY_S)
         self._ends.push_async_callback(self.gateway.close)
+        self._ends.push_async_callback(departures.close)
 
     async def __aenter__(self) -> Self:
         try:
@@ -112,7 +126,12 @@ class Server:
         self.http_address = await self._serve_http()
         self.grpc_address = await self._serve_public()
         self.admin_address = await self._serve_admin()
-        await self.gateway.start()
+        log.info(
+            "server.listening", grpc=str(self.grpc_address), http=str(self.http_address), admin=str(self.admin_address)
+        )
+        async with self.reload.turn:  # what is started must not be replaced meanwhile
+            await self.gateway.start()
+        self._watch()
         for address in (self.grpc_address, self.http_address, self.admin_address):
             if not address.loopback:
                 log.warning(
@@ -121,9 +140,16 @@ class Server:
         for name in self.settings.unused:
             log.warning("setting.unused", name=name, reason="not served by this version yet")
 
+    def _watch(self) -> None:
+        if self.settings.source is not None and self.settings.watch:
+            watch = ConfigWatch(self.settings.source, partial(self.reload.reload, "file"))
+            task = asyncio.create_task(watch.run(), name="watch of the configuration")
+            self._ends.callback(task.cancel)
+
     async def drain(self, grace_s: float) -> None:
         """Says that it is leaving, takes no new calls, and waits `grace_s` seconds at most for those in flight."""
         self._health.end()
+        await self.reload.close()
         await self.gateway.drain(grace_s)
 
     async def stop(self) -> None:
@@ -133,16 +159,16 @@ class Server:
         await self._ends.aclose()
 
     async def _serve_public(self) -> Address:
-        limits = self.settings.config.limits
         server = self._grpc_server()
-        inference_pb2_grpc.add_InferenceServiceServicer_to_server(InferenceService(self.gateway, limits), server)
-        models_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self.gateway, limits), server)
+        inference_pb2_grpc.add_InferenceServiceServicer_to_server(InferenceService(self.gateway), server)
+        models_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self.gateway), server)
         add_reflection(server, (*_PUBLIC, _HEALTH), _files(inference_pb2, models_pb2, health_pb2, error_details_pb2))
         return await self._listen(server, self.settings.grpc)
 
     async def _serve_admin(self) -> Address:
         server = self._grpc_server()
-        admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(self.gateway, self.settings.drain_s), server)
+        admin = AdminService(self.gateway, self.reload, self.settings.drain_s)
+        admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
         channelz.add_channelz_servicer(server)
         add_reflection(server, (*_ADMIN, _HEALTH), _files(admin_pb2, channelz_pb2, health_pb2, error_details_pb2))
         return await self._listen(server, self.settings.admin)
@@ -163,12 +189,7 @@ class Server:
         return Address(address.host, port, address.source)
 
     async def _serve_http(self) -> Address:
-        app = build_rest(
-            self.gateway,
-            limits=self.settings.config.limits,
-            registry=self.registry,
-            drain=lambda: self.gateway.draining,
-        )
+        app = build_rest(self.gateway, registry=self.registry, drain=lambda: self.gateway.draining)
         # A caller that leaves cancels its handler, and so the work below it.
         runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_LAST_WORDS_S)
         await runner.setup()
@@ -181,84 +202,105 @@ class Server:
         return Address(address.host, int(runner.addresses[0][1]), address.source)
 
 
-def _gateway(
-    settings: Settings, registry: CollectorRegistry, tracing: Tracing, backends: Mapping[str, Backend]
-) -> Gateway:
-    disable_created_metrics()  # type: ignore[no-untyped-call]
-    for collector in (ProcessCollector, PlatformCollector, GCCollector):
-        collector(registry=registry)
-    config, metrics, codec = settings.config, Metrics(registry), AnswerCodec()
-    store = AnswerStore(settings.cache_dir / "answers", settings.cache_bytes)
-    local = _Local(settings, metrics)
-    deployments: dict[str, Deployment] = {}
+class Assembly:
+    """Puts deployments together out of what they share: at the start, and at each reload.
 
-    def queued(id: str) -> int:
-        return deployments[id].permits.queued
+    `stand_ins` take the place of the backends that would be built, by model ID.
+    """
 
-    for model in config.models:
-        backend = backends.get(model.id)
-        if backend is None:
-            if isinstance(model, LocalConfig):
-                backend = local.pool(model, partial(queued, model.id))
-            else:
-                backend = _remote(model, _around(model.id, metrics))
-        deployments[model.id] = deploy(model, backend, cache=config.cache, store=store, codec=codec, metrics=metrics)
-    return Gateway(Snapshot.of(config, deployments), store, metrics, tracer=tracing.tracer)
-
-
-def _around(id: str, metrics: Metrics) -> Surroundings:
-    return Surroundings(on_retry=partial(metrics.retried, id), on_hedge=partial(metrics.hedged, id))
-
-
-def _remote(model: RemoteConfig, around: Surroundings) -> Backend:
-    named = [url for url in model.base_urls if url.startswith(DNS_SCHEME)]
-    replicas = [RemoteBackend(model, url) for url in model.base_urls if url not in named]
-    return Pool(model, replicas, sources=[Discovery(model, url) for url in named], around=around)
-
-
-class _Local:
-    """Builds the pools of local models over what they share: cores, memory, and the cache folder."""
-
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        self._cache_dir = settings.cache_dir
+    def __init__(
+        self, settings: Settings, metrics: Metrics, departures: Departures, stand_ins: Mapping[str, Backend]
+    ) -> None:
+        self._settings = settings
         self._metrics = metrics
+        self._departures = departures
+        self._stand_ins = stand_ins
+        self._gateway: Gateway | None = None
         self._cores = Cores()
         self._memory = memory = Memory(settings.config.memory_budget, gpus=visible_gpus())
-        self._default = _behind_default(settings.config)
+        self._pace = Pace(*_PROBES)
+        self._store = AnswerStore(settings.cache_dir / "answers", settings.cache_bytes)
+        self._codec = AnswerCodec()
         metrics.watch_memory(lambda: (MemoryView(d, memory.held(d), memory.budget(d)) for d in memory.devices()))
 
-    def pool(self, model: LocalConfig, queued: Callable[[], int]) -> WarmPool:
-        """The backend of a local model; `queued` says how many calls wait for a permit of it."""
-        return WarmPool(
+    def gateway(self, tracing: Tracing) -> Gateway:
+        """The gateway over everything that the settings' configuration has."""
+        config = self._settings.config
+        deployments = {model.id: self.deployment(model) for model in config.effective_models}
+        snapshot = Snapshot.of(config, deployments)
+        self._gateway = Gateway(snapshot, self._store, self._metrics, tracer=tracing.tracer)
+        return self._gateway
+
+    def deployment(
+        self, config: ModelConfig, *, backend: Backend | None = None, before: Deployment | None = None
+    ) -> Deployment:
+        """The deployment of an effective configuration; see `polyroute.routing.succession.Build`."""
+        return deploy(
+            config,
+            backend or self._stand_ins.get(config.id) or self._backend(config),
+            store=self._store,
+            codec=self._codec,
+            metrics=self._metrics,
+            before=before,
+        )
+
+    def adopt(self, config: Config) -> None:
+        """What deployments share takes on a configuration that has come into force."""
+        self._memory.resize(config.memory_budget)
+
+    def _backend(self, model: ModelConfig) -> Backend:
+        return self._local(model) if isinstance(model, LocalConfig) else self._remote(model)
+
+    def _remote(self, model: RemoteConfig) -> Pool:
+        named = [url for url in model.base_urls if url.startswith(DNS_SCHEME)]
+        return Pool(
             model,
-            Bounds.of(model, default=model.id in self._default),
-            Pool(model, around=_around(model.id, self._metrics)),
-            partial(self._replica, model),
+            [RemoteBackend(model, url, pace=self._pace) for url in model.base_urls if url not in named],
+            sources=[Discovery(model, url, pace=self._pace) for url in named],
+            around=self._around(model.id),
+        )
+
+    def _local(self, model: LocalConfig) -> WarmPool:
+        pool = WarmPool(
+            model,
+            Pool(model, around=self._around(model.id)),
+            self._replica,
             self._memory,
-            queued=queued,
+            queued=lambda: self._queued(model.id, pool),
+            room=lambda: self._departures.room(pool),
             on_load=partial(self._metrics.model_loaded, model.id),
             on_evict=partial(self._metrics.model_evicted, model.id),
         )
+        return pool
 
     def _replica(
-        self, model: LocalConfig, name: str, device: str, kv_cache_most: int | None, on_change: Callable[[], None]
+        self, config: LocalConfig, name: str, device: str, kv_cache_most: int | None, on_change: Callable[[], None]
     ) -> LocalBackend:
         return LocalBackend(
-            model,
-            cache_dir=self._cache_dir,
+            config,
+            cache_dir=self._settings.cache_dir,
             replica=name,
             device=device,
             kv_cache_most=kv_cache_most,
             cores=self._cores,
-            on_restart=partial(self._metrics.worker_restarted, model.id),
+            on_restart=partial(self._metrics.worker_restarted, config.id),
             on_change=on_change,
         )
 
+    def _around(self, id: str) -> Surroundings:
+        return Surroundings(on_retry=partial(self._metrics.retried, id), on_hedge=partial(self._metrics.hedged, id))
 
-def _behind_default(config: Config) -> set[str]:
-    """IDs of the models that answer requests which name none."""
-    default = config.effective_default
-    return {default or ""}.union(*(route.models for route in config.routes if route.id == default))
+    def _queued(self, id: str, backend: Backend) -> int:
+        """Calls that wait for a permit of that model, where it is `backend` that new ones come to."""
+        found = None if self._gateway is None else self._gateway.snapshot.deployments.get(id)
+        return found.permits.queued if found is not None and found.backend is backend else 0
+
+
+def _metrics(registry: CollectorRegistry) -> Metrics:
+    disable_created_metrics()  # type: ignore[no-untyped-call]
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    return Metrics(registry)
 
 
 def _taken(address: Address, why: str) -> str:

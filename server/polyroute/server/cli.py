@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ import click
 import structlog
 
 from polyroute.core.config_file import ConfigError, read_config
+from polyroute.core.errors import PolyrouteError
 from polyroute.server import logs
 from polyroute.server.settings import Flags, Settings, SettingsError, settings
 
@@ -45,8 +46,13 @@ def _address_option(name: str, what: str, default: str) -> Callable[[Callable[..
     metavar="SECONDS",
     help="How long calls in flight may take to finish on SIGTERM. [default: 30]",
 )
+@click.option(
+    "--watch/--no-watch",
+    default=None,
+    help="Read the file of --config again when it changes. [env: POLYROUTE_WATCH=on|off; default: on]",
+)
 def serve(**given: Any) -> None:
-    """Run the server until SIGTERM or Ctrl-C.
+    """Run the server until SIGTERM or Ctrl-C; SIGHUP has it read the file of --config again.
 
     Without --config it serves the one model of MODEL_ID (a hub ID, a folder or a .gguf file).
     """
@@ -79,8 +85,14 @@ async def _serve(chosen: Settings) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked_to_stop)
-    unsupported = partial(log.warning, "reload.unsupported", fix="restart to read the file again")
-    loop.add_signal_handler(signal.SIGHUP, unsupported)  # by default it would end the process, calls and all
+    reloads: set[asyncio.Task[None]] = set()
+
+    def asked_to_reload() -> None:
+        task = asyncio.create_task(_reload(server))
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, asked_to_reload)  # by default it would end the process, calls and all
     server = Server(chosen, environ=os.environ)
     try:
         await server.start()
@@ -88,6 +100,9 @@ async def _serve(chosen: Settings) -> int:
         click.echo(f"polyroute: {error}", err=True)
         await server.stop()
         return 1
+    # What is there now stays: to go through it all at each full collection would hold up calls, with 10,000 models by
+    # more than half a second.
+    gc.freeze()
     announcing = asyncio.create_task(_announce(server, begun))
     await stop.wait()
     announcing.cancel()
@@ -100,6 +115,15 @@ async def _serve(chosen: Settings) -> int:
     await asyncio.gather(draining, hurried, announcing, return_exceptions=True)
     await server.stop()
     return 0
+
+
+async def _reload(server: Server) -> None:
+    try:
+        await server.reload.reload("SIGHUP")
+    except PolyrouteError as error:
+        log.warning("config.not_reloaded", reason=error.message)
+    except Exception:  # noqa: BLE001, S110 - our bug, which the reload has logged
+        pass
 
 
 async def _announce(server: Server, begun: float) -> None:

@@ -11,7 +11,8 @@ import platformdirs
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from polyroute.core.config import Config
-from polyroute.core.config_file import format_path, read_config
+from polyroute.core.config_file import format_path
+from polyroute.server.config_source import ConfigSource
 
 DEFAULT_MODEL: Final = "meta-llama/Llama-3.1-8B-Instruct"
 DEFAULT_CACHE_SIZE: Final = "1GiB"
@@ -52,7 +53,11 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that the composition root needs to know. Sizes are in bytes, times in seconds."""
+    """Everything that the composition root needs to know. Sizes are in bytes, times in seconds.
+
+    `source` is the file that the configuration was read from, None in single-model mode; with `watch` the server looks
+    for changes there by itself.
+    """
 
     config: Config
     grpc: Address
@@ -62,6 +67,8 @@ class Settings:
     cache_bytes: int
     drain_s: float = DEFAULT_DRAIN_S
     unused: tuple[str, ...] = ()
+    source: ConfigSource | None = None
+    watch: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +81,15 @@ class Flags:
     http_address: str | None = None
     admin_address: str | None = None
     drain_timeout: float | None = None
+    watch: bool | None = None
 
 
 def settings(flags: Flags, environ: Mapping[str, str]) -> Settings:
     """The settings in force; raises `SettingsError`, or `ConfigError` for the file."""
-    given = {name: value for name, value in environ.items() if value != ""}
+    given = set_variables(environ)
+    config, source = _config(flags, given)
     return Settings(
-        config=_config(flags, given),
+        config=config,
         grpc=_address(flags.grpc_address, "--grpc-address", given, "POLYROUTE_GRPC_ADDRESS", "127.0.0.1:50051"),
         http=_address(flags.http_address, "--http-address", given, "POLYROUTE_HTTP_ADDRESS", "127.0.0.1:8080"),
         admin=_address(flags.admin_address, "--admin-address", given, "POLYROUTE_ADMIN_ADDRESS", "127.0.0.1:50052"),
@@ -88,18 +97,35 @@ def settings(flags: Flags, environ: Mapping[str, str]) -> Settings:
         cache_bytes=_size("POLYROUTE_CACHE_SIZE", given.get("POLYROUTE_CACHE_SIZE", DEFAULT_CACHE_SIZE)),
         drain_s=DEFAULT_DRAIN_S if flags.drain_timeout is None else flags.drain_timeout,
         unused=tuple(name for name in UNUSED if name in given),
+        source=source,
+        watch=_watch(flags, given),
     )
 
 
-def _config(flags: Flags, environ: Mapping[str, str]) -> Config:
+def set_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables of the environment that are not empty: those count as not set."""
+    return {name: value for name, value in environ.items() if value != ""}
+
+
+def _watch(flags: Flags, environ: Mapping[str, str]) -> bool:
+    if flags.watch is not None:
+        return flags.watch
+    text = environ.get("POLYROUTE_WATCH", "on")
+    if text not in ("on", "off"):
+        raise SettingsError(f"POLYROUTE_WATCH: `{text}`; write on or off")
+    return text == "on"
+
+
+def _config(flags: Flags, environ: Mapping[str, str]) -> tuple[Config, ConfigSource | None]:
     if flags.demo and flags.config is not None:
         raise SettingsError("--demo and --config: give one of them")
     if flags.demo:
-        return single_model("demo", environ)
+        return single_model("demo", environ), None
     path = flags.config or (Path(environ["POLYROUTE_CONFIG"]) if "POLYROUTE_CONFIG" in environ else None)
     if path is not None:
-        return read_config(path, environ)
-    return single_model(environ.get("MODEL_ID", DEFAULT_MODEL), environ)
+        source = ConfigSource(path)
+        return source.read(environ), source
+    return single_model(environ.get("MODEL_ID", DEFAULT_MODEL), environ), None
 
 
 def single_model(model_id: str, environ: Mapping[str, str]) -> Config:

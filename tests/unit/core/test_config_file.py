@@ -50,8 +50,9 @@ def test_the_only_model_is_the_default() -> None:
     ("text", "expected"),
     [
         ("", "models.yaml:1: the file is empty; it needs at least `models:`"),
-        ("models: [", "models.yaml:1: is not YAML"),
+        ("models: [", "models.yaml:2: is not YAML"),
         ("models: " + "[" * 3000, "models.yaml:1: is nested too deeply"),
+        ("models: " + "[" * 300_000 + "]" * 300_000, "models.yaml:1: is nested too deeply"),
         ("models:\n\t- id: x", "models.yaml:2: is not YAML"),
         ("- a\n- b\n", "models.yaml:1: input should be a valid dictionary"),
         ("models: []\n", "models.yaml:1: models: needs at least 1 entry"),
@@ -294,3 +295,18 @@ def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "bin.yaml").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="not UTF-8"):
         read_config(tmp_path / "bin.yaml", {})
+
+
+def test_the_file_of_a_secret_must_hold_one(tmp_path: Path) -> None:
+    config, key = tmp_path / "models.yaml", tmp_path / "key"
+    config.write_text(REMOTE + f"    api_key: {{file: {key}}}\n")
+    for content, why in ((None, "cannot be read: No such file or directory"), ("\n", "is empty")):
+        if content is not None:
+            key.write_text(content)
+        with pytest.raises(ConfigError) as caught:
+            read_config(config, {})
+        assert [str(p) for p in caught.value.problems] == [f"{config}:5: models[0].api_key.file: `{key}` {why}"]
+    key.write_text("sekret")
+    model = read_config(config, {}).models[0]
+    assert isinstance(model, RemoteConfig)
+    assert "sekret" not in repr(model)

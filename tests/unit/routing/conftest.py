@@ -96,8 +96,8 @@ def build(store: AnswerStore, codec: JsonCodec, metrics: Metrics) -> Callable[..
     def _build(config: dict[str, Any], backends: Mapping[str, Backend]) -> Gateway:
         parsed = Config.model_validate(config)
         deployments = {
-            model.id: deploy(model, backends[model.id], cache=parsed.cache, store=store, codec=codec, metrics=metrics)
-            for model in parsed.models
+            model.id: deploy(model, backends[model.id], store=store, codec=codec, metrics=metrics)
+            for model in parsed.effective_models
         }
         return Gateway(Snapshot.of(parsed, deployments), store, metrics)
 

@@ -377,3 +377,26 @@ async def test_an_adaptive_limit_learns_from_the_holders_and_lets_go_of_those_wh
     assert not limit.probing
     assert permits.max_concurrency == 1
     permit.release()
+
+
+async def test_new_limits_hold_for_who_is_there_already() -> None:
+    permits = Permits("m", 1, 5, 60)
+    held = await permits.acquire()
+    waiting = [asyncio.create_task(permits.acquire()) for _ in range(3)]
+    await settle()
+    permits.limit(3, 0, 60)
+    await settle()
+    assert (permits.in_flight, permits.queued) == (3, 1)
+    with pytest.raises(Overloaded, match="no queue"):
+        await permits.acquire()
+    permits.limit(1, 5, 60)
+    held.release()
+    (await waiting[0]).release()
+    await settle()
+    assert (permits.in_flight, permits.queued) == (
+        1,
+        1,
+    )  # fewer than are in use: nobody is let in until enough are back
+    (await waiting[1]).release()
+    (await waiting[2]).release()
+    assert (permits.in_flight, permits.queued) == (0, 0)

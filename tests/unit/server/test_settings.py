@@ -77,3 +77,17 @@ def test_addresses_of_both_families() -> None:
 
 def test_reserved_variables_are_reported_as_unused() -> None:
     assert settings(Flags(), {"POLYROUTE_REDIS_URL": "redis://x"}).unused == ("POLYROUTE_REDIS_URL",)
+
+
+def test_the_file_is_watched_unless_told_otherwise(tmp_path: Path) -> None:
+    path = tmp_path / "models.yaml"
+    path.write_text("models:\n  - {id: m, type: local}\n")
+    found = settings(Flags(config=path), {})
+    assert found.source is not None
+    assert (found.source.path, found.watch) == (path, True)
+    assert not settings(Flags(config=path), {"POLYROUTE_WATCH": "off"}).watch
+    assert settings(Flags(config=path, watch=True), {"POLYROUTE_WATCH": "off"}).watch
+    assert not settings(Flags(config=path, watch=False), {}).watch
+    assert settings(Flags(demo=True), {}).source is None
+    with pytest.raises(SettingsError, match="POLYROUTE_WATCH: `maybe`"):
+        settings(Flags(), {"POLYROUTE_WATCH": "maybe"})

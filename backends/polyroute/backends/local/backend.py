@@ -24,7 +24,7 @@ from polyroute.backends.local.messages import (
 from polyroute.backends.local.supervisor import Supervisor
 from polyroute.core.backend import BackendStatus, ModelState, ReplicaStatus, TokenCount
 from polyroute.core.call import Call
-from polyroute.core.config import LocalConfig
+from polyroute.core.config import LocalConfig, ModelConfig
 from polyroute.core.errors import Draining, InvalidArgument, Unsupported
 from polyroute.core.event import Event, Finished, Route, Started, Usage
 from polyroute.core.request import Request
@@ -109,6 +109,11 @@ class LocalBackend:
         self._stopped = True
         self._answers.abandon(lambda: Draining(f"`{self._config.id}` is being stopped"))
         await self._supervisor.end()
+
+    def adopt(self, config: ModelConfig) -> None:
+        """Takes on the version; everything else is its pool's."""
+        if isinstance(config, LocalConfig):
+            self._config = config
 
     async def stream(self, call: Call) -> AsyncIterator[Event]:
         """Answers a call; closing the stream takes the sequence out of the worker within one of its steps."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
@@ -14,6 +14,7 @@ from polyroute.backends.local.claims import Footprint, Needs, Standing
 from polyroute.backends.local.memory import Holding, Memory
 from polyroute.backends.pool import Pool
 from polyroute.core.backend import Backend, ModelState, ReplicaStatus
+from polyroute.core.config import LocalConfig
 from polyroute.core.errors import ModelFailed, Overloaded, PolyrouteError
 
 _log = structlog.get_logger(__name__)
@@ -38,7 +39,9 @@ class Replica(Backend, Protocol):
 class Make(Protocol):
     """Makes a replica of that name for that device; `on_change` is to be called whenever its state may be another."""
 
-    def __call__(self, name: str, device: str, kv_cache_most: int | None, on_change: Callable[[], None]) -> Replica: ...
+    def __call__(
+        self, config: LocalConfig, name: str, device: str, kv_cache_most: int | None, on_change: Callable[[], None]
+    ) -> Replica: ...
 
 
 @dataclass(eq=False, slots=True)
@@ -78,32 +81,34 @@ class Slot:
 class Replicas:
     """Those of `pool`, and those on their way in and out. Which there should be is `WarmPool`'s to say.
 
-    `needs` says what another replica will take of a device; `keep` how many are not to be evicted. `on_change` is
-    called when one has become ready, has failed or has left; `on_load` with how each load ended (`ok` or an error's
-    reason) and how many seconds it took; `on_evict` for each that left for another model's sake.
+    `room` is awaited before each load: it returns once memory that is about to be given back has been. `needs` says
+    what another replica will take of a device; `keep` how many are not to be evicted. `on_change` is called when one
+    has become ready, has failed or has left; `on_load` with how each load ended (`ok` or an error's reason) and how
+    many seconds it took; `on_evict` for each that left for another model's sake.
     """
 
     def __init__(
         self,
-        model: str,
-        device: str,
+        config: LocalConfig,
         pool: Pool,
         make: Make,
         memory: Memory,
         *,
         needs: Callable[[], Needs],
+        room: Callable[[], Awaitable[object]],
         keep: Callable[[], int],
         on_change: Callable[[], None],
         on_load: Callable[[str, float], None],
         on_evict: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._model = model
-        self._device = device
+        self._config = config
+        self._model = config.id
         self._pool = pool
         self._make = make
         self._memory = memory
         self._needs = needs
+        self._room = room
         self._keep = keep
         self._on_change = on_change
         self._on_load = on_load
@@ -137,6 +142,13 @@ class Replicas:
     def warm(self) -> list[Slot]:
         """Those that answer at once."""
         return [slot for slot in self.serving if slot.state is ModelState.WARM]
+
+    def adopt(self, config: LocalConfig) -> None:
+        """Those on their way in take it on, and those to come are made with it; the pool sees to those that serve."""
+        self._config = config
+        for slot in self.slots:
+            if slot.phase == "loading" and slot.backend is not None:
+                slot.backend.adopt(config)
 
     def refused(self) -> PolyrouteError | None:
         """The error for a call, where the last load failed and it is too early for another."""
@@ -221,10 +233,11 @@ class Replicas:
 
     async def _bring_up(self, slot: Slot, insist: bool) -> None:
         try:
+            await self._room()
             needs = await asyncio.to_thread(self._needs)
-            device, counted_as = self._memory.place(self._device)
+            device, counted_as = self._memory.place(self._config.device)
             slot.holding = await self._memory.take(self, slot.name, counted_as, needs, insist=insist)
-            slot.backend = self._make(slot.name, device, slot.holding.kv_most, self.check)
+            slot.backend = self._make(self._config, slot.name, device, slot.holding.kv_most, self.check)
             await slot.backend.load()
             if (footprint := slot.backend.footprint) is not None:
                 self.weights_bytes = footprint.bytes

@@ -25,12 +25,12 @@ class Bounds:
     idle_unload_s: float
 
     @classmethod
-    def of(cls, config: LocalConfig, *, default: bool) -> Bounds:
-        """Those of a model; `default` says whether it answers requests that name none.
+    def of(cls, config: LocalConfig) -> Bounds:
+        """Those of a model's effective configuration.
 
         There are no more replicas than permits, but for those to be kept: one without a permit would never get a call.
         """
-        least = int(default) if config.warm.min is None else config.warm.min
+        least = config.warm.min or 0
         most = max(1, least) if config.warm.max is None else config.warm.max
         if config.max_concurrency is not None:
             most = min(most, config.max_concurrency)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Final, cast
@@ -18,7 +18,7 @@ from polyroute.backends.local.weights import expected
 from polyroute.backends.pool import Pool
 from polyroute.core.backend import BackendStatus, ModelState, Preview, ReplicaStatus, TokenCount
 from polyroute.core.call import Call
-from polyroute.core.config import LocalConfig
+from polyroute.core.config import LocalConfig, ModelConfig
 from polyroute.core.errors import Draining, ModelLoading, NoReplica, Overloaded, WorkerDied
 from polyroute.core.event import Attempt, Event, Started
 
@@ -30,28 +30,29 @@ _RETRY_S: Final = (2.0, 10.0)  # bounds of what callers are told to wait for a l
 class WarmPool:
     """A `polyroute.core.backend.Backend` over the replicas of one local model.
 
-    `bounds` say how many there are; `queued` how many calls wait for a permit. A call that finds none ready waits for
-    one until its deadline, as long as the load gets on; the load is the model's, not the call's, which may leave. One
-    whose worker died before it answered is tried once more. After `unload`, nothing is loaded until a call or `load`
-    asks for it, whatever `bounds` say. `on_load` and `on_evict` are as of `Replicas`. Times are in seconds.
+    `config.warm` says how many there are; `queued` how many calls wait for a permit. A call that finds none ready waits
+    for one until its deadline, as long as the load gets on; the load is the model's, not the call's, which may leave.
+    One whose worker died before it answered is tried once more. After `unload`, nothing is loaded until a call or
+    `load` asks for it, whatever `warm` says. `room`, `on_load` and `on_evict` are as of `Replicas`. Times are in
+    seconds.
     """
 
     def __init__(
         self,
         config: LocalConfig,
-        bounds: Bounds,
         pool: Pool,
         make: Make,
         memory: Memory,
         *,
         queued: Callable[[], int] = lambda: 0,
+        room: Callable[[], Awaitable[object]] | None = None,
         on_load: Callable[[str, float], None] = lambda outcome, took_s: None,
         on_evict: Callable[[], None] = lambda: None,
         stall_s: float = _STALL_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
-        self._bounds = bounds
+        self._bounds = Bounds.of(config)
         self._pool = pool
         self._memory = memory
         self._queued = queued
@@ -59,12 +60,12 @@ class WarmPool:
         self._stall_s = stall_s
         self._clock = clock
         self._replicas = Replicas(
-            config.id,
-            config.device,
+            config,
             pool,
             make,
             memory,
             needs=self._needs,
+            room=room or _at_once,
             keep=lambda: self._effective.min,
             on_change=self._changed,
             on_load=self._loaded,
@@ -116,6 +117,17 @@ class WarmPool:
             await asyncio.wait([self._ticking])
         await self._replicas.clear(0)
         await self._pool.stop()
+
+    def adopt(self, config: ModelConfig) -> None:
+        """Takes on how many replicas there are to be, among others: those that lack begin to load now."""
+        if isinstance(config, LocalConfig):
+            if config.version != self._config.version:
+                self._last = replace(self._last, version=config.version or "")
+            self._config = config
+            self._bounds = Bounds.of(config)
+            self._pool.adopt(config)
+            self._replicas.adopt(config)
+            self.look()
 
     def stream(self, call: Call) -> AsyncIterator[Event]:
         """Answers a call; raises `ModelLoading` where no replica is ready and the call is not to wait for one."""
@@ -293,6 +305,10 @@ class WarmPool:
             raise Draining(
                 f"`{self._config.id}` is being {doing}", retry_after_s=None if self._stopped else _RETRY_S[0]
             )
+
+
+async def _at_once() -> None:
+    """There is room: nothing is waited for."""
 
 
 def _told(slot: Slot, in_pool: Mapping[str, ReplicaStatus]) -> ReplicaStatus:

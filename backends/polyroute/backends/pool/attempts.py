@@ -58,6 +58,12 @@ class Attempts:
         self._budget = RetryBudget(config.retry_budget, around.clock)
         self._first_tokens = FirstTokens()
 
+    def adopt(self, config: DeploymentConfig, balance: Balance) -> None:
+        """Goes on by other options and another policy; what the budget has counted and replicas have taken stays."""
+        self._config = config
+        self._balance = balance
+        self._budget.adopt(config.retry_budget)
+
     async def begin(self, call: Call) -> tuple[Try, Event]:
         """The attempt that answers and its first event, in which the failed ones stand. To be closed by the caller.
 

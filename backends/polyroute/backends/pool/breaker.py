@@ -55,6 +55,20 @@ class Breaker:
     def __repr__(self) -> str:
         return f"<Breaker {self.state.value} {self._in_a_row} in a row, {self._outcomes.marked}/{self._outcomes.count}>"
 
+    def adopt(self, config: BreakerConfig | None) -> None:
+        """Judges by another configuration from now on; while open, it stays so for as long as it was to be.
+
+        Without a configuration it closes.
+        """
+        if config == self._config:
+            return
+        window_s = self._config.window if self._config else None
+        if config is not None and config.window != window_s:
+            self._outcomes = Window(config.window, self._clock)
+        self._config = config
+        if config is None and self._state is not BreakerState.CLOSED:
+            self._become(BreakerState.CLOSED)
+
     @property
     def state(self) -> BreakerState:
         """As it is now: an open one becomes half-open with time."""

@@ -19,9 +19,13 @@ class RetryBudget:
     """
 
     def __init__(self, config: RetryBudgetConfig, clock: Callable[[], float]) -> None:
+        self._calls = Window(WINDOW_S, clock)
+        self.adopt(config)
+
+    def adopt(self, config: RetryBudgetConfig) -> None:
+        """Allows so many from now on; what was used already counts."""
         self._share = config.share
         self._floor = config.min_per_second * WINDOW_S
-        self._calls = Window(WINDOW_S, clock)
 
     def __repr__(self) -> str:
         return f"<RetryBudget {self._calls.marked} of {self._most:g} used>"

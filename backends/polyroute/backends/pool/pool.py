@@ -11,7 +11,7 @@ from polyroute.backends.pool.balance import balance_of
 from polyroute.backends.pool.replica import Replica
 from polyroute.core.backend import Backend, BackendStatus, ModelState, Preview, TokenCount
 from polyroute.core.call import Call
-from polyroute.core.config import DeploymentConfig
+from polyroute.core.config import DeploymentConfig, ModelConfig
 from polyroute.core.errors import NoReplica, PolyrouteError
 from polyroute.core.event import Event
 
@@ -31,6 +31,9 @@ class Source(Protocol):
 
     async def stop(self) -> None:
         """Ends what runs in the background."""
+
+    def adopt(self, config: ModelConfig) -> None:
+        """Takes on the options of `config`, as of `polyroute.core.backend.Backend.adopt`."""
 
 
 class Pool:
@@ -71,7 +74,12 @@ class Pool:
 
     def _add(self, backend: Backend, *, newcomer: bool) -> None:
         replica = Replica(
-            backend, self._config, newcomer=newcomer, clock=self._around.clock, chance=self._around.chance
+            backend,
+            self._config,
+            newcomer=newcomer,
+            clock=self._around.clock,
+            chance=self._around.chance,
+            on_return=self._returned,
         )
         if any(other.name == replica.name for other in self._replicas):
             raise ValueError(f"`{self._config.id}` has a replica `{replica.name}` already")
@@ -117,6 +125,17 @@ class Pool:
         """Stops every replica at once; raises the first error once all are done."""
         await _all(source.stop() for source in self._sources)
         await _all(replica.backend.stop() for replica in [*self._replicas, *self._leaving])
+
+    def adopt(self, config: ModelConfig) -> None:
+        """Balances, retries and judges replicas as `config` says; all that is known of them stays known."""
+        if config.balance != self._config.balance:
+            self._balance = balance_of(config.balance, self._around.chance)
+        self._config = config
+        self._attempts.adopt(config, self._balance)
+        for replica in [*self._replicas, *self._leaving]:
+            replica.adopt(config)
+        for source in self._sources:
+            source.adopt(config)
 
     def stream(self, call: Call) -> AsyncIterator[Event]:
         """Answers by the first replica that begins to; it is chosen when the first event is asked for.
@@ -176,6 +195,9 @@ class Pool:
             max_sequences=sum(status.max_sequences for status in serving),
             replicas=tuple(replica for status in all_of for replica in status.replicas),
         )
+
+    def _returned(self, name: str) -> None:
+        self._balance.forget(name)
 
     @property
     def _problem(self) -> str:

@@ -12,7 +12,7 @@ from polyroute.backends.pool.balance import Candidate
 from polyroute.backends.pool.blame import is_replicas_fault, pause_s
 from polyroute.backends.pool.breaker import Admission, Breaker, BreakerState
 from polyroute.core.backend import Backend, BackendStatus, ModelState
-from polyroute.core.config import DeploymentConfig
+from polyroute.core.config import DeploymentConfig, ModelConfig
 from polyroute.core.errors import PolyrouteError, clip
 
 LEAST_WEIGHT: Final = 0.1
@@ -27,7 +27,8 @@ _QUOTED_CHARS = 200
 class Replica:
     """A backend of one replica, with its breaker, its pause and its slow start.
 
-    A `newcomer` joins others that are already serving, and so starts slowly. `clock` gives seconds.
+    A `newcomer` joins others that are already serving, and so starts slowly. `clock` gives seconds. `on_return` is told
+    its name when it is back after it was away, and whatever it held before may be gone.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Replica:
         newcomer: bool,
         clock: Callable[[], float],
         chance: random.Random,
+        on_return: Callable[[str], None] = lambda _name: None,
     ) -> None:
         self.backend = backend
         self.name = backend.status().replicas[0].name
@@ -47,6 +49,7 @@ class Replica:
         self.breaker = Breaker(config.breaker, clock=clock, chance=chance)
         self._slow_start_s = config.slow_start
         self._clock = clock
+        self._on_return = on_return
         self._away = newcomer
         self._lost_since: float | None = float("-inf") if newcomer else None
         self._well_since: float | None = None
@@ -62,6 +65,12 @@ class Replica:
             f"<Replica {self.name} {state} breaker={breaker} weight={self.weight:.2f} in_flight={self.in_flight}"
             f"{paused}{leaving}>"
         )
+
+    def adopt(self, config: ModelConfig) -> None:
+        """Takes on the options of the breaker and the slow start; the backend takes on its own."""
+        self.backend.adopt(config)
+        self.breaker.adopt(config.breaker)
+        self._slow_start_s = config.slow_start
 
     def is_available(self) -> bool:
         """Whether a call that is sent there now is likely to be answered."""
@@ -85,10 +94,12 @@ class Replica:
                 self._lost_since = self._clock()
         elif self._away:
             self._away = False
-            closed = self.breaker.state is BreakerState.CLOSED
-            if self._lost_since is not None and (not closed or self._clock() - self._lost_since > BLINK_S):
-                self._well_since = self._clock()
-            self._lost_since = None
+            now, lost_since, self._lost_since = self._clock(), self._lost_since, None
+            blinked = lost_since is not None and now - lost_since <= BLINK_S
+            if not (blinked and self.breaker.state is BreakerState.CLOSED):
+                if lost_since is not None:
+                    self._well_since = now
+                self._on_return(self.name)
             self.breaker.half_open()
         return state
 

@@ -13,11 +13,12 @@ from polyroute.backends.remote.dialect import Dialect
 from polyroute.backends.remote.generate import GenerateDialect
 from polyroute.backends.remote.names import url_at
 from polyroute.backends.remote.openai import OpenAIDialect
+from polyroute.backends.remote.pace import Pace
 from polyroute.backends.remote.peer import Peer
 from polyroute.backends.remote.watch import Watch
 from polyroute.core.backend import BackendStatus, ReplicaStatus, TokenCount
 from polyroute.core.call import Call
-from polyroute.core.config import RemoteConfig
+from polyroute.core.config import ModelConfig, RemoteConfig
 from polyroute.core.errors import PeerUnreachable, Unimplemented
 from polyroute.core.event import Event, Route, Started, Token
 from polyroute.core.route_header import ROUTE_HEADER, route_from_header
@@ -35,15 +36,18 @@ class RemoteBackend:
 
     With an `address`, connections go to that IP address of the URL's host, which is asked for by its name all the
     same; the replica is then named after the address.
-    A peer that could not be reached is still tried when a call comes, and is well again once it answers one.
+    A peer that could not be reached is still tried when a call comes, and is well again once it answers one. `pace` is
+    that at which the backends that share it ask their peers how they are.
     """
 
-    def __init__(self, config: RemoteConfig, base_url: str, address: str | None = None) -> None:
+    def __init__(
+        self, config: RemoteConfig, base_url: str, address: str | None = None, *, pace: Pace | None = None
+    ) -> None:
         self._config = config
         self._name = base_url if address is None else url_at(base_url, address)
         self._peer_model = config.peer_model or config.id
         self._peer = Peer(config, base_url, address)
-        self._watch = Watch(self._peer, self._peer_model, config.probe_interval)
+        self._watch = Watch(self._peer, self._peer_model, config.probe_interval, pace=pace)
         self._in_flight = 0
 
     def __repr__(self) -> str:
@@ -65,6 +69,13 @@ class RemoteBackend:
         """Closes the connections; calls in flight fail with `Draining`."""
         await self._watch.stop()
         await self._peer.close()
+
+    def adopt(self, config: ModelConfig) -> None:
+        """Takes on the version, the timeouts, and how often the peer is asked how it is."""
+        if isinstance(config, RemoteConfig):
+            self._config = config
+            self._peer.adopt(config)
+            self._watch.interval_s = config.probe_interval
 
     def stream(self, call: Call) -> AsyncIterator[Event]:
         """Sends the call to the peer and passes its answer on as it comes.

@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import structlog
 
 from polyroute.core.config import RemoteConfig, SecretFile
 from polyroute.core.errors import Unavailable
+from polyroute.core.secret import SecretUnreadable, read_secret
+
+FRESH_S: Final = 1.0
+"""How long a key that was read from a file is used without looking there again, in seconds."""
 
 _SHORTEST_SECRET = 4
+_KEYS_REMEMBERED = 8
+
+log = structlog.get_logger(__name__)
 
 
 class Credentials:
-    """The headers for one peer. A key that stands in a file is read at each use, so that it may be changed there."""
+    """The headers for one peer. A key that stands in a file follows it; while there is none, the last one is used."""
 
-    def __init__(self, config: RemoteConfig) -> None:
+    def __init__(self, config: RemoteConfig, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._model = config.id
         self._api_key = config.api_key
         self._headers = {name: value.get_secret_value() for name, value in config.headers.items()}
-        self._secrets: set[str] = set(self._headers.values())
+        self._clock = clock
+        self._keys: deque[str] = deque(maxlen=_KEYS_REMEMBERED)  # the last one is in use
+        self._look_at = float("-inf")
+        self._missed = False
 
     async def headers(self) -> dict[str, str]:
         """The headers; raises `Unavailable` where a key or a header cannot be had or cannot be sent."""
         headers: dict[str, str] = {}
         key = await self._key()
         if key:
-            self._secrets.add(key)
             headers["Authorization"] = f"Bearer {key}"
         headers.update(self._headers)
         for name, value in headers.items():
@@ -34,23 +48,39 @@ class Credentials:
         return headers
 
     async def _key(self) -> str:
-        if self._api_key is None:
-            return ""
-        if not isinstance(self._api_key, SecretFile):
-            return self._api_key.get_secret_value().strip()
-        path = self._api_key.file
-        try:
-            key = (await asyncio.to_thread(path.read_text, encoding="utf-8")).strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-            raise Unavailable(f"`{self._model}`: the file of its api_key cannot be read: {reason}") from error
-        if not key:
-            raise Unavailable(f"`{self._model}`: the file of its api_key is empty")
+        if isinstance(self._api_key, SecretFile):
+            return await self._key_of(self._api_key)
+        key = "" if self._api_key is None else self._api_key.get_secret_value().strip()
+        self._remember(key)
         return key
 
+    async def _key_of(self, secret: SecretFile) -> str:
+        now = self._clock()
+        if self._keys and now < self._look_at:
+            return self._keys[-1]
+        self._look_at = now + FRESH_S  # before the wait: calls meanwhile use the key that there is
+        try:
+            key = await asyncio.to_thread(read_secret, secret.file)
+        except SecretUnreadable as error:
+            if not self._keys:
+                raise Unavailable(f"`{self._model}`: its api_key: {error}") from error
+            if not self._missed:
+                self._missed = True
+                log.warning("secret.unreadable", model=self._model, error=str(error), effect="the last one is used")
+            return self._keys[-1]
+        if self._missed or (self._keys and key != self._keys[-1]):
+            log.info("secret.read", model=self._model, file=str(secret.file))
+        self._missed = False
+        self._remember(key)
+        return key
+
+    def _remember(self, key: str) -> None:
+        if key and (not self._keys or self._keys[-1] != key):
+            self._keys.append(key)
+
     def redact(self, text: str) -> str:
-        """`text` with every secret that was ever sent struck out, for peers that quote them back."""
-        for secret in _longest_first(self._secrets):
+        """`text` with the secrets that were sent lately struck out, for peers that quote them back."""
+        for secret in _longest_first({*self._keys, *self._headers.values()}):
             text = text.replace(secret, "***")
         return text
 

@@ -12,8 +12,9 @@ import structlog
 
 from polyroute.backends.remote.backend import RemoteBackend
 from polyroute.backends.remote.names import DNS_SCHEME, Resolve, resolve
+from polyroute.backends.remote.pace import Pace
 from polyroute.core.backend import Backend
-from polyroute.core.config import RemoteConfig
+from polyroute.core.config import ModelConfig, RemoteConfig
 
 DRAIN_S: Final = 300.0
 """How long the calls of a replica may go on once its address has left the name, in seconds."""
@@ -39,7 +40,7 @@ class Discovery:
     """The replicas at a `dns+http://name:port` of `config`. Implements `polyroute.backends.pool.Source`.
 
     The name is resolved again about every `resolve_interval`. Addresses that are new join, those that are gone drain;
-    a name that cannot be resolved, or has no address, leaves everything as it was last.
+    a name that cannot be resolved, or has no address, leaves everything as it was last. `pace` is that of the replicas.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Discovery:
         config: RemoteConfig,
         base_url: str,
         *,
+        pace: Pace | None = None,
         resolve: Resolve = resolve,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
@@ -55,6 +57,7 @@ class Discovery:
         parts = urlsplit(self._url)
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
+        self._pace = pace
         self._resolve = resolve
         self._sleep = sleep
         self.problem = ""
@@ -82,6 +85,11 @@ class Discovery:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def adopt(self, config: ModelConfig) -> None:
+        """Takes on the interval, from the next time on, and what replicas to come are made with."""
+        if isinstance(config, RemoteConfig):
+            self._config = config
 
     async def _run(self, pool: Members) -> None:
         while True:
@@ -114,7 +122,7 @@ class Discovery:
             self._leave(address, pool)
 
     async def _join(self, address: str, pool: Members) -> None:
-        replica = RemoteBackend(self._config, self._url, address)
+        replica = RemoteBackend(self._config, self._url, address, pace=self._pace)
         try:
             pool.add(replica)
         except ValueError as error:

@@ -48,23 +48,37 @@ class Peer:
 
     def __init__(self, config: RemoteConfig, base_url: str, address: str | None = None) -> None:
         self.where = f"`{config.id}` at {base_url if address is None else url_at(base_url, address)}"
-        self._config = config
         self._address = address
         self._root = base_url.removesuffix("/v1")
         self._credentials = Credentials(config)
-        self._silence_s = config.timeout or SILENCE_S
+        self._tls_config = config.tls
+        self.adopt(config)
         self._closed = False
         self._kept: aiohttp.ClientSession | None = None
         self._fresh: aiohttp.ClientSession | None = None
 
+    def adopt(self, config: RemoteConfig) -> None:
+        """Takes on the timeouts, for requests to come."""
+        self._silence_s = config.timeout or SILENCE_S
+        self._timeout = aiohttp.ClientTimeout(total=None, connect=config.connect_timeout, sock_read=self._silence_s)
+
     async def send(
-        self, method: str, path: str, *, call: Call | None = None, body: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        call: Call | None = None,
+        body: Mapping[str, Any] | None = None,
+        keep: bool = True,
     ) -> aiohttp.ClientResponse:
         """The beginning of the answer, whatever its status. To be closed by the caller.
 
+        Without `keep` the peer is asked to close the connection afterwards.
         Raises `PeerUnreachable` where there is none, `PeerFailed` where it is not HTTP, `DeadlineExceeded`.
         """
         headers = {**_call_headers(call), **await self._credentials.headers()}
+        if not keep:
+            headers["Connection"] = "close"
         content = None
         if body is not None:
             headers.setdefault("Content-Type", "application/json")
@@ -85,7 +99,9 @@ class Peer:
     async def _request(
         self, session: aiohttp.ClientSession, connection: SimpleNamespace, request: Mapping[str, Any]
     ) -> aiohttp.ClientResponse:
-        return await session.request(**request, allow_redirects=False, trace_request_ctx=connection)
+        return await session.request(
+            **request, timeout=self._timeout, allow_redirects=False, trace_request_ctx=connection
+        )
 
     async def pieces(self, response: aiohttp.ClientResponse, call: Call | None = None) -> AsyncGenerator[bytes, None]:
         """The answer's body in the pieces that it comes in; raises `PeerFailed`, `DeadlineExceeded`."""
@@ -170,7 +186,6 @@ class Peer:
         tracing.on_connection_reuseconn.append(_note_reuse)
         return aiohttp.ClientSession(
             connector=connector,
-            timeout=aiohttp.ClientTimeout(total=None, connect=self._config.connect_timeout, sock_read=self._silence_s),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "polyroute", "Accept-Encoding": "identity"},
             max_field_size=MAX_HEADER_BYTES,
@@ -180,7 +195,7 @@ class Peer:
 
     def _tls(self) -> ssl.SSLContext | bool:
         """How the peer's certificate is checked: True is the system's way, False not at all."""
-        tls = self._config.tls
+        tls = self._tls_config
         if not tls.verify or tls.ca_file is None:
             return tls.verify
         try:

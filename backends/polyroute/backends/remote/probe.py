@@ -39,7 +39,8 @@ async def probe(peer: Peer, peer_model: str) -> PeerFacts:
     """
     try:
         async with asyncio.timeout(PROBE_WAIT_S):
-            response = await peer.send("GET", "/v1/models")
+            # Most of many peers are idle: a connection kept to each would take more files than there are.
+            response = await peer.send("GET", "/v1/models", keep=False)
             try:
                 return await _facts(peer, response, peer_model)
             finally:

@@ -9,6 +9,7 @@ from typing import Final
 
 import structlog
 
+from polyroute.backends.remote.pace import Pace
 from polyroute.backends.remote.peer import Peer
 from polyroute.backends.remote.probe import PeerFacts, probe
 from polyroute.core.backend import ModelState
@@ -24,17 +25,19 @@ class Watch:
     """The state of one peer, and its facts as far as they are known.
 
     It is asked about every `interval_s` seconds, so that it shows when it falls silent while no call comes, and that
-    a new version behind the same URL is noticed.
+    a new version behind the same URL is noticed. `pace` is shared by the watches that must not all ask at once.
     """
 
-    def __init__(self, peer: Peer, peer_model: str, interval_s: float) -> None:
+    def __init__(self, peer: Peer, peer_model: str, interval_s: float, *, pace: Pace | None = None) -> None:
         self.facts: PeerFacts | None = None
         self.state = ModelState.LOADING
         self.detail = "not reached yet"
         self.ready_since = 0.0
         self._peer = peer
         self._peer_model = peer_model
-        self._interval_s = interval_s
+        self.interval_s = interval_s
+        """Counts from the next time on."""
+        self._pace = pace
         self._probing: asyncio.Task[PeerFacts] | None = None
         self._loop: asyncio.Task[None] | None = None
         self._lost = asyncio.Event()
@@ -97,6 +100,8 @@ class Watch:
         while True:
             self._lost.clear()
             try:
+                if self._pace is not None:
+                    await self._pace.turn()
                 await self.ask()
             except PolyrouteError:
                 pass  # `lost` has told it
@@ -104,10 +109,10 @@ class Watch:
                 _log.exception("peer.probe_failed", peer=self._peer.where)
             if self.state is ModelState.WARM:
                 wait_s = FIRST_WAIT_S
-                await _until(self._lost, self._interval_s * random.uniform(0.8, 1.2))  # noqa: S311
+                await _until(self._lost, self.interval_s * random.uniform(0.8, 1.2))  # noqa: S311
             else:
-                await asyncio.sleep(min(wait_s, self._interval_s) * random.uniform(0.5, 1.0))  # noqa: S311
-                wait_s = min(2 * wait_s, self._interval_s)
+                await asyncio.sleep(min(wait_s, self.interval_s) * random.uniform(0.5, 1.0))  # noqa: S311
+                wait_s = min(2 * wait_s, self.interval_s)
 
 
 async def _until(event: asyncio.Event, limit_s: float) -> None:

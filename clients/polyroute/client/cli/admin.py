@@ -65,22 +65,24 @@ def _show_model(model: ModelDescription, as_json: bool) -> None:
 @json_option
 @admin_options
 def reload(dry_run: bool, as_json: bool, server: Server) -> None:
-    """Read the configuration again and swap it in; a file with mistakes changes nothing (exit code 1)."""
+    """Read the configuration again and swap it in; a file with mistakes changes nothing (exit code 2)."""
     done = ask(server, lambda admin: admin.reload(dry_run=dry_run))
     if as_json:
         print_json(done)
     else:
-        click.echo(plain("\n".join(_reloaded(done))))
+        click.echo(plain("\n".join(_reloaded(done, dry_run=dry_run))))
     if done.problems:
-        raise click.exceptions.Exit(1)
+        raise click.exceptions.Exit(2)
 
 
-def _reloaded(done: Reloaded) -> list[str]:
+def _reloaded(done: Reloaded, *, dry_run: bool) -> list[str]:
     if done.problems:
         return [str(problem) for problem in done.problems]
-    changes = {"added": done.added, "removed": done.removed, "rebuilt": done.rebuilt}
+    changes = {"added": done.added, "removed": done.removed, "rebuilt": done.rebuilt, "adjusted": done.adjusted}
     lines = [f"{what}: {', '.join(models)}" for what, models in changes.items() if models]
-    return lines or ["changed" if done.changed else "nothing changed"]
+    if not lines:
+        lines = ["ok" if dry_run else "changed" if done.changed else "nothing changed"]
+    return lines + [f"takes a restart: {key}" for key in done.needs_restart]
 
 
 @click.group()

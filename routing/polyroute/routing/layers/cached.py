@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -52,6 +52,22 @@ class Shelf:
         return canonical(self.model, version, self.fingerprint, call.request, user)
 
 
+@dataclass(slots=True)
+class Ledger:
+    """What the cache has done for one model since the server started, and what is being stored for it now.
+
+    It goes on where a reload changes the layers around a model: calls that began in the old ones are counted too.
+    """
+
+    stats: ModelCacheStats
+    writing: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def flush(self) -> None:
+        """Waits until what is being stored is stored."""
+        while self.writing:
+            await asyncio.wait(self.writing)
+
+
 class Cached:
     """Looks an answer up before the layers below, and stores a complete one after them."""
 
@@ -63,6 +79,7 @@ class Cached:
         codec: Codec,
         metrics: Metrics,
         *,
+        ledger: Ledger | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._inner = inner
@@ -71,8 +88,7 @@ class Cached:
         self._codec = codec
         self._metrics = metrics
         self._wall = wall
-        self._writing: set[asyncio.Task[None]] = set()
-        self.stats = ModelCacheStats(shelf.model)
+        self.ledger = ledger or Ledger(ModelCacheStats(shelf.model))
 
     async def __call__(self, call: Call) -> AsyncIterator[Event]:
         use = self._shelf.use(call)
@@ -90,25 +106,21 @@ class Cached:
             async for event in events:
                 yield event
 
-    async def flush(self) -> None:
-        """Waits until what is being stored is stored."""
-        while self._writing:
-            await asyncio.wait(self._writing)
-
     async def _look_up(self, call: Call) -> StoredAnswer | None:
         key = self._shelf.key(call, self._shelf.status().version)
         errors = self._store.errors
         found = self._acceptable(await self._store.get(digest(key)), key, call.request.cache.max_age_s)
         result = "hit" if found is not None else "error" if self._store.errors > errors else "miss"
         self._metrics.cache_lookup(self._shelf.model, result)
+        stats = self.ledger.stats
         if found is None:
-            self.stats = replace(self.stats, misses=self.stats.misses + 1)
+            self.ledger.stats = replace(stats, misses=stats.misses + 1)
         else:
-            self.stats = replace(
-                self.stats,
-                hits=self.stats.hits + 1,
-                saved_tokens=self.stats.saved_tokens + found.finished.usage.completion_tokens,
-                saved_s=self.stats.saved_s + found.took_s,
+            self.ledger.stats = replace(
+                stats,
+                hits=stats.hits + 1,
+                saved_tokens=stats.saved_tokens + found.finished.usage.completion_tokens,
+                saved_s=stats.saved_s + found.took_s,
             )
         return found
 
@@ -170,8 +182,8 @@ class Cached:
         key = self._shelf.key(call, version)
         answer = StoredAnswer(key, self._shelf.model, version, tuple(tokens), finished, self._wall(), took_s)
         task = asyncio.create_task(self._write(answer))
-        self._writing.add(task)
-        task.add_done_callback(self._writing.discard)
+        self.ledger.writing.add(task)
+        task.add_done_callback(self.ledger.writing.discard)
 
     async def _write(self, answer: StoredAnswer) -> None:
         try:
@@ -184,4 +196,4 @@ class Cached:
         )
         self._metrics.cache_store(self._shelf.model, "stored" if kept else "refused")
         if kept:
-            self.stats = replace(self.stats, stores=self.stats.stores + 1)
+            self.ledger.stats = replace(self.ledger.stats, stores=self.ledger.stats.stores + 1)

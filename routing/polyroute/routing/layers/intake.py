@@ -10,6 +10,7 @@ from typing import Final
 from polyroute.core.call import Call, Service
 from polyroute.core.errors import Draining
 from polyroute.core.event import Event
+from polyroute.routing.occupancy import Occupancy
 from polyroute.routing.streams import generator
 
 _COME_BACK_S: Final = 5.0
@@ -20,9 +21,7 @@ class Intake:
 
     def __init__(self, inner: Service) -> None:
         self._inner = inner
-        self._inside = 0
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self._occupancy = Occupancy()
         self._waits: set[asyncio.Timeout] = set()
         self._cut = False
         self.closed = False
@@ -31,8 +30,7 @@ class Intake:
     async def __call__(self, call: Call) -> AsyncIterator[Event]:
         if self.closed:
             raise _shutting_down()
-        self._inside += 1
-        self._empty.clear()
+        self._occupancy.enter()
         try:
             async with aclosing(generator(self._inner(call))) as events:
                 while True:
@@ -42,9 +40,7 @@ class Intake:
                         return
                     yield event
         finally:
-            self._inside -= 1
-            if not self._inside:
-                self._empty.set()
+            self._occupancy.leave()
 
     async def _next(self, events: AsyncGenerator[Event, None]) -> Event:
         if self._cut:
@@ -70,12 +66,7 @@ class Intake:
     async def drain(self, grace_s: float) -> bool:
         """Refuses new calls and waits for those inside, `grace_s` seconds at most; says whether all have ended."""
         self.closed = True
-        try:
-            async with asyncio.timeout(grace_s):
-                await self._empty.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await self._occupancy.empty(grace_s)
 
 
 def _shutting_down() -> Draining:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from polyroute.core.config import LimitsConfig
 from polyroute.routing.gateway import Gateway
 from polyroute.server.rest.edge import edge
 from polyroute.server.rest.endpoints import Endpoint, endpoints
@@ -19,7 +18,6 @@ from polyroute.server.rest.openapi import describe
 def build_rest(
     gateway: Gateway,
     *,
-    limits: LimitsConfig,
     registry: CollectorRegistry,
     drain: Callable[[], bool] = lambda: False,
 ) -> web.Application:
@@ -29,7 +27,7 @@ def build_rest(
     with their answers. Run it with `handler_cancellation=True`, without which a caller that leaves stops nothing.
     """
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[edge(drain)])
-    listed = endpoints(gateway, limits, registry, drain)
+    listed = endpoints(gateway, registry, drain)
 
     async def openapi(http: web.Request) -> web.Response:
         return json_response(document)

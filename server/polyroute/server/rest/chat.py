@@ -6,7 +6,6 @@ import time
 
 from aiohttp import web
 
-from polyroute.core.config import LimitsConfig
 from polyroute.core.event import Event, Finished, Route, Token
 from polyroute.core.validate import validate
 from polyroute.routing.gateway import Gateway
@@ -36,16 +35,15 @@ from polyroute.server.rest.sse import DONE, frame, stream
 class ChatEndpoint:
     """Chat completions over one gateway."""
 
-    def __init__(self, gateway: Gateway, limits: LimitsConfig) -> None:
+    def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._limits = limits
 
     async def complete(self, http: web.Request) -> web.StreamResponse:
         """One answer to a conversation; with `stream`, as server-sent events."""
-        body = await read_body(http, ChatBody, {"messages": self._limits.max_messages})
+        body = await read_body(http, ChatBody, {"messages": self._gateway.limits.max_messages})
         made = call(http, body.request(), self._gateway.sticky_headers)
         http[DIALECT] = body.dialect
-        validate(made.request, self._limits)
+        validate(made.request, self._gateway.limits)
         name = f"chatcmpl-{made.request_id}"
         if body.stream:
             return await stream(http, self._gateway, made, _Frames(name, bool(body.logprobs), body.wants_usage))

@@ -6,7 +6,6 @@ import time
 
 from aiohttp import web
 
-from polyroute.core.config import LimitsConfig
 from polyroute.core.event import Event, Finished, Route, Token, TokenLogprob
 from polyroute.core.validate import validate
 from polyroute.routing.gateway import Gateway
@@ -24,16 +23,15 @@ from polyroute.server.rest.sse import DONE, frame, stream
 class CompletionEndpoint:
     """Completions over one gateway."""
 
-    def __init__(self, gateway: Gateway, limits: LimitsConfig) -> None:
+    def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._limits = limits
 
     async def complete(self, http: web.Request) -> web.StreamResponse:
         """One prompt continued; with `stream`, as server-sent events."""
         body = await read_body(http, CompletionBody)
         made = call(http, body.request(), self._gateway.sticky_headers)
         http[DIALECT] = COMPLETION
-        validate(made.request, self._limits)
+        validate(made.request, self._gateway.limits)
         shape = _Shape(f"cmpl-{made.request_id}", body.logprobs is not None)
         if body.stream:
             return await stream(http, self._gateway, made, _Frames(shape, body.wants_usage))

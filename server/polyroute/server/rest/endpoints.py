@@ -9,7 +9,6 @@ from typing import Any
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from polyroute.core.config import LimitsConfig
 from polyroute.routing.gateway import Gateway
 from polyroute.server.rest.bodies import BatchBody, GenerateBody
 from polyroute.server.rest.chat import ChatEndpoint
@@ -42,12 +41,10 @@ _EVENTS = "text/event-stream"
 _CALL = (400, 404, 429, 500, 501, 502, 503, 504)
 
 
-def endpoints(
-    gateway: Gateway, limits: LimitsConfig, registry: CollectorRegistry, draining: Callable[[], bool]
-) -> list[Endpoint]:
+def endpoints(gateway: Gateway, registry: CollectorRegistry, draining: Callable[[], bool]) -> list[Endpoint]:
     """Every endpoint over one gateway, `/openapi.json` excepted: it describes them."""
-    native, models = NativeEndpoints(gateway, limits), ModelsEndpoints(gateway)
-    chat, completion = ChatEndpoint(gateway, limits), CompletionEndpoint(gateway, limits)
+    native, models = NativeEndpoints(gateway), ModelsEndpoints(gateway)
+    chat, completion = ChatEndpoint(gateway), CompletionEndpoint(gateway)
     health = HealthPages(gateway, registry, draining)
     metrics = ("text/plain", "application/openmetrics-text")
     return [

@@ -10,7 +10,6 @@ from aiohttp import web
 from typing_extensions import TypedDict
 
 from polyroute.core.call import Call
-from polyroute.core.config import LimitsConfig
 from polyroute.core.errors import InvalidArgument, PolyrouteError
 from polyroute.core.event import CacheResult, Event, Finished, Route, Token, Usage
 from polyroute.core.request import Request
@@ -94,9 +93,8 @@ class StreamDelta(TypedDict):
 class NativeEndpoints:
     """`/v1/generate`, `/v1/generate/batch` and `/v1/stream` over one gateway."""
 
-    def __init__(self, gateway: Gateway, limits: LimitsConfig) -> None:
+    def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._limits = limits
 
     async def generate(self, http: web.Request) -> web.Response:
         """One prompt, one whole answer."""
@@ -114,7 +112,7 @@ class NativeEndpoints:
         body = await read_body(http, GenerateBody)
         made = call(http, body.request(body.prompt), self._gateway.sticky_headers)
         http[DIALECT] = NATIVE
-        validate(made.request, self._limits)
+        validate(made.request, self._gateway.limits)
         return made
 
     async def batch(self, http: web.Request) -> web.Response:
@@ -137,7 +135,7 @@ class NativeEndpoints:
         name = f"{made.request_id[: 128 - _INDEX_CHARS]}-{i}"
         made = replace(made, request_id=name, request=replace(made.request, request_id=name))
         try:
-            validate(made.request, self._limits)
+            validate(made.request, self._gateway.limits)
         except InvalidArgument as error:
             raise _indexed(error, i) from None
         return made

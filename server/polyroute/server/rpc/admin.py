@@ -8,7 +8,9 @@ import grpc.aio
 
 from polyroute.core.errors import InvalidArgument, Unimplemented
 from polyroute.routing.gateway import Gateway
+from polyroute.server.reload import Reload
 from polyroute.server.wire.models import cache_stats_to_wire, model_to_wire
+from polyroute.server.wire.reload import reloaded_to_wire
 from polyroute.server.wire.values import seconds_of
 from polyroute.v1 import admin_pb2 as pb
 from polyroute.v1.admin_pb2_grpc import AdminServiceServicer
@@ -17,8 +19,9 @@ from polyroute.v1.admin_pb2_grpc import AdminServiceServicer
 class AdminService(AdminServiceServicer):
     """Acts on one gateway. `drain_timeout_s` is how long an unload waits for calls when it is not told."""
 
-    def __init__(self, gateway: Gateway, drain_timeout_s: float) -> None:
+    def __init__(self, gateway: Gateway, reload: Reload, drain_timeout_s: float) -> None:
         self._gateway = gateway
+        self._reload = reload
         self._drain_timeout_s = drain_timeout_s
 
     async def LoadModel(  # noqa: N802
@@ -46,8 +49,10 @@ class AdminService(AdminServiceServicer):
     ) -> pb.InvalidateCacheResponse:
         return pb.InvalidateCacheResponse(removed=await self._gateway.invalidate_cache(request.model, request.key))
 
-    async def Reload(self, request: pb.ReloadRequest, context: Any) -> pb.ReloadResponse:  # noqa: N802
-        raise Unimplemented("Reload: not in this version; restart the server to read the configuration again")
+    async def Reload(  # noqa: N802
+        self, request: pb.ReloadRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.ReloadResponse:
+        return reloaded_to_wire(await (self._reload.check() if request.dry_run else self._reload.reload("call")))
 
     async def ListRollouts(self, request: Any, context: Any) -> pb.ListRolloutsResponse:  # noqa: N802
         _no_experiments("ListRollouts")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final
 
 import grpc.aio
@@ -36,25 +35,20 @@ class Health(HealthServicer):
         *,
         answering: Iterable[str],
         standing: Iterable[str],
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`answering` are services that need the default model, `standing` those that serve as long as they run."""
         self._gateway = gateway
         self._answering = ("", *answering)
         self._standing = tuple(standing)
-        self._clock = clock
         self._ended = asyncio.Event()
-        self._seen: dict[str, int] = {}
-        self._seen_at = float("-inf")
 
     def end(self) -> None:
         """From now on nothing is SERVING, and every Watch says so and ends."""
-        self._seen_at = float("-inf")
         self._ended.set()
 
     async def Check(self, request: pb.HealthCheckRequest, context: Any) -> pb.HealthCheckResponse:  # noqa: N802
-        status = self._statuses().get(request.service)
-        if status is None:
+        status = self._status(request.service)
+        if status == _UNKNOWN:
             name = request.service
             raise NotFound("service", name, f"service: no service or model `{clip(name, 200)}`")
         return pb.HealthCheckResponse(status=status)
@@ -62,7 +56,7 @@ class Health(HealthServicer):
     async def List(self, request: Any, context: Any) -> Any:  # noqa: N802
         # The published type stubs do not know List's messages yet.
         return pb.HealthListResponse(  # type: ignore[attr-defined]
-            statuses={name: pb.HealthCheckResponse(status=status) for name, status in self._statuses().items()}
+            statuses={name: pb.HealthCheckResponse(status=self._status(name)) for name in self._names()}
         )
 
     async def Watch(  # noqa: N802
@@ -71,7 +65,7 @@ class Health(HealthServicer):
         told: int | None = None
         while True:
             ended = self._ended.is_set()
-            status = self._recent().get(request.service, _UNKNOWN)
+            status = self._status(request.service)
             if status != told:
                 told = status
                 yield pb.HealthCheckResponse(status=status)
@@ -82,18 +76,17 @@ class Health(HealthServicer):
             except TimeoutError:
                 continue
 
-    def _recent(self) -> dict[str, int]:
-        """All statuses, looked up once an interval however many watch."""
-        now = self._clock()
-        if now - self._seen_at >= INTERVAL_S / 2:
-            self._seen, self._seen_at = self._statuses(), now
-        return self._seen
+    def _names(self) -> set[str]:
+        return {*self._answering, *self._standing, *(view.id for view in self._gateway.models())}
 
-    def _statuses(self) -> dict[str, int]:
+    def _status(self, name: str) -> int:
         up = not self._ended.is_set()
-        statuses = {view.id: _as(up and view.status.state is ModelState.WARM) for view in self._gateway.models()}
-        statuses |= dict.fromkeys(self._answering, _as(up and self._gateway.ready()))
-        return statuses | dict.fromkeys(self._standing, _as(up))
+        if name in self._standing:
+            return _as(up)
+        if name in self._answering:
+            return _as(up and self._gateway.ready())
+        view = self._gateway.find(name)
+        return _UNKNOWN if view is None else _as(up and view.status.state is ModelState.WARM)
 
 
 def _as(serving: bool) -> int:

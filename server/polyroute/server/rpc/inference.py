@@ -9,7 +9,6 @@ from typing import Any
 import grpc.aio
 
 from polyroute.core.call import Call
-from polyroute.core.config import LimitsConfig
 from polyroute.core.errors import Unimplemented
 from polyroute.core.event import Started, Token
 from polyroute.core.request import Request
@@ -25,20 +24,19 @@ from polyroute.v1.inference_pb2_grpc import InferenceServiceServicer
 class InferenceService(InferenceServiceServicer):
     """Answers from one gateway; unary calls collect the same stream that streamed ones relay."""
 
-    def __init__(self, gateway: Gateway, limits: LimitsConfig) -> None:
+    def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._limits = limits
 
     async def Generate(  # noqa: N802
         self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.GenerateResponse:
-        call = self._call(request_from_wire(request, self._limits.max_messages), context)
+        call = self._call(request_from_wire(request, self._gateway.limits.max_messages), context)
         return await collect(self._gateway.generate(call), call.request_id)
 
     async def StreamGenerate(  # noqa: N802
         self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[pb.GenerateEvent]:
-        call = self._call(request_from_wire(request, self._limits.max_messages), context)
+        call = self._call(request_from_wire(request, self._gateway.limits.max_messages), context)
         sequence = 0
         async with aclosing(generator(self._gateway.generate(call))) as events:
             async for event in events:
@@ -53,7 +51,7 @@ class InferenceService(InferenceServiceServicer):
     async def CountTokens(  # noqa: N802
         self, request: pb.CountTokensRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.CountTokensResponse:
-        asked = request_from_count(request, self._limits.max_messages)
+        asked = request_from_count(request, self._gateway.limits.max_messages)
         count = await self._gateway.count_tokens(self._call(asked, context))
         return pb.CountTokensResponse(
             prompt_tokens=count.prompt_tokens,
@@ -68,4 +66,4 @@ class InferenceService(InferenceServiceServicer):
         raise Unimplemented("RecordFeedback: experiments are not in this version")
 
     def _call(self, asked: Request, context: grpc.aio.ServicerContext[Any, Any]) -> Call:
-        return call_from(asked, context, self._limits, self._gateway.sticky_headers)
+        return call_from(asked, context, self._gateway.limits, self._gateway.sticky_headers)

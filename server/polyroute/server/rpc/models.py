@@ -8,7 +8,6 @@ from typing import Any, Final
 import grpc.aio
 
 from polyroute.core.call import Call
-from polyroute.core.config import LimitsConfig
 from polyroute.core.errors import InvalidArgument
 from polyroute.core.validate import validate
 from polyroute.routing.gateway import Gateway
@@ -26,16 +25,15 @@ _TOKEN_MARK: Final = b"after:"
 class ModelService(ModelServiceServicer):
     """Shows what one gateway can run."""
 
-    def __init__(self, gateway: Gateway, limits: LimitsConfig) -> None:
+    def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._limits = limits
 
     async def ListModels(  # noqa: N802
         self, request: pb.ListModelsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.ListModelsResponse:
         size = page_size(request.page_size)
         after = read_token(request.page_token)
-        views = sorted((v for v in self._gateway.models() if v.id > after), key=lambda view: view.id)
+        views = self._gateway.models(after, size + 1)
         page = views[:size]
         return pb.ListModelsResponse(
             models=map(model_to_wire, page),
@@ -52,8 +50,8 @@ class ModelService(ModelServiceServicer):
         self, request: pb.ExplainRouteRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.ExplainRouteResponse:
         try:
-            asked = request_from_wire(request.request, self._limits.max_messages)
-            validate(asked, self._limits)
+            asked = request_from_wire(request.request, self._gateway.limits.max_messages)
+            validate(asked, self._gateway.limits)
             headers = headers_of(context.invocation_metadata() or (), self._gateway.sticky_headers)
             return plan_to_wire(self._gateway.explain(Call(asked, asked.request_id, headers=headers)))
         except InvalidArgument as error:

@@ -28,5 +28,10 @@ def channel_options(limits: LimitsConfig) -> list[tuple[str, int]]:
         ("grpc.http2.ping_timeout_ms", 10_000),
         ("grpc.http2.max_pings_without_data", 0),
         # An input beyond our own limit must reach us: we name the field and the limit, gRPC does neither.
-        ("grpc.max_receive_message_length", max(MIN_RECEIVE_BYTES, 2 * int(limits.max_prompt_bytes) + _MIB)),
+        ("grpc.max_receive_message_length", receive_bytes(limits)),
     ]
+
+
+def receive_bytes(limits: LimitsConfig) -> int:
+    """Largest message that a server with `limits` takes; nothing changes it once the server has started."""
+    return max(MIN_RECEIVE_BYTES, 2 * int(limits.max_prompt_bytes) + _MIB)

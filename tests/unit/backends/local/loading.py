@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pydantic import ByteSize
+
 from polyroute.backends.echo import EchoBackend, Scripting
 from polyroute.backends.local.claims import Footprint
 from polyroute.backends.local.memory import Memory
@@ -14,7 +16,7 @@ from polyroute.backends.local.scale import Bounds
 from polyroute.backends.local.warm import WarmPool
 from polyroute.backends.pool import Pool
 from polyroute.core.backend import BackendStatus, ModelState
-from polyroute.core.config import LocalConfig
+from polyroute.core.config import LocalConfig, WarmConfig
 
 MIB = 1 << 20
 
@@ -90,19 +92,20 @@ def site(
     """A pool of `model`; `fails` is what loads end with until a test says otherwise."""
     clock, made, queued, loads = [0.0], [], [0], []
 
-    def make(name: str, device: str, kv_cache_most: int | None, on_change: Callable[[], None]) -> LoadedByHand:
+    def make(
+        config: LocalConfig, name: str, device: str, kv_cache_most: int | None, on_change: Callable[[], None]
+    ) -> LoadedByHand:
         replica = LoadedByHand(name, mib, seats, on_change)
         replica.load_error = fails
         replica.script = script or replica.script
         made.append(replica)
         return replica
 
-    config = LocalConfig.model_validate(
-        {"id": model, "type": "local", "source": "/nowhere", "kv_cache_memory": "16MiB"}
-    )
+    bounds = bounds or Bounds(0, 1, 60.0)
+    warm = WarmConfig(min=bounds.min, max=bounds.max, idle_unload=bounds.idle_unload_s)
+    config = LocalConfig(id=model, type="local", source="/nowhere", kv_cache_memory=ByteSize(16 * MIB), warm=warm)
     pool = WarmPool(
         config,
-        bounds or Bounds(0, 1, 60.0),
         Pool(config),
         make,
         memory or Memory(1 << 40),

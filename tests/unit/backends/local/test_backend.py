@@ -58,3 +58,9 @@ async def test_a_stopped_backend_takes_no_calls(tmp_path: Path) -> None:
         await anext(cold.stream(Call(Request(prompt="a"), "r")))
     with pytest.raises(Draining):
         await cold.load()
+
+
+async def test_a_reload_gives_it_another_version(tmp_path: Path) -> None:
+    cold = backend(tmp_path)
+    cold.adopt(LocalConfig(id="m", type="local", source=str(tmp_path), version="v2"))
+    assert (cold.status().state, cold.status().version) == (ModelState.COLD, "v2")

@@ -15,19 +15,19 @@ IDLE = Work(in_flight=0, queued=0, seats=8, used_at=0)
 
 
 @pytest.mark.parametrize(
-    ("default", "options", "least", "most"),
+    ("options", "least", "most"),
     [
-        (False, {}, 0, 1),
-        (True, {}, 1, 1),
-        (True, {"warm": {"min": 0, "max": 4}}, 0, 4),
-        (False, {"warm": {"min": 2}}, 2, 2),
-        (False, {"warm": {"max": 4}, "max_concurrency": 3}, 0, 3),
-        (False, {"warm": {"min": 2, "max": 4}, "max_concurrency": 1}, 2, 2),
+        ({}, 0, 1),
+        ({"warm": {"min": 1}}, 1, 1),
+        ({"warm": {"min": 0, "max": 4}}, 0, 4),
+        ({"warm": {"min": 2}}, 2, 2),
+        ({"warm": {"max": 4}, "max_concurrency": 3}, 0, 3),
+        ({"warm": {"min": 2, "max": 4}, "max_concurrency": 1}, 2, 2),
     ],
 )
-def test_the_bounds_of_a_model(default: bool, options: dict[str, object], least: int, most: int) -> None:
+def test_the_bounds_of_a_model(options: dict[str, object], least: int, most: int) -> None:
     config = LocalConfig.model_validate({"id": "m", "type": "local", **options})
-    assert Bounds.of(config, default=default) == Bounds(least, most, 900.0)
+    assert Bounds.of(config) == Bounds(least, most, 900.0)
 
 
 works = st.builds(

@@ -13,8 +13,9 @@ import pytest
 from polyroute.backends.echo import Script
 from polyroute.backends.local.memory import Memory
 from polyroute.backends.local.scale import PRESSED_S, Bounds
-from polyroute.core.backend import ModelState
+from polyroute.core.backend import ModelState, Preview
 from polyroute.core.call import Call
+from polyroute.core.config import LocalConfig, WarmConfig
 from polyroute.core.errors import (
     DeadlineExceeded,
     Draining,
@@ -475,3 +476,51 @@ async def test_callers_who_leave_at_any_time_leave_nothing(sites: Sites) -> None
     results = await asyncio.gather(*callers, return_exceptions=True)
     assert all(r == "a b c" or isinstance(r, asyncio.CancelledError | PolyrouteError) for r in results)
     assert (at.pool._answering, at.pool._replicas.waiting) == (0, 0)
+
+
+async def test_a_load_waits_for_room_and_a_stop_does_not(sites: Sites) -> None:
+    room = asyncio.Event()
+    at = sites(bounds=KEPT, room=room.wait)
+    await at.pool.start()
+    await asyncio.sleep(0)
+    status = at.pool.status()
+    assert (status.state, status.replicas[0].detail) == (ModelState.LOADING, "waiting for memory")
+    assert at.made == []
+    room.set()
+    await at.warm()
+    held = sites(bounds=KEPT, room=asyncio.Event().wait)
+    await held.pool.start()
+    await asyncio.sleep(0)
+    await held.pool.stop()
+    assert held.made == []
+
+
+def changed(at: Site, **options: Any) -> LocalConfig:
+    return at.pool._config.model_copy(update=options)
+
+
+async def test_a_reload_keeps_another_number_of_replicas(sites: Sites) -> None:
+    at = sites()
+    await at.pool.start()
+    assert at.pool.status().state is ModelState.COLD
+    at.pool.adopt(changed(at, version="v2", warm=WarmConfig(min=2)))
+    assert at.pool.status().version == "v2"
+    first, second = await at.warm(1), await at.warm(2)
+    config = changed(at, warm=WarmConfig(min=0, max=2, idle_unload=60.0), retries=0)
+    at.pool.adopt(config)
+    assert (first.adopted, second.adopted) == ([config], [config])
+    assert states(at) == [ModelState.WARM] * 2  # none leaves before it has been idle
+    at.move(61)
+    await until(lambda: len(at.pool.status().replicas) == 1)
+    assert await text(at.pool) == "a b c"
+
+
+async def test_a_plan_names_the_replica_without_loading_one(sites: Sites) -> None:
+    at = sites()
+    await at.pool.start()
+    assert at.pool.preview(CALL) == Preview("", "no replica is loaded")
+    assert at.made == []
+    loading = run(at.pool.load())
+    await at.warm()
+    await loading
+    assert at.pool.preview(CALL).replica == "m#0"

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,9 @@ from polyroute.backends.pool import Pool
 from polyroute.backends.pool.balance import BalanceName, Candidate, Choice
 from polyroute.core.backend import ModelState
 from polyroute.core.call import Call
+from polyroute.core.config import ModelConfig, RemoteConfig
 from polyroute.core.errors import Draining, ModelFailed, ModelLoading, NoReplica, PeerFailed
+from polyroute.core.request import Request
 from tests.unit.backends.pool.pools import CALL, World, answered, in_flight, opened, replicas, used
 
 BALANCES: list[BalanceName] = ["least_outstanding", "round_robin", "prefix"]
@@ -253,6 +256,7 @@ class Finding:
         self.problem = "" if found else "`peers.local` cannot be resolved: no such name"
         self.found = found
         self.stopped = False
+        self.adopted: list[ModelConfig] = []
 
     async def start(self, pool: Pool) -> None:
         if self.found is not None:
@@ -263,6 +267,9 @@ class Finding:
 
     async def stop(self) -> None:
         self.stopped = True
+
+    def adopt(self, config: ModelConfig) -> None:
+        self.adopted.append(config)
 
 
 @pytest.mark.parametrize("found", [EchoBackend("m"), None])
@@ -296,3 +303,77 @@ async def test_a_repr_shows_how_everything_stands(world: World) -> None:
     pool = world.pool(*replicas(1))
     await answered(pool)
     assert repr(pool) == ("<Pool m least_outstanding of [<Replica r0 WARM breaker=closed weight=1.00 in_flight=0>]>")
+
+
+def reloaded(**options: Any) -> RemoteConfig:
+    return RemoteConfig.model_validate({"id": "m", "type": "remote", "base_url": "http://h:1", **options})
+
+
+async def test_a_reload_reaches_every_replica_and_source(world: World) -> None:
+    first, second = replicas(2)
+    source = Finding(None)
+    pool = Pool(world.pool()._config, [first, second], sources=[source])
+    config = reloaded(balance="round_robin")
+    pool.adopt(config)
+    assert "round_robin" in repr(pool)
+    assert (first.adopted, second.adopted, source.adopted) == ([config], [config], [config])
+
+
+async def test_a_reload_changes_retries_for_calls_to_come_and_keeps_the_counts(world: World) -> None:
+    gate = asyncio.Event()
+    first, second = replicas(2, Script(gate=gate))
+    pool = world.pool(first, second, retries=0)
+    running = asyncio.create_task(answered(pool))
+    await asyncio.sleep(0)
+    busy, idle = (first, second) if first.open else (second, first)
+    idle.script = Script(error=PeerFailed("bad"))
+    with pytest.raises(PeerFailed):
+        await answered(pool)
+    pool.adopt(reloaded(retries=1, balance="round_robin"))
+    busy.script = Script()
+    assert set(await used(pool, 4)) == {busy.status().replicas[0].name}
+    assert sorted(in_flight(pool)) == [0, 1]
+    gate.set()
+    assert (await running).replica == busy.status().replicas[0].name
+    assert in_flight(pool) == [0, 0]
+
+
+async def test_a_reload_may_close_breakers_for_good(world: World) -> None:
+    pool = world.pool(*replicas(1, Script(error=PeerFailed("bad"))), retries=0, breaker={"failures": 2, "open": "30s"})
+    for _ in range(2):
+        with pytest.raises(PeerFailed):
+            await answered(pool)
+    pool.adopt(reloaded(retries=0, breaker={"failures": 3, "window": "5s"}))
+    with pytest.raises(NoReplica):  # it was opened for so long
+        await answered(pool)
+    pool.adopt(reloaded(retries=0, breaker="off"))
+    for _ in range(9):
+        with pytest.raises(PeerFailed):
+            await answered(pool)
+    pool.adopt(reloaded(retries=0, breaker={"failures": 3}))
+    for _ in range(3):
+        with pytest.raises(PeerFailed):
+            await answered(pool)
+    assert pool.status().replicas[0].breaker == "open"
+
+
+@pytest.mark.parametrize(
+    ("state", "away_s", "forgotten"),
+    [(ModelState.LOADING, 0.1, True), (ModelState.FAILED, 5.0, True), (ModelState.FAILED, 0.1, False)],
+)
+async def test_a_worker_that_was_replaced_has_no_prefix_any_more(
+    world: World, state: ModelState, away_s: float, forgotten: bool
+) -> None:
+    """One that could not be reached for a moment has them still."""
+    backends = replicas(2)
+    pool = world.pool(*backends, balance="prefix")
+    prompt = Call(Request(model="m", prompt="once upon a time " * 100), "r1")
+    home = (await answered(pool, prompt)).replica
+    backend = next(each for each in backends if each.status().replicas[0].name == home)
+    assert "has had the first" in pool.preview(prompt).reason
+    backend.state = state
+    pool.status()
+    world.now += away_s
+    backend.state = ModelState.WARM
+    pool.status()
+    assert ("has had the first" in pool.preview(prompt).reason) is not forgotten

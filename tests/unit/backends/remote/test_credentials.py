@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
-from polyroute.backends.remote.credentials import Credentials
+from polyroute.backends.remote.credentials import FRESH_S, Credentials
 from polyroute.core.config import RemoteConfig
 from polyroute.core.errors import Unavailable
 
 
-def credentials(**config: Any) -> Credentials:
-    return Credentials(RemoteConfig(id="m", type="remote", base_urls=("http://h:1",), **config))
+def credentials(clock: Callable[[], float] = time.monotonic, **config: Any) -> Credentials:
+    return Credentials(RemoteConfig(id="m", type="remote", base_urls=("http://h:1",), **config), clock=clock)
 
 
 async def test_no_key_no_header() -> None:
@@ -25,19 +28,40 @@ async def test_a_key_and_headers() -> None:
     assert found == {"Authorization": "Bearer sekret", "X-Team": "blue!"}
 
 
-async def test_a_key_in_a_file_is_read_at_each_use(tmp_path: Path) -> None:
+async def test_a_key_follows_its_file(tmp_path: Path) -> None:
+    now = [0.0]
     file = tmp_path / "key"
-    given = credentials(api_key={"file": file})
-    with pytest.raises(Unavailable, match="cannot be read"):
-        await given.headers()
+    given = credentials(api_key={"file": file}, clock=lambda: now[0])
     file.write_text("first-key\n")
     assert (await given.headers())["Authorization"] == "Bearer first-key"
     file.write_text("second-key")
+    assert (await given.headers())["Authorization"] == "Bearer first-key"
+    now[0] += FRESH_S
     assert (await given.headers())["Authorization"] == "Bearer second-key"
     assert given.redact("first-key and second-key") == "*** and ***"
-    file.write_text(" \n")
-    with pytest.raises(Unavailable, match="is empty"):
-        await given.headers()
+
+
+async def test_the_last_key_is_used_while_its_file_has_none(tmp_path: Path) -> None:
+    now = [0.0]
+    file = tmp_path / "key"
+    given = credentials(api_key={"file": file}, clock=lambda: now[0])
+    for content in (None, " \n"):
+        if content is not None:
+            file.write_text(content)
+        with pytest.raises(Unavailable, match="cannot be read" if content is None else "is empty"):
+            await given.headers()
+    file.write_text("first-key")
+    assert (await given.headers())["Authorization"] == "Bearer first-key"
+    file.unlink()
+    with capture_logs() as logs:
+        for _ in range(3):
+            now[0] += FRESH_S
+            assert (await given.headers())["Authorization"] == "Bearer first-key"
+        file.write_text("second-key")
+        now[0] += FRESH_S
+        assert (await given.headers())["Authorization"] == "Bearer second-key"
+    assert [entry["event"] for entry in logs] == ["secret.unreadable", "secret.read"]
+    assert "-key" not in str(logs)
 
 
 @pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\x00b", "kéy"])

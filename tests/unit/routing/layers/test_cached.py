@@ -76,7 +76,7 @@ def run(take: Callable[..., Any]) -> Callable[..., Any]:
 
     async def _run(cached: Cached, call: Call) -> list[Event]:
         events: list[Event] = await take(cached, call)
-        await cached.flush()
+        await cached.ledger.flush()
         return events
 
     return _run
@@ -224,7 +224,7 @@ async def test_an_abandoned_answer_is_not_kept(
 ) -> None:
     cached = make(backend)
     await take(cached, asks(), most=most)
-    await cached.flush()
+    await cached.ledger.flush()
     assert (backend.open, backend.closed_early) == (0, 1)
     assert result(await run(cached, asks())) is CacheResult.MISS
 
@@ -234,7 +234,7 @@ async def test_an_answer_whose_end_was_taken_is_kept_though_nobody_asked_for_mor
 ) -> None:
     cached = make(backend)
     assert isinstance((await take(cached, asks(), most=5))[-1], Finished)
-    await cached.flush()
+    await cached.ledger.flush()
     assert result(await run(cached, asks())) is CacheResult.HIT
 
 
@@ -267,7 +267,7 @@ async def test_a_filtered_answer_is_not_kept_and_one_that_gives_no_reason_is(
     backend.script = Script(reason=reason)
     cached = make(backend, mode="always")
     assert result(await run(cached, asks())) is CacheResult.MISS
-    await cached.flush()
+    await cached.ledger.flush()
     assert result(await run(cached, asks())) is second
 
 
@@ -373,7 +373,7 @@ async def test_it_counts_what_it_saved(
     cached = make(backend)
     for _ in range(3):
         await run(cached, asks())
-    stats = cached.stats
+    stats = cached.ledger.stats
     assert (stats.model, stats.hits, stats.misses, stats.stores, stats.saved_tokens) == ("m", 2, 1, 1, 6)
     assert stats.saved_s >= 0
     counted = {

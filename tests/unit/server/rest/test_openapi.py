@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from polyroute.core.config import Config, LimitsConfig
+from polyroute.core.config import Config
 from polyroute.routing.cache.store import AnswerStore
 from polyroute.routing.gateway import Gateway
 from polyroute.routing.metrics import Metrics
@@ -24,7 +24,7 @@ def document(tmp_path: Path) -> dict[str, Any]:
     config = Config.model_validate({"models": [{"id": "m", "type": "remote", "base_url": "http://x"}]})
     registry = CollectorRegistry()
     gateway = Gateway(Snapshot.of(config, {}), AnswerStore(tmp_path, 1), Metrics(registry))
-    return describe(endpoints(gateway, LimitsConfig(), registry, lambda: False))
+    return describe(endpoints(gateway, registry, lambda: False))
 
 
 def nodes(value: Any) -> Iterator[dict[str, Any]]:

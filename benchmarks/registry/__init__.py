@@ -1,0 +1,1 @@
+"""What many models and routes cost the router: see `python -m benchmarks.registry --help`."""

@@ -1,0 +1,44 @@
+"""Who is inside, and when the last has left."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class Occupancy:
+    """Counts calls from when they enter until they leave."""
+
+    __slots__ = ("_empty", "inside")
+
+    def __init__(self) -> None:
+        self.inside = 0
+        """Calls inside now."""
+        self._empty: asyncio.Event | None = None  # made for who waits: most are never waited for
+
+    def __repr__(self) -> str:
+        return f"<Occupancy {self.inside}>"
+
+    def enter(self) -> None:
+        """One more is inside; to be followed by one `leave`."""
+        self.inside += 1
+        if self._empty is not None:
+            self._empty.clear()
+
+    def leave(self) -> None:
+        """One has left."""
+        self.inside -= 1
+        if not self.inside and self._empty is not None:
+            self._empty.set()
+
+    async def empty(self, limit_s: float) -> bool:
+        """Waits until nobody is inside, `limit_s` seconds at most; says whether that is so."""
+        if self._empty is None:
+            self._empty = asyncio.Event()
+            if not self.inside:
+                self._empty.set()
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._empty.wait()
+        except TimeoutError:
+            return False
+        return True

@@ -1,0 +1,56 @@
+"""What a configuration means as a whole: effective models, what differs between two, and a digest without secrets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from polyroute.core.config import LIVE, Config, LocalConfig, changed_options
+
+LOCAL: dict[str, Any] = {"id": "a", "type": "local"}
+REMOTE: dict[str, Any] = {"id": "b", "type": "remote", "base_url": "http://b:1"}
+
+
+def config(*models: dict[str, Any], **more: Any) -> Config:
+    return Config.model_validate({"models": models, **more})
+
+
+def warm(config: Config) -> dict[str, int | None]:
+    return {model.id: model.warm.min for model in config.effective_models if isinstance(model, LocalConfig)}
+
+
+def test_the_default_is_warm_unless_it_says_otherwise() -> None:
+    others = {"id": "c", "type": "local"}, {"id": "d", "type": "local", "warm": {"min": 1}}
+    assert warm(config(LOCAL, *others, default_model="a")) == {"a": 1, "c": 0, "d": 1}
+    assert warm(config({**LOCAL, "warm": {"min": 0}}, *others, default_model="a")) == {"a": 0, "c": 0, "d": 1}
+    route = {"id": "r", "variants": [{"name": "x", "model": "a"}, {"name": "y", "model": "c"}]}
+    assert warm(config(LOCAL, *others, default_model="r", routes=[route])) == {"a": 1, "c": 1, "d": 1}
+
+
+def test_a_model_without_a_cache_of_its_own_has_the_files() -> None:
+    own = {**REMOTE, "cache": {"mode": "always"}}
+    models = config(LOCAL, own, cache={"mode": "off"}).effective_models
+    assert [model.cache and model.cache.mode for model in models] == ["off", "always"]
+
+
+def test_options_that_differ_are_named() -> None:
+    one, other, local = config(REMOTE, {**REMOTE, "max_queue": 1, "api": "openai"}, LOCAL).models
+    assert changed_options(one, one) == frozenset()
+    assert changed_options(one, other) == {"max_queue", "api"}
+    assert {"type", "id", "source"} <= changed_options(one, local) | {"source"}
+    assert not changed_options(one, local) <= LIVE
+
+
+def test_live_options_exist() -> None:
+    """A misspelt one would rebuild backends for nothing."""
+    known = {name for model in config(LOCAL, REMOTE).models for name in type(model).model_fields}
+    assert known >= LIVE
+
+
+def test_the_digest_tells_configurations_apart_and_secrets_not() -> None:
+    def digest(**more: Any) -> str:
+        return config({**REMOTE, **more}).digest
+
+    assert digest() == digest(max_queue=64)  # it is of what is meant, not of how it is written
+    assert digest() != digest(max_queue=65)
+    assert digest(api_key="one") == digest(api_key="two") != digest()
+    assert digest(headers={"x": "one"}) == digest(headers={"x": "two"}) != digest(headers={"y": "one"})

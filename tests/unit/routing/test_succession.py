@@ -1,0 +1,315 @@
+"""From one configuration to the next: what stays, what changes, what leaves, and what calls see of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from polyroute.backends.echo import EchoBackend, Script
+from polyroute.core.backend import Backend, ModelState
+from polyroute.core.call import Call
+from polyroute.core.config import Config, ModelConfig
+from polyroute.core.errors import Draining, UnknownModel
+from polyroute.core.event import Finished, Started
+from polyroute.core.request import CacheMode, CacheOptions, Request, RoutingOptions, Sampling
+from polyroute.routing.cache.store import AnswerStore
+from polyroute.routing.departures import Departures
+from polyroute.routing.gateway import Gateway
+from polyroute.routing.metrics import Metrics
+from polyroute.routing.registry import Deployment, Snapshot
+from polyroute.routing.stack import deploy
+from polyroute.routing.streams import generator
+from polyroute.routing.succession import Changes, Succession
+
+LOCAL: dict[str, Any] = {"id": "one", "type": "local"}
+REMOTE: dict[str, Any] = {"id": "two", "type": "remote", "base_url": "http://two:1"}
+BASE: dict[str, Any] = {"default_model": "one", "models": [LOCAL, REMOTE]}
+BYPASS = CacheOptions(CacheMode.BYPASS)
+
+
+@dataclass
+class Stage:
+    """A gateway whose configuration can be changed; `built` has every backend that was made, in order."""
+
+    store: AnswerStore
+    codec: Any
+    metrics: Metrics
+    departures: Departures
+    built: list[EchoBackend] = field(default_factory=list)
+    script: Script = field(default_factory=Script)
+
+    def begin(self, config: dict[str, Any]) -> None:
+        parsed = Config.model_validate(config)
+        deployments = {model.id: self.build(model) for model in parsed.effective_models}
+        self.gateway = Gateway(Snapshot.of(parsed, deployments), self.store, self.metrics)
+        self.succession = Succession(self.gateway, self.build, self.departures)
+
+    def build(
+        self, config: ModelConfig, *, backend: Backend | None = None, before: Deployment | None = None
+    ) -> Deployment:
+        if backend is None:
+            backend = EchoBackend(config.id, replica=f"{config.id}#{len(self.built)}", script=self.script)
+            self.built.append(backend)
+        return deploy(config, backend, store=self.store, codec=self.codec, metrics=self.metrics, before=before)
+
+    async def to(self, *models: dict[str, Any], **more: Any) -> Changes:
+        changed = {"default_model": models[0]["id"], "models": list(models), **more}
+        return await self.succession.to(Config.model_validate(changed))
+
+    def deployment(self, id: str) -> Deployment:
+        return self.gateway.snapshot.deployments[id]
+
+
+@pytest.fixture
+async def stage(store: AnswerStore, codec: Any, metrics: Metrics) -> AsyncIterator[Stage]:
+    stage = Stage(store, codec, metrics, Departures(60))
+    stage.begin(BASE)
+    yield stage
+    await stage.departures.close()
+    await stage.gateway.close()
+
+
+def asks(model: str = "one", **options: Any) -> Call:
+    return Call(Request(model=model, prompt="a b", **{"cache": BYPASS, **options}), "r1")
+
+
+async def test_nothing_that_stays_the_same_is_touched(stage: Stage) -> None:
+    before = dict(stage.gateway.snapshot.deployments)
+    changes = await stage.to(LOCAL, REMOTE, {**REMOTE, "id": "three"})
+    assert changes == Changes(added=["three"])
+    for id, deployment in before.items():
+        assert stage.deployment(id) is deployment
+    assert stage.built[2].started
+    assert not any(backend.stopped for backend in stage.built)
+
+
+async def test_limits_change_around_a_backend_that_stays(stage: Stage, take: Callable[..., Any]) -> None:
+    old = stage.deployment("one")
+    request = Request(model="one", prompt="a b", sampling=Sampling(temperature=0))
+    await take(stage.gateway.generate, Call(request, "r1"))
+    changes = await stage.to({**LOCAL, "max_concurrency": 3, "timeout": 5, "cache": {"mode": "off"}}, REMOTE)
+    assert changes == Changes(adjusted=["one"])
+    new = stage.deployment("one")
+    assert new.backend is old.backend
+    assert new.permits is old.permits
+    assert (new.permits.max_concurrency, new.shelf.config.mode) == (3, "off")
+    assert stage.built[0].adopted == [new.config]
+    await take(stage.gateway.generate, Call(request, "r2"))
+    assert len(stage.built[0].calls) == 2  # from the cache it would be one
+    assert (await stage.gateway.cache_stats("one")).models[0].misses == 1  # what was counted goes on
+
+
+async def test_a_new_limit_holds_for_calls_that_have_a_permit_already(
+    stage: Stage, take: Callable[..., Any], until: Callable[..., Any]
+) -> None:
+    gate = asyncio.Event()
+    stage.built[0].script = Script(gate=gate)
+    running = [asyncio.create_task(take(stage.gateway.generate, asks())) for _ in range(2)]
+    await until(lambda: stage.built[0].open == 2)
+    await stage.to({**LOCAL, "max_concurrency": 2, "max_queue": 5}, REMOTE)
+    waiting = asyncio.create_task(take(stage.gateway.generate, asks()))
+    await until(lambda: stage.gateway.model("one").queued)
+    assert stage.gateway.model("one").in_flight == 2
+    await stage.to({**LOCAL, "max_concurrency": 3, "max_queue": 5}, REMOTE)
+    await until(lambda: stage.built[0].open == 3)  # a permit more: the one that waits has it at once
+    gate.set()
+    await asyncio.gather(*running, waiting)
+    assert stage.gateway.model("one").in_flight == 0
+
+
+async def test_a_call_in_flight_ends_on_the_backend_that_it_began_with(
+    stage: Stage, take: Callable[..., Any], until: Callable[..., Any]
+) -> None:
+    gate = asyncio.Event()
+    old = stage.built[0]
+    old.script = Script(texts=["x", "y"], gate=gate, gate_after=1)
+    running = asyncio.create_task(take(stage.gateway.generate, asks()))
+    await until(lambda: old.open)
+    changes = await stage.to({**LOCAL, "dtype": "float32"}, REMOTE)
+    assert changes == Changes(rebuilt=["one"])
+    route = (await take(stage.gateway.generate, asks()))[0].route
+    assert route.attempts[0].replica == "one#2"
+    assert not old.stopped
+    gate.set()
+    assert isinstance((await running)[-1], Finished)
+    await until(lambda: old.stopped)
+    assert stage.gateway.model("one").in_flight == 0
+
+
+async def test_a_fallback_that_was_removed_still_answers_who_began_with_it(
+    stage: Stage, take: Callable[..., Any], until: Callable[..., Any]
+) -> None:
+    """The call has not come to the removed model yet when that is removed, but its plan names it."""
+    route = {"id": "r", "variants": [{"name": "a", "model": "one"}], "fallback": ["two"]}
+    await stage.to(LOCAL, REMOTE, routes=[route])
+    one, two = stage.built
+    gate = asyncio.Event()
+    one.script = Script(gate=gate, error=Draining("no"))
+    running = asyncio.create_task(take(stage.gateway.generate, asks("r")))
+    await until(lambda: one.open)
+    assert (await stage.to(LOCAL)).removed == ["two"]
+    with pytest.raises(UnknownModel):
+        await take(stage.gateway.generate, asks("two"))
+    gate.set()
+    assert [a.deployment for a in (await running)[0].route.attempts] == ["one", "two"]
+    await until(lambda: two.stopped)
+
+
+async def test_who_takes_longer_than_the_grace_is_cut(
+    store: AnswerStore, codec: Any, metrics: Metrics, until: Callable[..., Any]
+) -> None:
+    stage = Stage(store, codec, metrics, Departures(0))
+    stage.begin(BASE)
+    old = stage.built[1]
+    old.script = Script(texts=["x", "y"], gate=asyncio.Event(), gate_after=1)
+    async with aclosing(generator(stage.gateway.generate(asks("two")))) as events:
+        assert isinstance(await anext(events), Started)
+        await stage.to(LOCAL)
+        await until(lambda: old.stopped)
+    assert not stage.departures.names
+
+
+async def test_a_new_local_model_waits_for_the_memory_of_those_that_leave(
+    stage: Stage, take: Callable[..., Any], until: Callable[..., Any]
+) -> None:
+    gate = asyncio.Event()
+    stage.built[0].script = Script(gate=gate)
+    running = asyncio.create_task(take(stage.gateway.generate, asks()))
+    await until(lambda: stage.built[0].open)
+    await stage.to({**LOCAL, "dtype": "float32"}, REMOTE)
+    assert stage.built[2].started
+    waiting = asyncio.create_task(stage.departures.room(stage.built[-1]))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await stage.departures.room(stage.built[0])  # what that one loads itself, its last calls wait for
+    gate.set()
+    await waiting
+    await running
+    assert stage.built[0].stopped
+
+
+async def test_who_shares_things_is_told_of_each_configuration_in_force(stage: Stage) -> None:
+    told: list[Config] = []
+    succession = Succession(stage.gateway, stage.build, stage.departures, told.append)
+    config = Config.model_validate({**BASE, "memory_budget": "1GiB"})
+    await succession.to(config)
+    assert told == [config]
+
+
+async def test_there_is_room_while_only_peers_leave(
+    stage: Stage, take: Callable[..., Any], until: Callable[..., Any]
+) -> None:
+    gate = asyncio.Event()
+    stage.built[1].script = Script(gate=gate)
+    running = asyncio.create_task(take(stage.gateway.generate, asks("two")))
+    await until(lambda: stage.built[1].open)
+    await stage.to(LOCAL)
+    await stage.departures.room(stage.built[-1])
+    gate.set()
+    await running
+
+
+async def test_a_peer_that_is_rebuilt_keeps_its_permits(
+    stage: Stage, take: Callable[..., Any], until: Callable[..., Any]
+) -> None:
+    """It is the same peer, and the calls in flight occupy it whoever sent them."""
+    gate = asyncio.Event()
+    stage.built[1].script = Script(gate=gate)
+    running = asyncio.create_task(take(stage.gateway.generate, asks("two")))
+    await until(lambda: stage.built[1].open)
+    changes = await stage.to(LOCAL, {**REMOTE, "peer_model": "other", "max_concurrency": 7})
+    assert changes == Changes(rebuilt=["two"])
+    view = stage.gateway.model("two")
+    assert (view.in_flight, view.max_concurrency) == (1, 7)
+    gate.set()
+    await running
+    assert stage.gateway.model("two").in_flight == 0
+
+
+async def test_routes_and_default_change_without_touching_a_model(stage: Stage) -> None:
+    before = dict(stage.gateway.snapshot.deployments)
+    route = {"id": "chat", "variants": [{"name": "a", "model": "two"}]}
+    await stage.to({**LOCAL, "warm": {"min": 1}}, REMOTE, routes=[route], default_model="chat")
+    assert (stage.gateway.default_model, stage.gateway.model("").id) == ("chat", "chat")
+    assert stage.deployment("one") is before["one"]
+    assert (
+        stage.gateway.explain(Call(Request(prompt="x", routing=RoutingOptions(user="u")), "r1")).attempts[0].model
+        == "two"
+    )
+
+
+async def test_the_model_that_becomes_the_default_becomes_warm(stage: Stage) -> None:
+    other = {"id": "other", "type": "local"}
+    await stage.to(LOCAL, other)
+    changes = await stage.to(LOCAL, other, default_model="other")
+    assert changes == Changes(adjusted=["one", "other"])
+    assert stage.deployment("other").config.warm.min == 1  # type: ignore[union-attr]
+    assert stage.deployment("one").config.warm.min == 0  # type: ignore[union-attr]
+
+
+async def test_a_change_of_the_type_is_another_backend(stage: Stage, until: Callable[..., Any]) -> None:
+    changes = await stage.to({**REMOTE, "id": "one"}, REMOTE)
+    assert changes == Changes(rebuilt=["one"])
+    await until(lambda: stage.built[0].stopped)
+    assert stage.gateway.model("one").type == "remote"
+
+
+async def test_a_build_that_fails_changes_nothing(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = stage.gateway.snapshot
+
+    def fails(*_: object) -> Snapshot:
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(Snapshot, "of", fails)
+    with pytest.raises(RuntimeError, match="out of luck"):
+        await stage.to({**LOCAL, "max_concurrency": 2}, {**REMOTE, "id": "three"})
+    assert stage.gateway.snapshot is before
+    assert stage.built[2].stopped
+    assert not stage.built[0].adopted
+    assert stage.deployment("one").permits.max_concurrency != 2
+
+
+async def test_a_preview_changes_nothing(stage: Stage) -> None:
+    before = stage.gateway.snapshot
+    wanted = Config.model_validate({"models": [{**LOCAL, "max_queue": 1}, {**REMOTE, "id": "three"}]})
+    changes = await stage.succession.preview(wanted)
+    assert changes == Changes(added=["three"], removed=["two"], adjusted=["one"])
+    assert stage.gateway.snapshot is before
+    assert len(stage.built) == 2
+
+
+async def test_a_peer_that_hangs_holds_a_reload_up_for_a_moment_only(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hangs(self: EchoBackend) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(EchoBackend, "load", hangs)
+    monkeypatch.setattr("polyroute.routing.succession.ACQUAINT_S", 0)
+    await stage.to(LOCAL, REMOTE, {**REMOTE, "id": "three"})
+    assert stage.gateway.model("three").status.state is ModelState.WARM
+
+
+async def test_series_of_what_is_gone_end_when_it_has_left(
+    stage: Stage, registry: CollectorRegistry, take: Callable[..., Any], until: Callable[..., Any]
+) -> None:
+    labels = {"model": "two", "cache": "bypass", "outcome": "ok"}
+    gate = asyncio.Event()
+    await take(stage.gateway.generate, asks("two"))
+    stage.built[1].script = Script(gate=gate)
+    running = asyncio.create_task(take(stage.gateway.generate, asks("two")))
+    await until(lambda: stage.built[1].open)
+    await stage.to(LOCAL)
+    assert registry.get_sample_value("polyroute_requests_total", labels) == 1
+    gate.set()
+    await running
+    await until(lambda: not stage.departures.names)
+    await asyncio.sleep(0)
+    assert registry.get_sample_value("polyroute_requests_total", labels) is None
+    assert registry.get_sample_value("polyroute_permits_in_use", {"deployment": "two"}) is None
