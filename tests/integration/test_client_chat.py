@@ -98,6 +98,7 @@ async def test_a_conversation() -> None:
         await shown.see("> ")
         shown.type("/nope\n")
         await shown.see("no command `/nope`")
+        await shown.see("> ")  # what is typed before the prompt may be thrown away
         shown.type("\x04")
         assert await shown.ended() == 0
     said = [[(m.role, m.content) for m in r.messages.messages] for r in peer.requests("StreamGenerate")]

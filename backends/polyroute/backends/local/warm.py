@@ -273,12 +273,13 @@ class WarmPool:
         return self._config.max_sequences or self._last.max_sequences
 
     def _state(self, replicas: tuple[ReplicaStatus, ...]) -> tuple[ModelState, str]:
-        """The state of the whole, and that in words."""
+        """The state of the whole, and that in words. After a failed load it is cold again once another may be tried."""
         first = min(replicas, key=lambda r: r.state.readiness, default=ReplicaStatus("", ModelState.COLD))
         if self._draining:
             return ModelState.DRAINING, first.detail
         if first.state is not ModelState.WARM and (refusal := self._replicas.refusal) is not None:
-            cold = isinstance(refusal, Overloaded) and not self._replicas.up
+            may_try = isinstance(refusal, Overloaded) or self._replicas.refused() is None
+            cold = may_try and not self._replicas.up
             return ModelState.COLD if cold else ModelState.FAILED, refusal.message
         return first.state, first.detail
 

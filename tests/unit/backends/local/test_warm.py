@@ -177,6 +177,19 @@ async def test_a_failed_load_tells_all_who_wait_at_once_and_backs_off(sites: Sit
     assert later.value.retry_after_s == 10.0
 
 
+async def test_after_a_failed_load_it_is_cold_once_another_may_be_tried(sites: Sites) -> None:
+    """A plan passes over what has failed: nobody would ever try a model again that stays so."""
+    at = sites(fails=ModelFailed("broken"))
+    loading = run(text(at.pool))
+    (await at.made_one()).gate.set()
+    with pytest.raises(ModelFailed):
+        await loading
+    await until(lambda: not at.pool.status().replicas)
+    assert (at.pool.status().state, at.pool.status().detail) == (ModelState.FAILED, "broken")
+    at.move(1000)
+    assert (at.pool.status().state, at.pool.status().detail) == (ModelState.COLD, "broken")
+
+
 async def test_whatever_breaks_a_load_ends_the_wait(sites: Sites) -> None:
     at = sites(fails=KeyError("a bug"))
     waiting = run(collect(at.pool))
