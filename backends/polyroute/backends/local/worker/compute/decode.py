@@ -64,7 +64,8 @@ class DecodeAttention:
         `query` [heads, n, key width], `key` and `value` [KV heads, n, width] are float32; the slab's `keys` [slots, KV
         heads, key width, capacity] and `values` [slots, KV heads, capacity, value width] are of the kernel's dtype, and
         the capacity is a multiple of `unit`; `slots` and `past` are int64 [n]. `out` [n, heads, value width] is
-        contiguous. With a `tape`, the call is recorded there instead of run; tensors must then be as contiguous as they say.
+        contiguous. With a `tape`, the call is recorded there instead of run; tensors must then be as contiguous as they
+        say.
         """
         query, key, value = (t if t.stride(2) == 1 else t.contiguous() for t in (query, key, value))
         if sinks is not None:
