@@ -43,6 +43,7 @@ def small_slots() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fit, "KVCache", partial(kv_cache.KVCache, first_capacity=16))
         patch.setattr(kv_cache, "_ROOM_AHEAD", 4)
+        patch.setattr(kv_cache, "_UNIT", 10)  # of which the caps below are multiples
         yield
 
 

@@ -61,6 +61,7 @@ def source(
         f"declare {vector} @llvm.maxnum.v{width}f32({vector}, {vector})",
         f"declare float @llvm.vector.reduce.fmax.v{width}f32({vector})",
         f"declare float @llvm.vector.reduce.fadd.v{width}f32(float, {vector})",
+        "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)",
         "",
     ]
     parts = ["\n".join(declarations), exp_function(width), _task(width, groups, key_width, value_width, stored)]
@@ -154,8 +155,11 @@ def _task(width: int, groups: int, key_width: int, value_width: int, stored: str
             _normalise(f, row, rounded, f.at(most, r.index, "float"), f.at(totals, r.index, "float"), mine,
                        value_width)  # fmt: skip
         seen = f.at(values, f.mul(block.index, str(value_width)), stored)
+        following = f.mul(a["capacity"], str(value_width))
         for at in range(0, groups, _TOGETHER):
-            _gather(f, at, min(_TOGETHER, groups - at), scores, seen, begin, count, sums, value_width, stored)
+            _gather(
+                f, at, min(_TOGETHER, groups - at), scores, seen, begin, count, sums, value_width, stored, following
+            )
 
     out = f.at(a["out"], f.mul(f.mul("%i", a["heads"]), str(groups * value_width)), "float")
     out = f.at(out, f.mul(query_head, str(value_width)), "float")
@@ -199,6 +203,14 @@ def _stored(f: Function, address: str, count: int, stored: str) -> list[str]:
     return vectors
 
 
+def _fetch(f: Function, address: str) -> None:
+    """Has what the next KV head needs come out of memory meanwhile: it lies a slot's length behind what this one reads.
+
+    Keys are read across, one line of the cache here and one there, which no processor foresees by itself.
+    """
+    f.do(f"call void @llvm.prefetch.p0(ptr {address}, i32 0, i32 3, i32 1)")
+
+
 def _score(
     f: Function, a: dict[str, str], at: int, rows: int, asked: str, keys: str, scores: str, place: str, key_width: int,
     stored: str,
@@ -206,7 +218,10 @@ def _score(
     """Scores of query heads `at` to `at + rows` for two vectors of positions, whose keys begin at `keys`."""
     kind, width = f.vector, f.width
     with f.loop("0", str(key_width), 1, [(kind, "zeroinitializer")] * (2 * rows)) as d:
-        pair = _stored(f, f.at(keys, f.mul(d.index, a["capacity"]), stored), 2, stored)
+        here = f.at(keys, f.mul(d.index, a["capacity"]), stored)
+        if at == 0:
+            _fetch(f, f.at(here, f.mul(a["capacity"], str(key_width)), stored))
+        pair = _stored(f, here, 2, stored)
         after = []
         for r in range(rows):
             q = f.splat(f.load("float", f.at(asked, f.add(d.index, str((at + r) * key_width)), "float"), 4))
@@ -261,15 +276,20 @@ def _normalise(f: Function, row: str, count: str, most: str, total: str, sums: s
 
 def _gather(
     f: Function, at: int, rows: int, scores: str, values: str, begin: str, count: str, sums: str, value_width: int,
-    stored: str,
+    stored: str, following: str,
 ) -> None:  # fmt: skip
-    """Adds the block's values to the sums of query heads `at` to `at + rows`, each by its weight."""
+    """Adds the block's values to the sums of query heads `at` to `at + rows`, each by its weight.
+
+    The next KV head's values are `following` numbers behind these.
+    """
     kind, width = f.vector, f.width
     for chunk, vectors in _chunks(value_width // width):
         places = [f.at(sums, str((at + r) * value_width + chunk * width), "float") for r in range(rows)]
         before = [value for place in places for value in f.vectors(place, vectors)]
         with f.loop(begin, count, 1, [(kind, value) for value in before]) as p:
             here = f.at(values, f.add(f.mul(p.index, str(value_width)), str(chunk * width)), stored)
+            if at == 0:
+                _fetch(f, f.at(here, following, stored))
             seen = _stored(f, here, vectors, stored)
             after = []
             for r in range(rows):

@@ -41,7 +41,7 @@ def test_gate_is_silu_times_the_other_half_at_any_size(count: int, columns: int)
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("count", "width"), [(1, 16), (3, 64), (70, 128)])
+@pytest.mark.parametrize(("count", "width"), [(1, 32), (3, 64), (70, 128)])
 def test_rotate_turns_the_first_heads_and_leaves_the_rest(count: int, width: int) -> None:
     x, cos, sin = torch.randn(count, 5 * width), torch.randn(count, width), torch.randn(count, width)
     heads = x.view(count, 5, width)[:, :3]

@@ -18,6 +18,9 @@ from polyroute.backends.local.worker.sampling import SamplingDefaults
 from polyroute.core.request import Sampling
 from tests import tiny
 
+WIDE: dict[str, Any] = {"num_attention_heads": 2, "num_key_value_heads": 1}
+"""Heads of 32 numbers: half a head is then a whole vector on every processor."""
+
 WINDOWED = {"use_sliding_window": True, "sliding_window": 24, "max_window_layers": 1}
 
 
@@ -41,11 +44,13 @@ def answers(model: Any, prompts: list[list[int]], **options: Any) -> tuple[Engin
     return engine, texts
 
 
-@pytest.mark.parametrize(("kind", "changes"), [("llama", {}), ("mistral", {}), ("qwen2", {}), ("qwen2", WINDOWED)])
+@pytest.mark.parametrize(
+    ("kind", "changes"), [("llama", {}), ("mistral", {"head_dim": 32}), ("qwen2", {}), ("qwen2", WINDOWED)]
+)
 def test_fused_layers_give_the_same_greedy_answers(
     kind: str, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = tiny.build_model(kind, len(vocabulary().tokenizer), **changes)
+    plain = tiny.build_model(kind, len(vocabulary().tokenizer), **(WIDE | changes))
     prompts = [torch.randint(2, 680, (n,), generator=torch.Generator().manual_seed(n)).tolist() for n in (9, 40, 70)]
     _, wanted = answers(copy.deepcopy(plain), prompts)
     played = 0
@@ -66,7 +71,7 @@ def test_fused_layers_give_the_same_greedy_answers(
 
 
 def test_a_fused_layer_that_is_wrong_is_noticed_and_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tiny.build_model("llama", len(vocabulary().tokenizer))
+    model = tiny.build_model("llama", len(vocabulary().tokenizer), **WIDE)
     prepare(model, quantization=None)
     monkeypatch.setattr(Tape, "play", lambda _: None)
     engine, _ = answers(model, [[5, 6, 7]])
@@ -75,7 +80,7 @@ def test_a_fused_layer_that_is_wrong_is_noticed_and_left_out(monkeypatch: pytest
 
 
 def test_fused_layers_that_fail_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tiny.build_model("llama", len(vocabulary().tokenizer))
+    model = tiny.build_model("llama", len(vocabulary().tokenizer), **WIDE)
     prepare(model, quantization=None)
 
     def fail(_: Tape) -> None:
@@ -91,7 +96,7 @@ def test_fused_layers_that_fail_are_left_out(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("quantization", [None, "int8", "int4"])
 def test_models_of_16_bits_are_fused_whatever_their_products_round(quantization: str | None) -> None:
     """Rounded products make much of small differences; the trial at load must not take these for faults."""
-    model = tiny.build_model("llama", len(vocabulary().tokenizer)).bfloat16()
+    model = tiny.build_model("llama", len(vocabulary().tokenizer), **WIDE).bfloat16()
     prepared = prepare(model, quantization=quantization)
     engine, texts = answers(model, [[5, 6, 7], [8, 9]], kv_dtype=prepared.kv_dtype)
     assert engine.fused, engine.why_apart
