@@ -41,6 +41,7 @@ class Ours(Stepped):
             max_sequences=options.sequences,
             kv_dtype=prepared.kv_dtype,
         )
+        self._made: dict[int, int] = {}
         self.note = f"{self._engine.path}; {prepared.words}"
 
     def submit(self, ask: Asked) -> None:
@@ -51,14 +52,17 @@ class Ours(Stepped):
 
     def step(self) -> list[int]:
         """See `Stepped`."""
-        indices = []
+        ended: dict[int, int] = {}
         for output in self._engine.step():
             if isinstance(output, Rejected):
                 raise RuntimeError(output.message)
-            indices.append(output.id)
             if output.finish is not None:
+                ended[output.id] = output.finish.completion_tokens
                 self.cached += output.finish.cached_prompt_tokens
-        return indices
+        going = self._engine.progress()
+        made = [id for id, tokens in (ended | going).items() for _ in range(tokens - self._made.get(id, 0))]
+        self._made = going
+        return made
 
 
 def start(options: Options) -> Runner:

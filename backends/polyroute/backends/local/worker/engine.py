@@ -85,6 +85,10 @@ class Engine:
         """Whether a step would do anything."""
         return self._scheduler.busy
 
+    def progress(self) -> dict[int, int]:
+        """How many tokens each answer in the making has, by its ID; not every token shows as text at once."""
+        return {sequence.id: len(sequence.generated) for sequence in self._scheduler}
+
     @torch.inference_mode()
     def submit(
         self,

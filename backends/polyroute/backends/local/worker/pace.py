@@ -2,80 +2,75 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
+from dataclasses import dataclass, field
+
 _LEAST_SHARE = 0.5  # of a step's time, for prompts that wait
-_WAITER = 2.0  # what one who waits for the first token weighs against one who gets the next
+_WAITER = 4.0  # what one who waits for the first token weighs against one who gets the next
 _LEAST = 16  # tokens a step that prompts get in any case
+_PROBE = 8  # the same where it is to be found out what answers cost
+_STALE = 32  # steps after which that is found out anew
+_KEPT = 3  # the latest costs that are looked at: what holds a step up only adds to it, so the least of them counts
 
 
 class Pace:
     """Shares each step's time between prompts and answers, by what it learns of their costs from how long steps take.
 
     Prompts get half of the time, or more where many wait beside few answers: the sooner they are read, the more answers
-    share each step. `max_tokens` bounds a step in any case.
+    share each step. `max_tokens` bounds a step in any case. Where it is not known what so many answers cost, a step
+    reads little, and shows it.
     """
 
     def __init__(self, max_tokens: int) -> None:
         self._max_tokens = max_tokens
-        self._costs = _Costs()
+        self._steps = 0
+        self._token = _Cost()
+        self._decode: dict[int, _Cost] = {}  # by about how many answers
 
     def tokens(self, decoding: int, waiting: int) -> int:
         """How many tokens of prompts the next step may read beside `decoding` answers; `waiting` are not yet read."""
         room = max(_LEAST, self._max_tokens - decoding)
-        if not decoding or not waiting:
+        if not decoding or not waiting or not self._token.least:
             return room
-        decode_s, token_s = self._costs.of(1, decoding, 0), self._costs.token_s
-        if decode_s <= 0 or token_s <= 0:
-            return room
+        known = self._decode.get(_about(decoding))
+        if known is None or self._steps - known.at > _STALE:
+            return _PROBE
         share = max(_LEAST_SHARE, _WAITER * waiting / (_WAITER * waiting + decoding))
-        return min(room, max(_LEAST, int(share / (1 - share) * decode_s / token_s)))
+        return min(room, max(_LEAST, int(share / (1 - share) * known.least / self._token.least)))
 
     def note(self, decoding: int, prefilled: int, seconds: float) -> None:
         """Takes in what a step took that decoded for `decoding` answers and read `prefilled` tokens of prompts."""
-        if decoding or prefilled:
-            self._costs.learn((1.0, float(decoding), float(prefilled)), seconds)
+        self._steps += 1
+        if decoding and prefilled <= _PROBE:
+            rest = seconds - prefilled * self._token.least
+            self._decode.setdefault(_about(decoding), _Cost()).add(max(rest, seconds / 2), self._steps)
+        elif prefilled >= _LEAST:  # of fewer, a step's own cost is the larger part
+            rest = seconds - self._decoding_s(decoding)
+            self._token.add(max(rest, seconds / 4) / prefilled, self._steps)
+
+    def _decoding_s(self, decoding: int) -> float:
+        """What so many answers cost, or the most that fewer did."""
+        about = _about(decoding)
+        return max((cost.least for answers, cost in self._decode.items() if answers <= about), default=0.0)
 
 
-class _Costs:
-    """What a step costs: a part of its own, one for each answer, one for each token of a prompt; in seconds.
+@dataclass(slots=True)
+class _Cost:
+    """The latest seconds that something took; `at` is the step of the last of them."""
 
-    Recursive least squares that forget only where there is something new to learn (directional forgetting, Kulhavy and
-    Karny, 1984): steps that only decode do not make it forget what prompts cost.
-    """
-
-    _FORGET = 0.95
-    _UNSURE = 1.0  # variance of what nothing is known of
-    _SURPRISE = 4.0  # a step that takes so many times what was expected tells of the machine, not of the model
-    _FEW = 10  # steps that are taken as they come
-
-    def __init__(self) -> None:
-        self._estimate = [0.0, 0.0, 0.0]
-        self._spread = [[self._UNSURE if i == j else 0.0 for j in range(3)] for i in range(3)]
-        self._steps = 0
+    at: int = 0
+    _latest: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
 
     @property
-    def token_s(self) -> float:
-        """Seconds for a token of a prompt."""
-        return max(0.0, self._estimate[2])
+    def least(self) -> float:
+        return min(self._latest, default=0.0)
 
-    def of(self, *counts: float) -> float:
-        """Seconds for a step of so much of each."""
-        return max(0.0, self._expected(counts))
+    def add(self, seconds: float, step: int) -> None:
+        self._latest.append(seconds)
+        self.at = step
 
-    def learn(self, counts: tuple[float, float, float], seconds: float) -> None:
-        """Takes in a step."""
-        expected = self._expected(counts)
-        self._steps += 1
-        if self._steps > self._FEW and expected > 0:
-            seconds = min(seconds, self._SURPRISE * expected)
-        pull = [sum(row[j] * counts[j] for j in range(3)) for row in self._spread]
-        novelty = sum(count * part for count, part in zip(counts, pull, strict=True))
-        if novelty <= 0:
-            return
-        kept = self._FORGET - (1 - self._FORGET) / novelty
-        for i in range(3):
-            self._estimate[i] += pull[i] / (1 + novelty) * (seconds - expected)
-            for j in range(3):
-                self._spread[i][j] -= pull[i] * pull[j] / (1 / kept + novelty) if kept else 0.0
 
-    def _expected(self, counts: tuple[float, ...]) -> float:
-        return sum(cost * count for cost, count in zip(self._estimate, counts, strict=True))
+def _about(answers: int) -> int:
+    """Numbers of answers that cost about the same: two kinds for each doubling; -1 for none."""
+    return int(2 * math.log2(answers)) if answers else -1
