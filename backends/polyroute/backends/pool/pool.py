@@ -117,10 +117,6 @@ class Pool:
         if len(errors) == len(results):
             raise errors[0]
 
-    async def unload(self, grace_s: float) -> None:
-        """Unloads every replica at once; raises the first error once all are done."""
-        await _all(replica.backend.unload(grace_s) for replica in self._replicas)
-
     async def stop(self) -> None:
         """Stops every replica at once; raises the first error once all are done."""
         await _all(source.stop() for source in self._sources)
