@@ -155,6 +155,10 @@ class Pool:
         finally:
             await attempt.close()
 
+    def may_repeat(self) -> bool:
+        """Whether a call that failed here may be made once more, as `retries` and their budget have it; takes one."""
+        return self._attempts.may_repeat()
+
     async def count_tokens(self, call: Call) -> TokenCount:
         """Counts by the replica that would get the next call."""
         self._require()
