@@ -333,11 +333,6 @@ async def test_counting_tokens(scripted_peer: ScriptedPeer, remote: Remote) -> N
     assert scripted_peer.requests[-1].json == {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
 
-async def test_unloading_is_the_peers_own_business(remote: Remote) -> None:
-    with pytest.raises(Unimplemented):
-        await remote().unload(1)
-
-
 async def test_a_base_url_may_end_in_v1(scripted_peer: ScriptedPeer, remote: Remote) -> None:
     scripted_peer.plays[CHAT] = streaming(END)
     await events_of(remote(f"{scripted_peer.url}/v1"))

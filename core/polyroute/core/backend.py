@@ -101,6 +101,14 @@ class Previewing(Protocol):
         ...
 
 
+@runtime_checkable
+class Unloading(Protocol):
+    """A backend that can free what its model holds while it goes on serving."""
+
+    async def unload(self, grace_s: float) -> None:
+        """Gives calls in flight `grace_s` seconds, then frees what the model holds; `load` brings it back."""
+
+
 class Backend(Protocol):
     """Runs a model, here or at a peer.
 
@@ -112,9 +120,6 @@ class Backend(Protocol):
 
     async def load(self) -> None:
         """Returns once the model is warm; raises why it cannot be."""
-
-    async def unload(self, grace_s: float) -> None:
-        """Gives calls in flight `grace_s` seconds, then frees what the model holds; `load` brings it back."""
 
     async def stop(self) -> None:
         """Ends what is still running and frees everything. Not to be used afterwards."""

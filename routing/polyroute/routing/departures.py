@@ -35,14 +35,16 @@ class Departures:
         task.add_done_callback(self._leaving.pop)
         return task
 
-    async def room(self, backend: Backend) -> None:
-        """Returns once the local models that are leaving now have given their memory back.
+    async def next_for(self, backend: Backend) -> bool:
+        """Returns True once one of the local models that are leaving has given its memory back; False where none is.
 
-        At once where `backend` is of one of them: what it loads for its last calls, these must not wait for.
+        False at once where `backend` is of one of them: what it loads for its last calls, these must not wait for.
         """
         local = {task: deployment for task, deployment in self._leaving.items() if deployment.local}
-        if local and all(deployment.backend is not backend for deployment in local.values()):
-            await asyncio.wait(local)
+        if not local or any(deployment.backend is backend for deployment in local.values()):
+            return False
+        await asyncio.wait(local, return_when=asyncio.FIRST_COMPLETED)
+        return True
 
     async def close(self) -> None:
         """Stops every one of them now."""

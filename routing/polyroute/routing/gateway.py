@@ -10,7 +10,7 @@ from typing import Final
 
 from opentelemetry.trace import Tracer
 
-from polyroute.core.backend import BackendStatus, ModelState, Preview, Previewing
+from polyroute.core.backend import BackendStatus, ModelState, Preview, Previewing, Unloading
 from polyroute.core.call import Call
 from polyroute.core.config import LimitsConfig
 from polyroute.core.errors import InvalidArgument, NoReplica
@@ -176,7 +176,7 @@ class Gateway:
     async def unload(self, model_id: str, grace_s: float) -> ModelView:
         """Lets a local model finish its calls, for `grace_s` seconds at most, then frees its memory."""
         deployment = self._snapshot.deployment(model_id)
-        if not deployment.local:
+        if not (deployment.local and isinstance(deployment.backend, Unloading)):
             raise InvalidArgument("model", f"`{model_id}` is remote; only local models can be unloaded")
         await deployment.backend.unload(grace_s)
         return self.model(model_id)

@@ -267,7 +267,7 @@ class Assembly:
             self._replica,
             self._memory,
             queued=lambda: self._queued(model.id, pool),
-            room=lambda: self._departures.room(pool),
+            departure=lambda: self._departures.next_for(pool),
             on_load=partial(self._metrics.model_loaded, model.id),
             on_evict=partial(self._metrics.model_evicted, model.id),
         )

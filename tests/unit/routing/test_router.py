@@ -16,7 +16,9 @@ from polyroute.core.call import Call
 from polyroute.core.config import DeploymentConfig
 from polyroute.core.errors import (
     DeadlineExceeded,
+    Draining,
     InvalidArgument,
+    ModelFailed,
     ModelLoading,
     Overloaded,
     PeerFailed,
@@ -27,6 +29,7 @@ from polyroute.core.errors import (
 from polyroute.core.event import Finished, Started, Token
 from polyroute.core.request import CacheMode, CacheOptions, Request, RoutingOptions
 from polyroute.routing.gateway import Gateway
+from tests.unit.backends.local.loading import site
 
 CONFIG = {
     "default_model": "chat",
@@ -95,7 +98,7 @@ async def test_attempts_at_replicas_stand_among_the_steps(
     registry: CollectorRegistry,
 ) -> None:
     """A pool tells its own; the router says which deployment and variant they were of."""
-    ill = [EchoBackend("one", replica=f"one-{i}", script=Script(error=WorkerDied("gone"))) for i in range(2)]
+    ill = [EchoBackend("one", replica=f"one-{i}", script=Script(error=Draining("gone"))) for i in range(2)]
     twos = [EchoBackend("two", replica="two-0", script=Script(error=PeerFailed("bad"))), backends["two"]]
     twos[1].replica = "two-1"
     pools = {
@@ -107,15 +110,15 @@ async def test_attempts_at_replicas_stand_among_the_steps(
     routes = [(await take(gateway.generate, Call(ASKS, f"r{i}")))[0].route for i in range(2)]
     for route in routes:
         assert {(a.deployment, a.replica, a.variant, a.reason) for a in route.attempts[:2]} == {
-            ("one", "one-0", "v1", "WORKER_DIED"),
-            ("one", "one-1", "v1", "WORKER_DIED"),
+            ("one", "one-0", "v1", "DRAINING"),
+            ("one", "one-1", "v1", "DRAINING"),
         }
     after = sorted([[(a.deployment, a.replica, a.reason) for a in route.attempts[2:]] for route in routes], key=len)
     assert after == [[("two", "two-1", "")], [("two", "two-0", "PEER_FAILED"), ("two", "two-1", "")]]
-    assert "`one-0` failed: WORKER_DIED" in routes[0].reasons
+    assert "`one-0` failed: DRAINING" in routes[0].reasons
     assert sum(route.reasons.count("`two-0` failed: PEER_FAILED") for route in routes) == 1
     failures = "polyroute_attempt_failures_total"
-    assert registry.get_sample_value(failures, {"deployment": "one", "reason": "WORKER_DIED"}) == 4
+    assert registry.get_sample_value(failures, {"deployment": "one", "reason": "DRAINING"}) == 4
     assert registry.get_sample_value(failures, {"deployment": "two", "reason": "PEER_FAILED"}) == 1
     twos[1].script = Script(error=PeerFailed("worse"))
     fails(backends["three"], Overloaded("full"))
@@ -123,6 +126,35 @@ async def test_attempts_at_replicas_stand_among_the_steps(
         await take(gateway.generate, Call(ASKS, "r3"))
     assert [a.deployment for a in failed.value.attempts] == ["one", "one", "two", "two", "two", "three"]
     assert failed.value.message.startswith("full (tried before: `one-")
+
+
+async def test_a_model_that_failed_to_load_is_asked_again_once_it_may_be(
+    build: Callable[..., Gateway],
+    backends: dict[str, EchoBackend],
+    take: Callable[..., Any],
+    until: Callable[..., Any],
+) -> None:
+    """Nobody else would try to load it, and a fallback that is well must not hide it for ever."""
+    one = site("one", fails=ModelFailed("broken"))
+    gateway = build(CONFIG, {**backends, "one": one.pool})
+
+    async def tried() -> list[tuple[str, str]]:
+        route = (await take(gateway.generate, Call(ASKS, "r")))[0].route
+        return [(attempt.deployment, attempt.reason) for attempt in route.attempts]
+
+    first = asyncio.create_task(tried())
+    (await one.made_one()).gate.set()
+    assert await first == [("one", "MODEL_FAILED"), ("two", "")]
+    await until(lambda: not one.pool.status().replicas)
+    assert await tried() == [("two", "")]  # it is too early for another load
+    one.clock[0] += 5.0
+    again = asyncio.create_task(tried())
+    loading = await one.made_one(2)
+    assert await tried() == [("two", "")]  # one call waits for the outcome, not all
+    loading.load_error = None
+    loading.gate.set()
+    assert await again == [("one", "")]
+    await one.pool.stop()
 
 
 async def test_after_the_answer_has_begun_nothing_else_is_tried(

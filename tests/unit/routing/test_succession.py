@@ -175,7 +175,7 @@ async def test_who_takes_longer_than_the_grace_is_cut(
     assert not stage.departures.names
 
 
-async def test_a_new_local_model_waits_for_the_memory_of_those_that_leave(
+async def test_whoever_lacks_memory_learns_when_a_local_model_has_left(
     stage: Stage, take: Callable[..., Any], until: Callable[..., Any]
 ) -> None:
     gate = asyncio.Event()
@@ -184,14 +184,15 @@ async def test_a_new_local_model_waits_for_the_memory_of_those_that_leave(
     await until(lambda: stage.built[0].open)
     await stage.to({**LOCAL, "dtype": "float32"}, REMOTE)
     assert stage.built[2].started
-    waiting = asyncio.create_task(stage.departures.room(stage.built[-1]))
+    waiting = asyncio.create_task(stage.departures.next_for(stage.built[-1]))
     await asyncio.sleep(0)
     assert not waiting.done()
-    await stage.departures.room(stage.built[0])  # what that one loads itself, its last calls wait for
+    assert not await stage.departures.next_for(stage.built[0])  # what that one loads itself, its last calls wait for
     gate.set()
-    await waiting
+    assert await waiting
     await running
     assert stage.built[0].stopped
+    assert not await stage.departures.next_for(stage.built[-1])
 
 
 async def test_who_shares_things_is_told_of_each_configuration_in_force(stage: Stage) -> None:
@@ -202,7 +203,7 @@ async def test_who_shares_things_is_told_of_each_configuration_in_force(stage: S
     assert told == [config]
 
 
-async def test_there_is_room_while_only_peers_leave(
+async def test_a_peer_that_leaves_gives_no_memory_back(
     stage: Stage, take: Callable[..., Any], until: Callable[..., Any]
 ) -> None:
     gate = asyncio.Event()
@@ -210,7 +211,7 @@ async def test_there_is_room_while_only_peers_leave(
     running = asyncio.create_task(take(stage.gateway.generate, asks("two")))
     await until(lambda: stage.built[1].open)
     await stage.to(LOCAL)
-    await stage.departures.room(stage.built[-1])
+    assert not await stage.departures.next_for(stage.built[-1])
     gate.set()
     await running
 

@@ -35,17 +35,11 @@ class Answers:
         self._open: dict[int, Inbox] = {}
         self._counts: dict[int, asyncio.Future[int]] = {}
         self._held: set[int] = set()
-        self._idle = asyncio.Event()
-        self._idle.set()
 
     @property
     def held(self) -> int:
         """How many answers the worker works on."""
         return len(self._held)
-
-    async def idle(self) -> None:
-        """Returns once the worker holds no answer."""
-        await self._idle.wait()
 
     def new_id(self) -> int:
         """An ID that no answer has had."""
@@ -55,7 +49,6 @@ class Answers:
         """Opens an answer, which the worker holds from now on; `hold` as of `Inbox`."""
         inbox = self._open[id] = Inbox(hold)
         self._held.add(id)
-        self._idle.clear()
         self._on_busy(True)
         return inbox
 
@@ -95,7 +88,7 @@ class Answers:
         for id in [*self._open, *self._counts]:
             self._fail(id, why())
         self._held.clear()
-        self._rest()
+        self._on_busy(False)
 
     def _fail(self, id: int, error: PolyrouteError) -> None:
         if (inbox := self._open.get(id)) is not None:
@@ -106,11 +99,7 @@ class Answers:
     def _release(self, id: int) -> None:
         self._held.discard(id)
         if not self._held:
-            self._rest()
-
-    def _rest(self) -> None:
-        self._idle.set()
-        self._on_busy(False)
+            self._on_busy(False)
 
     def _error(self, rejected: Rejected) -> PolyrouteError:
         match rejected.kind:

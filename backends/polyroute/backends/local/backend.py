@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from polyroute.backends.local.messages import (
     encode_frame,
 )
 from polyroute.backends.local.supervisor import Supervisor
-from polyroute.core.backend import BackendStatus, ModelState, ReplicaStatus, TokenCount
+from polyroute.core.backend import BackendStatus, ReplicaStatus, TokenCount
 from polyroute.core.call import Call
 from polyroute.core.config import LocalConfig, ModelConfig
 from polyroute.core.errors import Draining, InvalidArgument, Unsupported
@@ -75,8 +74,6 @@ class LocalBackend:
             on_restart=on_restart,
             on_change=on_change,
         )
-        self._change = asyncio.Lock()  # one unload at a time, and none while a load begins
-        self._draining = False
         self._stopped = False
 
     def __repr__(self) -> str:
@@ -87,27 +84,14 @@ class LocalBackend:
 
     async def load(self) -> None:
         """Returns once the model is warm; raises `ModelFailed`, or `Draining` after `stop`."""
-        async with self._change:
-            self._refuse_if_leaving()
-            await self._supervisor.begin_anew()
+        self._refuse_if_stopped()
+        self._supervisor.begin()
         await self._supervisor.settled()
-
-    async def unload(self, grace_s: float) -> None:
-        """Lets answers go on for `grace_s` seconds, then ends them and the worker process."""
-        async with self._change:
-            self._draining = True
-            try:
-                await asyncio.wait_for(self._answers.idle(), grace_s)
-            except TimeoutError:
-                self._answers.abandon(lambda: Draining(f"`{self._config.id}` is being unloaded"))
-            finally:
-                await self._supervisor.end()
-                self._draining = False
 
     async def stop(self) -> None:
         """Ends answers and worker at once."""
         self._stopped = True
-        self._answers.abandon(lambda: Draining(f"`{self._config.id}` is being stopped"))
+        self._answers.abandon(self._stopping)
         await self._supervisor.end()
 
     def adopt(self, config: ModelConfig) -> None:
@@ -118,7 +102,7 @@ class LocalBackend:
     async def stream(self, call: Call) -> AsyncIterator[Event]:
         """Answers a call; closing the stream takes the sequence out of the worker within one of its steps."""
         source = _input(call.request)
-        self._refuse_if_leaving()
+        self._refuse_if_stopped()
         worker, _ = self._supervisor.require()
         id = self._answers.new_id()
         frame = _encode(Submit(id, source, call.request.sampling, call.request.stop, call.request.response_format))
@@ -151,7 +135,7 @@ class LocalBackend:
     async def count_tokens(self, call: Call) -> TokenCount:
         """Counts with the model's own tokenizer and chat template; raises what `stream` raises."""
         source = _input(call.request)
-        self._refuse_if_leaving()
+        self._refuse_if_stopped()
         worker, ready = self._supervisor.require()
         id = self._answers.new_id()
         frame = _encode(Count(id, source))
@@ -162,8 +146,7 @@ class LocalBackend:
     def status(self) -> BackendStatus:
         """How it is now."""
         ready = self._supervisor.ready
-        state = ModelState.DRAINING if self._draining else self._supervisor.state
-        detail = self._supervisor.detail
+        state, detail = self._supervisor.state, self._supervisor.detail
         replica = ReplicaStatus(self._replica, state, detail, self._answers.held, self._version())
         return BackendStatus(
             state=state,
@@ -203,10 +186,12 @@ class LocalBackend:
         elif ready is not None and ready.device == "cpu":
             seat.claim("answers")
 
-    def _refuse_if_leaving(self) -> None:
-        if self._stopped or self._draining:
-            doing = "stopped" if self._stopped else "unloaded"
-            raise Draining(f"`{self._config.id}` is being {doing}", retry_after_s=None if self._stopped else 2.0)
+    def _refuse_if_stopped(self) -> None:
+        if self._stopped:
+            raise self._stopping()
+
+    def _stopping(self) -> Draining:
+        return Draining(f"`{self._config.id}` is being stopped")
 
 
 def _input(request: Request) -> Input:

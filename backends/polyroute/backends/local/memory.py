@@ -126,6 +126,14 @@ class Memory:
         self._asked = budget_bytes
         self.changed()
 
+    def fits(self, replica: str, device: str, needs: Needs) -> bool:
+        """Whether there is memory for a replica, as far as is known, without that anybody leaves.
+
+        Raises `ModelFailed` where it is larger than the budget.
+        """
+        left = self.left(device)
+        return left is not None and left >= self._capped(device, replica, needs).least
+
     async def take(self, tenant: Tenant, replica: str, device: str, needs: Needs, *, insist: bool) -> Holding:
         """Memory for a replica about to be loaded; with `insist`, others leave for it, now or once they are idle.
 

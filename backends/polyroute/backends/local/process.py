@@ -38,25 +38,27 @@ class WorkerProcess:
 
     @classmethod
     async def spawn(cls) -> WorkerProcess:
-        """Starts a process; raises `OSError` where the system has no room for one. Its stderr is ours."""
+        """Starts a process; raises `OSError` where the system has no room for one. Its stderr is ours.
+
+        Cancelled, it leaves none: the process comes last, and asyncio ends one whose start is given up.
+        """
         ours, theirs = socket.socketpair()
-        try:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",  # the folder that the server was started in is no place to import from
-                "-m",
-                "polyroute.backends.local.worker",
-                str(theirs.fileno()),
-                pass_fds=(theirs.fileno(),),
-                stdin=asyncio.subprocess.DEVNULL,
-                env={**os.environ, "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
-            )
+        with theirs:
             reader, writer = await asyncio.open_unix_connection(sock=ours)
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-P",  # the folder that the server was started in is no place to import from
+                    "-m",
+                    "polyroute.backends.local.worker",
+                    str(theirs.fileno()),
+                    pass_fds=(theirs.fileno(),),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    env={**os.environ, "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
+                )
+            except BaseException:
+                writer.close()
+                raise
         return cls(process, reader, writer)
 
     @property

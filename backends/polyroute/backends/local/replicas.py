@@ -10,6 +10,7 @@ from typing import Final, Literal, Protocol
 
 import structlog
 
+from polyroute.backends.local.backoff import backoff
 from polyroute.backends.local.claims import Footprint, Needs, Standing
 from polyroute.backends.local.memory import Holding, Memory
 from polyroute.backends.pool import Pool
@@ -81,10 +82,11 @@ class Slot:
 class Replicas:
     """Those of `pool`, and those on their way in and out. Which there should be is `WarmPool`'s to say.
 
-    `room` is awaited before each load: it returns once memory that is about to be given back has been. `needs` says
-    what another replica will take of a device; `keep` how many are not to be evicted. `on_change` is called when one
-    has become ready, has failed or has left; `on_load` with how each load ended (`ok` or an error's reason) and how
-    many seconds it took; `on_evict` for each that left for another model's sake.
+    `departure` is awaited where there is no memory for a load: it returns True once a model that is leaving for good
+    has given its own back, False at once where none is leaving. `needs` says what another replica will take of a
+    device; `keep` how many are not to be evicted. `on_change` is called when one has become ready, has failed or has
+    left; `on_load` with how each load ended (`ok` or an error's reason) and how many seconds it took; `on_evict` for
+    each that left for another model's sake.
     """
 
     def __init__(
@@ -95,7 +97,7 @@ class Replicas:
         memory: Memory,
         *,
         needs: Callable[[], Needs],
-        room: Callable[[], Awaitable[object]],
+        departure: Callable[[], Awaitable[bool]],
         keep: Callable[[], int],
         on_change: Callable[[], None],
         on_load: Callable[[str, float], None],
@@ -108,7 +110,7 @@ class Replicas:
         self._make = make
         self._memory = memory
         self._needs = needs
-        self._room = room
+        self._departure = departure
         self._keep = keep
         self._on_change = on_change
         self._on_load = on_load
@@ -233,9 +235,8 @@ class Replicas:
 
     async def _bring_up(self, slot: Slot, insist: bool) -> None:
         try:
-            await self._room()
             needs = await asyncio.to_thread(self._needs)
-            device, counted_as = self._memory.place(self._config.device)
+            device, counted_as = await self._place(slot, needs)
             slot.holding = await self._memory.take(self, slot.name, counted_as, needs, insist=insist)
             slot.backend = self._make(self._config, slot.name, device, slot.holding.kv_most, self.check)
             await slot.backend.load()
@@ -260,11 +261,19 @@ class Replicas:
             if slot.phase != "serving":
                 await self._free(slot)
 
+    async def _place(self, slot: Slot, needs: Needs) -> tuple[str, str]:
+        """As of `Memory.place`; where that is not known to have the memory, those go first that leave anyway."""
+        while True:
+            device, counted_as = self._memory.place(self._config.device)
+            if self._memory.fits(slot.name, counted_as, needs) or not await self._departure():
+                return device, counted_as
+
     def _failed(self, slot: Slot, error: PolyrouteError) -> None:
-        self._failures += 1
-        wait_s = (
-            _ROOM_S if isinstance(error, Overloaded) else min(_RELOAD_S[1], _RELOAD_S[0] * 2 ** (self._failures - 1))
-        )
+        if isinstance(error, Overloaded):  # nothing was wrong with the load
+            wait_s = _ROOM_S
+        else:
+            self._failures += 1
+            wait_s = backoff(self._failures, *_RELOAD_S)
         now = self._clock()
         self.retry_at = now + wait_s
         if error.message != self._told:  # once, not at each try

@@ -1,6 +1,6 @@
 """How many replicas a model should have: pure functions, without clock, chance or I/O.
 
-More are wanted when calls have been queueing for a while, fewer when the work has needed fewer for long. The two are
+More are wanted when calls have been waiting for a while, fewer when the work has needed fewer for long. The two are
 far apart, so that work which stays as it is leaves the number as it is: a queue means that every place is taken, and a
 replica leaves only when the others would be half empty without it.
 """
@@ -13,7 +13,7 @@ from typing import Final
 from polyroute.core.config import LocalConfig
 
 PRESSED_S: Final = 5.0
-"""How long calls must have been queueing before another replica is started, in seconds."""
+"""How long calls must have been waiting before another replica is started, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a model's replicas have to do: `seats` is how many calls one of them answers at once, `used_at` when the
-    last call began or ended."""
+    """What a model's replicas have to do: `in_flight` calls of which each replica answers `seats` at once, and those
+    that wait for a permit, `queued`; `used_at` is when the last call began or ended."""
 
     in_flight: int
     queued: int
@@ -66,8 +66,15 @@ def follow(trend: Trend, replicas: int, work: Work, now: float) -> Trend:
         spare_since = now if trend.spare_since is None else trend.spare_since
         if not work.in_flight:  # and calls may have come and gone unseen
             spare_since = max(work.used_at, spare_since) if trend.spare_since is not None else work.used_at
-    pressed_since = (now if trend.pressed_since is None else trend.pressed_since) if work.queued else None
+    pressed_since = None
+    if pressed(replicas, work):
+        pressed_since = now if trend.pressed_since is None else trend.pressed_since
     return Trend(replicas, pressed_since, spare_since)
+
+
+def pressed(replicas: int, work: Work) -> bool:
+    """Whether calls wait: for a permit, or with one for a seat, where there are more permits than seats."""
+    return bool(work.queued) or work.in_flight > replicas * work.seats
 
 
 def spare(replicas: int, work: Work) -> bool:
@@ -83,8 +90,8 @@ def wanted(trend: Trend, bounds: Bounds, now: float) -> int:
         return bounds.min
     if trend.replicas > bounds.max:
         return trend.replicas - 1
-    pressed = trend.pressed_since is not None and now - trend.pressed_since >= PRESSED_S
-    if pressed and trend.replicas < bounds.max:
+    long_pressed = trend.pressed_since is not None and now - trend.pressed_since >= PRESSED_S
+    if long_pressed and trend.replicas < bounds.max:
         return trend.replicas + 1
     idle = trend.spare_since is not None and now - trend.spare_since >= bounds.idle_unload_s
     if idle and trend.replicas > bounds.min:

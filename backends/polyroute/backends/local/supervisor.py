@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 import structlog
 
+from polyroute.backends.local.backoff import backoff
 from polyroute.backends.local.cores import Cores
 from polyroute.backends.local.messages import FromWorker, Load, LoadFailed, Progress, Ready, Threads
 from polyroute.backends.local.process import WorkerProcess
@@ -28,7 +29,7 @@ class Supervisor:
 
     `cores` are shared with other workers while this one computes on the CPU. `receive` gets the messages that concern
     answers; `abandon` is told when no more will come, and why. `on_restart` is called each time that a worker which
-    was ready died, and `on_change` whenever `state` may be another. A load that failed is not tried again unasked.
+    was ready died, and `on_change` whenever `state` may be another. A load that failed is not tried again.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Supervisor:
 
     @property
     def state(self) -> ModelState:
-        """COLD, LOADING, WARM or FAILED. A failed one stays so until it is warm, also while it is tried again."""
+        """COLD, LOADING, WARM or FAILED."""
         if self.ready is not None:
             return ModelState.WARM
         if self._failure:
@@ -81,9 +82,8 @@ class Supervisor:
         return self._task is not None and not self._task.done()
 
     def begin(self) -> None:
-        """Sees to it that the model is loaded or being loaded."""
-        if not self._running:
-            self._settled.clear()
+        """Begins to load the model, where that has not begun."""
+        if self._task is None:
             self._advance("starting a worker process")
             self._task = asyncio.create_task(self._supervise(), name=f"worker of {self._order.model}")
 
@@ -97,20 +97,14 @@ class Supervisor:
             raise ModelLoading(f"`{self._order.model}` is being loaded: {self._progress}", retry_after_s=_RETRY_S)
         raise Unavailable(f"`{self._order.model}` is not loaded")
 
-    async def begin_anew(self) -> None:
-        """As `begin`, also where the last try failed."""
-        if self._failure:
-            await self.end()
-        self.begin()
-
     async def settled(self) -> None:
         """Returns once the model is warm; raises `ModelFailed` when it cannot be loaded."""
         await self._settled.wait()
         if self.ready is None:
-            raise self._failed() if self._failure else Unavailable(f"`{self._order.model}` was unloaded meanwhile")
+            raise self._failed() if self._failure else Unavailable(f"`{self._order.model}` was stopped meanwhile")
 
     async def end(self) -> None:
-        """Ends the worker; returns once its memory is free. `begin` may follow."""
+        """Ends the worker; returns once its memory is free."""
         if self._task is not None:
             if not self._task.cancelling():
                 self._task.cancel()
@@ -128,7 +122,7 @@ class Supervisor:
                     return
                 lived_s = time.monotonic() - self._began_at
                 deaths = 1 if lived_s > _STEADY_S else deaths + 1
-                wait_s = _backoff(deaths)
+                wait_s = backoff(deaths, *_RESTART_S)
                 self._advance(f"restarting: the worker process ended ({ending})")
                 _log.error("worker.died", model=self._order.model, ending=ending, restart_in_s=wait_s)
                 self._on_restart()
@@ -140,12 +134,14 @@ class Supervisor:
         """One worker from start to end; returns how it ended, with `_failure` set if that was before it was ready."""
         self.seat.claim("load")
         try:
-            worker = await WorkerProcess.spawn()
+            self.worker = worker = await WorkerProcess.spawn()
         except OSError as error:
             self._fail(f"no worker process can be started: {error}")
-            self.seat.leave()
             return str(error)
-        self.worker, self._told, ending = worker, False, ""
+        finally:
+            if self.worker is None:
+                self.seat.leave()
+        self._told, ending = False, ""
         try:
             worker.send(msgspec.structs.replace(self._order, threads=self.seat.threads))
             ending = await worker.run(self._receive)
@@ -171,7 +167,6 @@ class Supervisor:
                 self._follow(message)
             case Ready():
                 self.ready, self.ready_since, self.version = message, time.time(), message.version
-                self._failure = ""
                 self._settled.set()
                 self._on_change()
                 self.seat.release("load")
@@ -213,8 +208,3 @@ class Supervisor:
 
     def _failed(self) -> ModelFailed:
         return ModelFailed(f"model `{self._order.model}` is not loaded: {self._failure}")
-
-
-def _backoff(times: int) -> float:
-    first, longest = _RESTART_S
-    return min(longest, first * 2.0 ** min(times - 1, 32))

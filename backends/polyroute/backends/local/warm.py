@@ -19,7 +19,7 @@ from polyroute.backends.pool import Pool
 from polyroute.core.backend import BackendStatus, ModelState, Preview, ReplicaStatus, TokenCount
 from polyroute.core.call import Call
 from polyroute.core.config import LocalConfig, ModelConfig
-from polyroute.core.errors import Draining, ModelLoading, NoReplica, Overloaded, WorkerDied
+from polyroute.core.errors import Draining, ModelLoading, NoReplica, Overloaded, PolyrouteError, WorkerDied
 from polyroute.core.event import Attempt, Event, Started
 
 _TICK_S: Final = 1.0
@@ -33,7 +33,7 @@ class WarmPool:
     `config.warm` says how many there are; `queued` how many calls wait for a permit. A call that finds none ready waits
     for one until its deadline, as long as the load gets on; the load is the model's, not the call's, which may leave.
     One whose worker died before it answered is tried once more. After `unload`, nothing is loaded until a call or
-    `load` asks for it, whatever `warm` says. `room`, `on_load` and `on_evict` are as of `Replicas`. Times are in
+    `load` asks for it, whatever `warm` says. `departure`, `on_load` and `on_evict` are as of `Replicas`. Times are in
     seconds.
     """
 
@@ -45,7 +45,7 @@ class WarmPool:
         memory: Memory,
         *,
         queued: Callable[[], int] = lambda: 0,
-        room: Callable[[], Awaitable[object]] | None = None,
+        departure: Callable[[], Awaitable[bool]] | None = None,
         on_load: Callable[[str, float], None] = lambda outcome, took_s: None,
         on_evict: Callable[[], None] = lambda: None,
         stall_s: float = _STALL_S,
@@ -65,7 +65,7 @@ class WarmPool:
             make,
             memory,
             needs=self._needs,
-            room=room or _at_once,
+            departure=departure or _nobody_leaves,
             keep=lambda: self._effective.min,
             on_change=self._changed,
             on_load=self._loaded,
@@ -147,9 +147,16 @@ class WarmPool:
                         yield event
                 return
             except (WorkerDied, ModelLoading, NoReplica) as error:
-                if started or failed:
+                if started or failed or not self._may_repeat(error):
                     raise error.after((*failed, *error.attempts), error.message) from error
                 failed = error.attempts or (Attempt("", reason=error.reason, message=error.message),)
+
+    def _may_repeat(self, error: PolyrouteError) -> bool:
+        """Whether the call is made once more: what killed a worker may be the call, so that counts as a retry."""
+        if not isinstance(error, WorkerDied):
+            return True  # no worker has seen the call
+        deaths = sum(attempt.reason == WorkerDied.reason for attempt in error.attempts)
+        return deaths < 2 and self._pool.may_repeat()
 
     async def _answer(self, call: Call) -> AsyncGenerator[Event, None]:
         replica = ""
@@ -204,7 +211,8 @@ class WarmPool:
         now, up, bounds = self._clock(), len(self._replicas.up), self._effective
         work = Work(self._answering, self._queued(), self._seats or 1, self._used_at)
         if self._replicas.waiting or len(self._replicas.warm) < up:
-            work = replace(work, queued=0, used_at=now)  # what is being loaded is to show first what it changes
+            # what is being loaded is to show first what it changes
+            work = replace(work, in_flight=min(work.in_flight, up * work.seats), queued=0, used_at=now)
         self._trend = follow(self._trend, up, work, now)
         target = wanted(self._trend, bounds, now)
         if target > up and now >= self._replicas.retry_at:
@@ -308,8 +316,9 @@ class WarmPool:
             )
 
 
-async def _at_once() -> None:
-    """There is room: nothing is waited for."""
+async def _nobody_leaves() -> bool:
+    """No memory is about to be given back."""
+    return False
 
 
 def _told(slot: Slot, in_pool: Mapping[str, ReplicaStatus]) -> ReplicaStatus:

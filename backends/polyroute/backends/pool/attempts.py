@@ -89,6 +89,10 @@ class Attempts:
                 return attempt, course.told(event, attempt)
         raise AssertionError("unreachable: a call ends with an answer or an error")
 
+    def may_repeat(self) -> bool:
+        """Whether a call that has failed may be made anew, which is a retry as any other."""
+        return self._config.retries > 0 and self._take()
+
     def choose(self, call: Call, *, goes: bool = True) -> _Chosen:
         """The replica for a call's first attempt; decided at once, so that no two calls decide on the same counts.
 
@@ -118,13 +122,19 @@ class Attempts:
         wait_s = self._wait_s(course, best(replicas, course.tried))
         if wait_s is None or wait_s > LONGEST_WAIT_S or not self._in_time(course.call, wait_s):
             return None
-        if not self._budget.take():
-            self._around.on_retry("no_budget")
+        if not self._take():
             return None
         course.retries += 1
         if wait_s:
             await self._around.sleep(wait_s)
         return self._among(best(replicas, course.tried), course.call)
+
+    def _take(self) -> bool:
+        """Takes a retry of the budget; False where none is left."""
+        taken = self._budget.take()
+        if not taken:
+            self._around.on_retry("no_budget")
+        return taken
 
     def _wait_s(self, course: Course, group: Sequence[Replica]) -> float | None:
         """Seconds to wait before one of `group` is asked: none for one that this call has not asked yet."""

@@ -10,6 +10,7 @@ from polyroute.core.errors import (
     PeerUnreachable,
     PolyrouteError,
     Unavailable,
+    WorkerDied,
 )
 
 
@@ -24,8 +25,12 @@ def is_replicas_fault(error: PolyrouteError) -> bool:
 
 
 def another_may_answer(error: PolyrouteError) -> bool:
-    """Whether another replica of the same model may do better; a request that one refuses, all refuse."""
-    return error.try_next and not isinstance(error, InvalidArgument)
+    """Whether another replica of the same model may do better.
+
+    A request that one refuses, all refuse; and one that killed a worker could kill them all. Who knows when a worker
+    is back may make the call once more (`Pool.may_repeat`).
+    """
+    return error.try_next and not isinstance(error, InvalidArgument | WorkerDied)
 
 
 def same_may_answer(error: PolyrouteError) -> bool:

@@ -117,10 +117,6 @@ class Pool:
         if len(errors) == len(results):
             raise errors[0]
 
-    async def unload(self, grace_s: float) -> None:
-        """Unloads every replica at once; raises the first error once all are done."""
-        await _all(replica.backend.unload(grace_s) for replica in self._replicas)
-
     async def stop(self) -> None:
         """Stops every replica at once; raises the first error once all are done."""
         await _all(source.stop() for source in self._sources)
@@ -158,6 +154,10 @@ class Pool:
             raise
         finally:
             await attempt.close()
+
+    def may_repeat(self) -> bool:
+        """Whether a call that failed here may be made once more, as `retries` and their budget have it; takes one."""
+        return self._attempts.may_repeat()
 
     async def count_tokens(self, call: Call) -> TokenCount:
         """Counts by the replica that would get the next call."""

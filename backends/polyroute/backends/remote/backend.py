@@ -61,10 +61,6 @@ class RemoteBackend:
         """Returns once the peer has answered; raises `PeerUnreachable` or what it answered."""
         await self._watch.ask()
 
-    async def unload(self, grace_s: float) -> None:
-        """Raises `Unimplemented`: the peer's memory is its own."""
-        raise Unimplemented(f"{self._peer.where}: a model at a peer cannot be unloaded from here")
-
     async def stop(self) -> None:
         """Closes the connections; calls in flight fail with `Draining`."""
         await self._watch.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -9,18 +10,20 @@ from pathlib import Path
 import pytest
 
 from polyroute.backends.local.backend import LocalBackend
+from polyroute.backends.local.cores import Cores
 from polyroute.core.backend import ModelState
 from polyroute.core.call import Call
 from polyroute.core.config import LocalConfig
-from polyroute.core.errors import Draining, Unsupported
+from polyroute.core.errors import Draining, Unavailable, Unsupported
 from polyroute.core.request import Message, Request, Tool
 
 TOOLS = (Tool("f"),)
 TALK = (Message("user", "hi"),)
 
 
-def backend(tmp_path: Path) -> LocalBackend:
-    return LocalBackend(LocalConfig(id="m", type="local", source=str(tmp_path), version="v1"), cache_dir=tmp_path)
+def backend(tmp_path: Path, cores: Cores | None = None) -> LocalBackend:
+    config = LocalConfig(id="m", type="local", source=str(tmp_path), version="v1")
+    return LocalBackend(config, cache_dir=tmp_path, cores=cores)
 
 
 def test_the_router_never_imports_torch() -> None:
@@ -64,3 +67,18 @@ async def test_a_reload_gives_it_another_version(tmp_path: Path) -> None:
     cold = backend(tmp_path)
     cold.adopt(LocalConfig(id="m", type="local", source=str(tmp_path), version="v2"))
     assert (cold.status().state, cold.status().version) == (ModelState.COLD, "v2")
+
+
+@pytest.mark.parametrize("turns", range(2, 8))
+async def test_a_load_that_is_stopped_while_its_process_is_spawned_leaves_nothing(tmp_path: Path, turns: int) -> None:
+    """Neither a seat nor, as asyncio would warn, a process."""
+    cores = Cores(4)
+    spawning = backend(tmp_path, cores)
+    loading = asyncio.create_task(spawning.load())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    assert cores._busy
+    await spawning.stop()
+    assert not cores._busy
+    with pytest.raises(Unavailable, match="was stopped meanwhile"):
+        await loading

@@ -88,6 +88,16 @@ async def test_replicas_spread_over_gpus_of_which_nothing_is_known_yet() -> None
     assert placed == ["cuda:0", "cuda:1", "cuda:0"]
 
 
+async def test_what_fits_without_that_anybody_leaves_is_known_beforehand(house: House) -> None:
+    await house.take("idle", 60)
+    fits = {mib: house.memory.fits("b", "cpu", Needs(mib * MIB, kv_bytes=0)) for mib in (40, 41)}
+    assert fits == {40: True, 41: False}
+    assert house.memory.held("cpu") == 60 * MIB
+    with pytest.raises(ModelFailed, match="more than the memory budget"):
+        house.memory.fits("b", "cpu", Needs(101 * MIB, kv_bytes=0))
+    assert not Memory(gpus=1).fits("b", "cuda:0", Needs(1))  # as nobody knows what that device has
+
+
 async def test_the_idle_one_used_longest_ago_leaves_for_another(house: House) -> None:
     await house.take("old", 40)
     await house.take("new", 40)

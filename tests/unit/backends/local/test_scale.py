@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyroute.backends.local.scale import PRESSED_S, Bounds, Trend, Work, follow, spare, wanted
+from polyroute.backends.local.scale import PRESSED_S, Bounds, Trend, Work, follow, pressed, spare, wanted
 from polyroute.core.config import LocalConfig
 
 BOUNDS = Bounds(min=1, max=3, idle_unload_s=60)
@@ -57,6 +57,15 @@ def test_a_queue_that_persists_asks_for_one_more() -> None:
     assert wanted(seen(FULL, 1, 0, PRESSED_S), BOUNDS, PRESSED_S) == 2
 
 
+def test_calls_beyond_the_seats_ask_for_one_more_as_a_queue_does() -> None:
+    """With more permits than seats nothing queues for a permit."""
+    more = Work(in_flight=9, queued=0, seats=8, used_at=0)
+    assert wanted(seen(more, 1, 0, PRESSED_S), BOUNDS, PRESSED_S) == 2
+    assert wanted(seen(more, 2, 0, PRESSED_S), BOUNDS, PRESSED_S) == 2
+    exactly = Work(in_flight=8, queued=0, seats=8, used_at=0)
+    assert wanted(seen(exactly, 1, 0, PRESSED_S), BOUNDS, PRESSED_S) == 1
+
+
 def test_a_queue_that_was_empty_in_between_does_not_persist() -> None:
     trend = seen(FULL, 1, 0, 4)
     trend = follow(trend, 1, Work(8, 0, 8, 0), 5)
@@ -100,14 +109,16 @@ def test_the_bounds_hold_and_steps_are_single(work: Work, replicas: int, given_:
         assert target == replicas - 1
 
 
-@given(st.integers(0, 100), st.integers(1, 16), bounds)
-def test_work_that_stays_as_it_is_never_makes_replicas_come_and_go(calls: int, seats: int, given_: Bounds) -> None:
-    """Calls take the seats that there are and queue for the rest; the number of replicas settles."""
+@given(st.integers(0, 100), st.integers(1, 16), st.none() | st.integers(1, 200), bounds)
+def test_work_that_stays_as_it_is_never_makes_replicas_come_and_go(
+    calls: int, seats: int, permits: int | None, given_: Bounds
+) -> None:
+    """Calls take the permits, by default as many as seats, and queue for the rest; the number of replicas settles."""
     now, replicas, trend, history = 0.0, given_.min, Trend(), []
     step = min(PRESSED_S, given_.idle_unload_s)
     for _ in range(60):
         now += step
-        in_flight = min(calls, replicas * seats)
+        in_flight = min(calls, replicas * seats if permits is None or not replicas else permits)
         work = Work(in_flight, calls - in_flight if replicas else 0, seats, used_at=now if calls else 0.0)
         trend = follow(trend, replicas, work, now)
         target = wanted(trend, given_, now)
@@ -121,5 +132,5 @@ def test_work_that_stays_as_it_is_never_makes_replicas_come_and_go(calls: int, s
 @given(st.integers(0, 10), works)
 def test_whoever_is_spared_leaves_the_others_half_empty(replicas: int, work: Work) -> None:
     if spare(replicas, work):
-        assert work.queued == 0
+        assert not pressed(replicas, work)
         assert 2 * work.in_flight <= (replicas - 1) * work.seats

@@ -15,7 +15,7 @@ from polyroute.backends.local.memory import Memory
 from polyroute.backends.local.scale import PRESSED_S, Bounds
 from polyroute.core.backend import ModelState, Preview
 from polyroute.core.call import Call
-from polyroute.core.config import LocalConfig, WarmConfig
+from polyroute.core.config import HedgeConfig, LocalConfig, WarmConfig
 from polyroute.core.errors import (
     DeadlineExceeded,
     Draining,
@@ -190,6 +190,18 @@ async def test_after_a_failed_load_it_is_cold_once_another_may_be_tried(sites: S
     assert (at.pool.status().state, at.pool.status().detail) == (ModelState.COLD, "broken")
 
 
+async def test_a_load_that_fails_for_weeks_is_tried_again_at_the_longest_interval(sites: Sites) -> None:
+    at = sites(bounds=KEPT, fails=ModelFailed("no"))
+    at.pool._replicas._failures = 2000
+    await at.pool.start()
+    (await at.made_one()).gate.set()
+    await until(lambda: at.loads == ["MODEL_FAILED"] and not at.pool._replicas.slots)
+    at.move(299)
+    assert not at.pool._replicas.up
+    at.move(1)
+    await at.made_one(2)
+
+
 async def test_whatever_breaks_a_load_ends_the_wait(sites: Sites) -> None:
     at = sites(fails=KeyError("a bug"))
     waiting = run(collect(at.pool))
@@ -236,6 +248,35 @@ async def test_one_that_dies_before_it_answers_is_tried_once_more(sites: Sites) 
     started = (await waiting)[0]
     assert isinstance(started, Started)
     assert [(attempt.reason, attempt.deployment) for attempt in started.route.attempts] == [("WORKER_DIED", "")]
+
+
+async def several(sites: Sites, count: int, script: Script, **options: Any) -> Site:
+    """A pool of so many replicas, warm."""
+    at = sites(bounds=Bounds(count, count, 60.0), script=script)
+    at.pool.adopt(changed(at, **options))
+    for number in range(count):
+        await at.warm(number + 1)
+    return at
+
+
+@pytest.mark.parametrize(("retries", "killed"), [(5, 2), (0, 1)])
+async def test_a_call_that_kills_workers_kills_two_at_most(sites: Sites, retries: int, killed: int) -> None:
+    at = await several(sites, 3, Script(error=WorkerDied("died")), retries=retries)
+    with pytest.raises(WorkerDied) as caught:
+        await collect(at.pool)
+    assert sum(len(replica.calls) for replica in at.made) == killed
+    assert [attempt.reason for attempt in caught.value.attempts] == ["WORKER_DIED"] * killed
+
+
+async def test_a_call_that_killed_a_worker_and_its_hedge_is_given_up(sites: Sites) -> None:
+    gate = asyncio.Event()
+    at = await several(sites, 3, Script(error=WorkerDied("died"), gate=gate), retries=5, hedge=HedgeConfig(after=0.001))
+    asking = run(collect(at.pool))
+    await until(lambda: sum(replica.open for replica in at.made) == 2)
+    gate.set()
+    with pytest.raises(WorkerDied):
+        await asking
+    assert sum(len(replica.calls) for replica in at.made) == 2
 
 
 async def test_one_that_dies_again_is_given_up(sites: Sites) -> None:
@@ -307,6 +348,28 @@ async def test_replicas_follow_a_queue_up_and_idleness_down(sites: Sites) -> Non
     at.move(1e6)
     assert states(at) == [ModelState.WARM]
     assert [replica.stopped for replica in at.made] == [False, True]
+
+
+async def test_calls_that_wait_inside_a_worker_ask_for_one_more(sites: Sites) -> None:
+    """As where there are more permits than seats, so that nothing queues for one."""
+    gate = asyncio.Event()
+    at = sites(bounds=Bounds(1, 3, 60.0), script=Script(gate=gate), seats=2)
+    await at.pool.start()
+    await at.warm()
+    held = [run(collect(at.pool)) for _ in range(7)]
+    await until(lambda: at.made[0].open == 7)
+    at.move(0)
+    at.move(PRESSED_S)
+    assert states(at) == [ModelState.WARM, ModelState.LOADING]
+    at.move(1)
+    at.move(10 * PRESSED_S)  # one after the other here, too
+    assert len(at.pool._replicas.up) == 2
+    await at.warm(2)
+    at.move(0)
+    at.move(PRESSED_S)
+    assert len(at.pool._replicas.up) == 3
+    gate.set()
+    await asyncio.gather(*held)
 
 
 async def test_no_more_than_the_most_are_started(sites: Sites) -> None:
@@ -411,6 +474,8 @@ async def test_one_more_replica_takes_no_memory_from_another_model(sites: Sites)
     assert (states(other), len(at.made)) == ([ModelState.WARM], 1)
     assert await text(at.pool) == "a b c"  # what failed for one more is no failure of the model
     assert at.pool.status().state is ModelState.WARM
+    at.made[0].become(ModelState.FAILED, "its weights are gone")  # and does not lengthen the wait after one
+    assert at.pool._replicas.retry_at == at.clock[0] + 5.0
 
 
 async def test_an_unload_lets_calls_finish_and_holds_until_somebody_asks(sites: Sites) -> None:
@@ -491,21 +556,52 @@ async def test_callers_who_leave_at_any_time_leave_nothing(sites: Sites) -> None
     assert (at.pool._answering, at.pool._replicas.waiting) == (0, 0)
 
 
-async def test_a_load_waits_for_room_and_a_stop_does_not(sites: Sites) -> None:
-    room = asyncio.Event()
-    at = sites(bounds=KEPT, room=room.wait)
-    await at.pool.start()
-    await asyncio.sleep(0)
-    status = at.pool.status()
+class Leaving:
+    """The departures that a load without memory waits for."""
+
+    def __init__(self) -> None:
+        self.asked, self.gone = asyncio.Event(), asyncio.Event()
+
+    async def next(self) -> bool:
+        self.asked.set()
+        if self.gone.is_set():
+            return False
+        return await self.gone.wait()
+
+
+async def test_a_load_without_memory_waits_for_who_leaves_and_evicts_nobody_meanwhile(sites: Sites) -> None:
+    memory, leaving = Memory(80 * MIB), Leaving()
+    old, idle = small(sites, memory, "old", bounds=KEPT), small(sites, memory, "idle")
+    await asyncio.gather(old.pool.start(), old.warm())
+    new = small(sites, memory, "new", bounds=KEPT, departure=leaving.next)
+    await asyncio.gather(idle.pool.load(), idle.warm())
+    await new.pool.start()
+    await leaving.asked.wait()
+    status = new.pool.status()
     assert (status.state, status.replicas[0].detail) == (ModelState.LOADING, "waiting for memory")
-    assert at.made == []
-    room.set()
-    await at.warm()
-    held = sites(bounds=KEPT, room=asyncio.Event().wait)
-    await held.pool.start()
-    await asyncio.sleep(0)
-    await held.pool.stop()
-    assert held.made == []
+    assert new.made == []
+    await old.pool.stop()
+    leaving.gone.set()
+    await new.warm()
+    assert states(idle) == [ModelState.WARM]
+
+
+async def test_a_load_with_memory_waits_for_nobody_who_leaves(sites: Sites) -> None:
+    leaving = Leaving()
+    at = sites(departure=leaving.next)
+    await asyncio.gather(at.pool.load(), at.warm())
+    assert not leaving.asked.is_set()
+
+
+async def test_a_stop_waits_for_nobody_who_leaves(sites: Sites) -> None:
+    memory, leaving = Memory(64 * MIB), Leaving()
+    old = small(sites, memory, "old")
+    await asyncio.gather(old.pool.load(), old.warm())
+    new = small(sites, memory, "new", bounds=KEPT, departure=leaving.next)
+    await new.pool.start()
+    await leaving.asked.wait()
+    await new.pool.stop()
+    assert new.made == []
 
 
 def changed(at: Site, **options: Any) -> LocalConfig:

@@ -27,7 +27,7 @@ from polyroute.core.errors import (
 )
 from tests.unit.backends.pool.pools import CALL, World, answered, in_flight, replicas, used
 
-ILL = [PeerUnreachable("`r` is gone"), PeerFailed("`r` is bad"), WorkerDied("`r` died"), Unavailable("`r` says 503")]
+ILL = [PeerUnreachable("`r` is gone"), PeerFailed("`r` is bad"), Unavailable("`r` says 503")]
 
 
 @pytest.fixture
@@ -99,14 +99,14 @@ async def test_a_bug_of_ours_is_not_tried_again(world: World) -> None:
 
 async def test_the_last_error_tells_every_attempt(world: World) -> None:
     backends = replicas(3)
-    for backend, error in zip(backends, ILL, strict=False):
+    for backend, error in zip(backends, ILL, strict=True):
         fails(backend, error)
     with pytest.raises(PolyrouteError) as failed:
         await used(world.pool(*backends), 1)
     assert sorted((a.replica, a.reason) for a in failed.value.attempts) == [
         ("r0", "PEER_UNREACHABLE"),
         ("r1", "PEER_FAILED"),
-        ("r2", "WORKER_DIED"),
+        ("r2", "UNAVAILABLE"),
     ]
     assert failed.value.attempts[-1].reason == failed.value.reason
     assert world.retries == ["failed", "failed"]
@@ -150,6 +150,20 @@ async def test_what_does_not_pass_in_a_moment_is_not_asked_again(world: World, e
     with pytest.raises(type(error)):
         await used(world.pool(only), 1)
     assert asked(only) == 1
+
+
+async def test_a_call_that_killed_a_worker_goes_to_no_other(world: World) -> None:
+    backends = replicas(3, Script(error=WorkerDied("died")))
+    with pytest.raises(WorkerDied):
+        await used(world.pool(*backends), 1)
+    assert asked(*backends) == 1
+
+
+async def test_a_call_is_repeated_as_retries_and_their_budget_have_it(world: World) -> None:
+    assert not world.pool(*replicas(1), retries=0).may_repeat()
+    pool = world.pool(*replicas(1), retries=1, retry_budget={"share": 0, "min_per_second": 0.1})
+    assert [pool.may_repeat() for _ in range(3)] == [True, False, False]
+    assert world.retries == ["no_budget"] * 2
 
 
 async def test_an_outage_gets_few_retries(world: World) -> None:
@@ -230,7 +244,7 @@ async def test_a_worker_that_died_is_no_illness_of_the_one_that_replaces_it(worl
     assert await used(pool, 1) == ["r0"]
 
 
-@pytest.mark.parametrize("error", [e for e in ILL if not isinstance(e, WorkerDied)], ids=lambda e: e.reason)
+@pytest.mark.parametrize("error", ILL, ids=lambda e: e.reason)
 async def test_an_ill_replica_is_left_alone_then_tried_and_comes_back_slowly(
     world: World, error: PolyrouteError
 ) -> None:

@@ -157,13 +157,12 @@ async def test_loading_succeeds_when_one_replica_does(world: World) -> None:
         await world.pool(*backends).load()
 
 
-async def test_starting_unloading_and_stopping_reach_every_replica(world: World) -> None:
+async def test_starting_and_stopping_reach_every_replica(world: World) -> None:
     backends = replicas(2)
     pool = world.pool(*backends)
     await pool.start()
-    await pool.unload(5)
     await pool.stop()
-    assert all(backend.started and backend.unloads == [5] and backend.stopped for backend in backends)
+    assert all(backend.started and backend.stopped for backend in backends)
 
 
 async def test_counting_tokens_asks_a_replica(world: World) -> None:
