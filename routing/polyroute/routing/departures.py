@@ -3,62 +3,94 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from dataclasses import dataclass
+from typing import Final
 
 import structlog
 
 from polyroute.core.backend import Backend
 from polyroute.routing.registry import Deployment
 
+LAST_CALL_S: Final = 3600.0
+"""How long the last calls of a deployment may go on, in seconds: longer than answers take, but not for ever, since a
+stream that never ends would keep what it runs on for good."""
+
 log = structlog.get_logger(__name__)
 
 
-class Departures:
-    """Takes leave of deployments, each for `grace_s` seconds at most; calls that go on longer end with `Draining`."""
+@dataclass(frozen=True, slots=True)
+class _Departure:
+    deployment: Deployment
+    emptying: asyncio.Task[bool]
 
-    def __init__(self, grace_s: float) -> None:
+    def hurry(self) -> None:
+        """Its calls are not waited for any longer."""
+        self.emptying.cancel()
+
+
+class Departures:
+    """Takes leave of deployments, each after its last call, or after `longest_s` seconds.
+
+    Where memory is needed and none of the local ones gives its own back in `grace_s` seconds, the calls of all of them
+    are cut; calls that are cut end with `Draining`.
+    """
+
+    def __init__(self, grace_s: float, *, longest_s: float = LAST_CALL_S) -> None:
         self._grace_s = grace_s
-        self._leaving: dict[asyncio.Task[None], Deployment] = {}
-        self._hurry = asyncio.Event()
+        self._longest_s = longest_s
+        self._departures: dict[asyncio.Task[None], _Departure] = {}
+        self._counts: Counter[str] = Counter()
 
     def __repr__(self) -> str:
-        return f"<Departures {[deployment.id for deployment in self._leaving.values()]}>"
+        return f"<Departures {sorted(self._counts.elements())}>"
 
     @property
     def names(self) -> frozenset[str]:
         """IDs of the models that are leaving."""
-        return frozenset(deployment.id for deployment in self._leaving.values())
+        return frozenset(self._counts)
+
+    def leaving(self, id: str) -> bool:
+        """Whether a deployment of that model is leaving."""
+        return id in self._counts
 
     def begin(self, deployment: Deployment) -> asyncio.Task[None]:
         """Lets a deployment go that gets no new calls any more; the task ends when it is stopped."""
-        task = asyncio.create_task(self._leave(deployment), name=f"departure of {deployment.id}")
-        self._leaving[task] = deployment
-        task.add_done_callback(self._leaving.pop)
+        last_calls = deployment.occupancy.empty(self._longest_s)
+        emptying = asyncio.create_task(last_calls, name=f"last calls of {deployment.id}")
+        departure = _Departure(deployment, emptying)
+        task = asyncio.create_task(self._leave(departure), name=f"departure of {deployment.id}")
+        self._departures[task] = departure
+        self._counts[deployment.id] += 1
+        task.add_done_callback(self._left)
         return task
 
     async def next_for(self, backend: Backend) -> bool:
         """Returns True once one of the local models that are leaving has given its memory back; False where none is.
 
-        False at once where `backend` is of one of them: what it loads for its last calls, these must not wait for.
+        If none has when the grace is over, their calls are cut. False at once where `backend` is of one of them: what
+        it loads for its last calls, these must not wait for.
         """
-        local = {task: deployment for task, deployment in self._leaving.items() if deployment.local}
-        if not local or any(deployment.backend is backend for deployment in local.values()):
+        local = {task: departure for task, departure in self._departures.items() if departure.deployment.local}
+        if not local or any(departure.deployment.backend is backend for departure in local.values()):
             return False
-        await asyncio.wait(local, return_when=asyncio.FIRST_COMPLETED)
+        left, _ = await asyncio.wait(local, timeout=self._grace_s, return_when=asyncio.FIRST_COMPLETED)
+        if not left:
+            for departure in local.values():
+                departure.hurry()
+            await asyncio.wait(local, return_when=asyncio.FIRST_COMPLETED)
         return True
 
     async def close(self) -> None:
         """Stops every one of them now."""
-        self._hurry.set()
-        if self._leaving:
-            await asyncio.wait(list(self._leaving))
+        for departure in self._departures.values():
+            departure.hurry()
+        if self._departures:
+            await asyncio.wait(list(self._departures))
 
-    async def _leave(self, deployment: Deployment) -> None:
-        emptying = asyncio.ensure_future(deployment.occupancy.empty(self._grace_s))
-        hurrying = asyncio.ensure_future(self._hurry.wait())
-        await asyncio.wait({emptying, hurrying}, return_when=asyncio.FIRST_COMPLETED)
-        for waiting in (emptying, hurrying):
-            waiting.cancel()
-        await asyncio.gather(emptying, hurrying, return_exceptions=True)
+    async def _leave(self, departure: _Departure) -> None:
+        deployment = departure.deployment
+        await asyncio.wait({departure.emptying})
         cut = deployment.occupancy.inside
         try:
             await deployment.cached.ledger.flush()
@@ -67,3 +99,9 @@ class Departures:
             log.exception("deployment.stop_failed", model=deployment.id)
         else:
             log.info("deployment.left", model=deployment.id, calls_cut=cut)
+
+    def _left(self, task: asyncio.Task[None]) -> None:
+        id = self._departures.pop(task).deployment.id
+        self._counts[id] -= 1
+        if not self._counts[id]:
+            del self._counts[id]

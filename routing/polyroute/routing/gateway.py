@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -46,7 +46,7 @@ class Gateway:
         self._intake = Intake(Router(lambda: self._snapshot, metrics))
         self._observed = Observed(self._intake, metrics, tracer=tracer)
         self._loads: set[asyncio.Task[None]] = set()
-        self.know()
+        metrics.know(snapshot.rules)
         metrics.watch(self._deployed)
 
     @property
@@ -54,13 +54,18 @@ class Gateway:
         """The registry in force."""
         return self._snapshot
 
-    def swap(self, snapshot: Snapshot) -> None:
-        """Puts another registry in force; calls in flight go on with the one that they began with."""
-        self._snapshot = snapshot
+    def swap(self, snapshot: Snapshot, leaving: Collection[str] = ()) -> None:
+        """Puts another registry in force; calls in flight go on with the one that they began with.
 
-    def know(self, leaving: frozenset[str] = frozenset()) -> None:
-        """Lets metrics tell of the names in force and of models that are `leaving`, and of no others any more."""
-        self._metrics.know(self._snapshot.rules.keys() | leaving)
+        Metrics tell of its names and of the models that are `leaving`, each until `forget`, and of no others any more.
+        """
+        self._snapshot = snapshot
+        self._metrics.know([*snapshot.rules, *leaving])
+
+    def forget(self, id: str) -> None:
+        """A model has left: metrics tell of it no more, unless the name is in force again."""
+        if id not in self._snapshot.rules:
+            self._metrics.forget(id)
 
     @property
     def limits(self) -> LimitsConfig:

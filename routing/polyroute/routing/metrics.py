@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter as Counted
 from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import TypeAlias, TypeVar, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -16,13 +17,16 @@ from polyroute.core.event import Timing, Usage
 from polyroute.core.telemetry import Metric
 from polyroute.routing.views import MemoryView, ModelView
 
+_Instrument: TypeAlias = Counter | Histogram
+_InstrumentT = TypeVar("_InstrumentT", Counter, Histogram)
+
 
 class Metrics:
     """The instruments. `known` are the names that may become labels; all others are counted as `_other`."""
 
     def __init__(self, registry: CollectorRegistry, known: Collection[str] = ()) -> None:
         self.registry = registry
-        self._known = frozenset(known)
+        self._known = set(known)
         self._requests = _counter(telemetry.REQUESTS, registry)
         self._in_flight = _gauge(telemetry.IN_FLIGHT, registry)
         self._duration = _histogram(telemetry.DURATION, registry)
@@ -43,22 +47,32 @@ class Metrics:
         self._reloads = _counter(telemetry.CONFIG_RELOADS, registry)
         self._config = _gauge(telemetry.CONFIG, registry)
         self._config_loaded = _gauge(telemetry.CONFIG_LOADED, registry)
-        self._by_model = {
-            "model": (
-                *(self._requests, self._duration, self._first_token, self._overhead, self._tokens),
-                *(self._lookups, self._stores, self._restarts, self._loads, self._load_seconds, self._evictions),
-            ),
-            "deployment": (*(self._attempt_failures, self._queue_wait, self._refusals, self._retries, self._hedges),),
-        }
+        self._series: dict[str, dict[tuple[_Instrument, tuple[str, ...]], _Instrument]] = {}
+        """The series of each name, by instrument and further labels, so that they end without a look at all others."""
 
-    def know(self, names: Collection[str]) -> None:
+    def know(self, names: Iterable[str]) -> None:
         """From now on these are the names that may become labels. The series of others that were known end."""
-        gone = self._known.difference(names)
-        self._known = frozenset(names)
-        for name in gone:
-            for label, instruments in self._by_model.items():
-                for instrument in instruments:
-                    instrument.remove_by_labels({label: name})
+        before, self._known = self._known, set(names)
+        for name in before - self._known:
+            self._end(name)
+
+    def forget(self, name: str) -> None:
+        """This is none of the names any more; its series end."""
+        self._known.discard(name)
+        self._end(name)
+
+    def _end(self, name: str) -> None:
+        for instrument, more in self._series.pop(name, ()):
+            instrument.remove(name, *more)
+
+    def _of(self, instrument: _InstrumentT, name: str, *more: str) -> _InstrumentT:
+        """The series of a model or deployment, whose label is the first one, and of `more` labels."""
+        name = name if name in self._known else telemetry.OTHER
+        series = self._series.setdefault(name, {})
+        found = series.get((instrument, more))
+        if found is None:
+            found = series[instrument, more] = instrument.labels(name, *more)
+        return cast("_InstrumentT", found)
 
     def config_loaded(self, digest: str, at: float) -> None:
         """A configuration came into force, `at` in Unix time."""
@@ -76,50 +90,48 @@ class Metrics:
 
     def call_ended(self, model: str, cache: str, outcome: str, timing: Timing, usage: Usage) -> None:
         """A call is over: `outcome` is `ok` or an error's reason. Times count for whole answers only."""
-        model = self._label(model)
         self._in_flight.dec()
-        self._requests.labels(model, cache, outcome).inc()
+        self._of(self._requests, model, cache, outcome).inc()
         if outcome == "ok":
-            self._duration.labels(model).observe(timing.total_s)
-            self._first_token.labels(model).observe(timing.first_token_s)
-            self._overhead.labels(model).observe(timing.router_overhead_s)
-            self._tokens.labels(model, "prompt").inc(usage.prompt_tokens)
-            self._tokens.labels(model, "completion").inc(usage.completion_tokens)
+            self._of(self._duration, model).observe(timing.total_s)
+            self._of(self._first_token, model).observe(timing.first_token_s)
+            self._of(self._overhead, model).observe(timing.router_overhead_s)
+            self._of(self._tokens, model, "prompt").inc(usage.prompt_tokens)
+            self._of(self._tokens, model, "completion").inc(usage.completion_tokens)
 
     def attempt_failed(self, deployment: str, reason: str) -> None:
         """One attempt of a call has failed."""
-        self._attempt_failures.labels(self._label(deployment), reason).inc()
+        self._of(self._attempt_failures, deployment, reason).inc()
 
     def queued(self, deployment: str, wait_s: float) -> None:
         """A call got a permit, after `wait_s` seconds; 0 where one was free."""
-        self._queue_wait.labels(self._label(deployment)).observe(wait_s)
+        self._of(self._queue_wait, deployment).observe(wait_s)
 
     def refused(self, deployment: str, refusal: str) -> None:
         """A call got no permit; why is one of `polyroute.routing.permits.Refusal`."""
-        self._refusals.labels(self._label(deployment), refusal).inc()
+        self._of(self._refusals, deployment, refusal).inc()
 
     def cache_lookup(self, model: str, result: str) -> None:
         """The cache was asked: `hit`, `miss` or `error`."""
-        self._lookups.labels(self._label(model), result).inc()
+        self._of(self._lookups, model, result).inc()
 
     def cache_store(self, model: str, result: str) -> None:
         """An answer was offered to the cache: `stored` or `refused`."""
-        self._stores.labels(self._label(model), result).inc()
+        self._of(self._stores, model, result).inc()
 
     def worker_restarted(self, model: str) -> None:
         """A worker process died and is being replaced."""
-        self._restarts.labels(self._label(model)).inc()
+        self._of(self._restarts, model).inc()
 
     def model_loaded(self, model: str, outcome: str, took_s: float) -> None:
         """A load of one of a model's replicas has ended: `outcome` is `ok` or an error's reason."""
-        model = self._label(model)
-        self._loads.labels(model, outcome).inc()
+        self._of(self._loads, model, outcome).inc()
         if outcome == "ok":
-            self._load_seconds.labels(model).observe(took_s)
+            self._of(self._load_seconds, model).observe(took_s)
 
     def model_evicted(self, model: str) -> None:
         """An idle replica of a model has left for another model's sake."""
-        self._evictions.labels(self._label(model)).inc()
+        self._of(self._evictions, model).inc()
 
     def watch_memory(self, memory: Callable[[], Iterable[MemoryView]]) -> None:
         """Reads what local models hold of each device at every scrape."""
@@ -127,19 +139,16 @@ class Metrics:
 
     def retried(self, deployment: str, outcome: str) -> None:
         """A call was tried again at a replica of `deployment`, or might have been."""
-        self._retries.labels(self._label(deployment), outcome).inc()
+        self._of(self._retries, deployment, outcome).inc()
 
     def hedged(self, deployment: str, outcome: str) -> None:
         """A slow call was given to a second replica of `deployment`, or might have been."""
-        self._hedges.labels(self._label(deployment), outcome).inc()
+        self._of(self._hedges, deployment, outcome).inc()
 
     def watch(self, models: Callable[[], Iterable[ModelView]]) -> None:
         """Reads the state of `models`, which are no routes, at every scrape."""
         self.registry.register(_States(models))
         self.registry.register(_Replicas(models))
-
-    def _label(self, name: str) -> str:
-        return name if name in self._known else telemetry.OTHER
 
 
 class _States(Collector):

@@ -127,7 +127,7 @@ class Snapshot:
 
     @contextmanager
     def occupied(self, ids: Iterable[str]) -> Iterator[None]:
-        """Keeps these deployments from being stopped by a reload, within its grace, while a call may come to them."""
+        """Keeps these deployments from being stopped by a reload while a call may come to them."""
         held = [self.deployments[id].occupancy for id in ids]
         for occupancy in held:
             occupancy.enter()

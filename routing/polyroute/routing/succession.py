@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Protocol
+
+import structlog
 
 from polyroute.core.backend import Backend
 from polyroute.core.config import LIVE, Config, ModelConfig, changed_options
@@ -17,6 +20,8 @@ ACQUAINT_S: Final = 1.0
 """How long a swap waits for new peers to have answered once, so that a model that was ready stays so."""
 
 _AT_A_TIME: Final = 64
+
+log = structlog.get_logger(__name__)
 
 
 class Build(Protocol):
@@ -79,7 +84,7 @@ class Succession:
         self._on_swap(config)
         for deployment in new:
             if deployment.local:  # now, when those that leave are known: their memory is waited for
-                await deployment.backend.start()
+                await _start(deployment)
         return changes
 
     async def _build_all(self, old: Snapshot, models: Iterable[ModelConfig], changes: Changes) -> dict[str, Deployment]:
@@ -108,13 +113,13 @@ class Succession:
             if deployment.permits is old.deployments[id].permits:
                 limit(deployment.permits, deployment.config, deployment.backend.status)
         for id in (*changes.removed, *changes.rebuilt):
-            self._departures.begin(old.deployments[id]).add_done_callback(lambda _: self._know())
-        self._gateway.swap(new)
-        self._know()
+            self._departures.begin(old.deployments[id]).add_done_callback(partial(self._left, id))
+        self._gateway.swap(new, self._departures.names)
 
-    def _know(self) -> None:
-        """Metrics tell of what is there, and of what leaves until it has left."""
-        self._gateway.know(self._departures.names)
+    def _left(self, id: str, _: asyncio.Task[None]) -> None:
+        """Metrics tell of what leaves until it has left."""
+        if not self._departures.leaving(id):
+            self._gateway.forget(id)
 
 
 def _compare(old: Snapshot, config: Config) -> tuple[tuple[ModelConfig, ...], Changes]:
@@ -131,6 +136,14 @@ def _compare(old: Snapshot, config: Config) -> tuple[tuple[ModelConfig, ...], Ch
             (changes.adjusted if live else changes.rebuilt).append(model.id)
     changes.removed.extend(sorted(left))
     return models, changes
+
+
+async def _start(deployment: Deployment) -> None:
+    """Starts what is in force already: what goes wrong is that model's alone."""
+    try:
+        await deployment.backend.start()
+    except Exception:  # our bug
+        log.exception("deployment.start_failed", model=deployment.id)
 
 
 async def _acquaint(peers: Sequence[Deployment]) -> None:

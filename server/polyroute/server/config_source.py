@@ -19,10 +19,14 @@ class ConfigSource:
         """Digest of the content that `read` saw last, whether it could be used or not."""
 
     def read(self, environ: Mapping[str, str]) -> Config:
-        """The configuration that stands there now; raises `ConfigError`."""
+        """The configuration that stands there now, to be put in force; raises `ConfigError`."""
         content = read_content(self.path)
         self.last_read = _digest(content)
         return usable_config(content, str(self.path), environ)
+
+    def check(self, environ: Mapping[str, str]) -> Config:
+        """As `read`, but the content still counts as not read: nobody puts it in force."""
+        return usable_config(read_content(self.path), str(self.path), environ)
 
     def look(self) -> bytes:
         """Digest of the content now; empty where the file is not there or cannot be read."""

@@ -72,7 +72,7 @@ class Reload:
     async def check(self) -> Reloaded:
         """What is wrong with the file, or what it would change; nothing changes. Raises `Unimplemented` without one."""
         try:
-            config = await asyncio.to_thread(self._file().read, self._environ)
+            config = await asyncio.to_thread(self._file().check, self._environ)
         except ConfigError as error:
             return self._rejected(error)
         changes = await self._succession.preview(config)

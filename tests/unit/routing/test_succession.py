@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from polyroute.backends.echo import EchoBackend, Script
 from polyroute.core.backend import Backend, ModelState
@@ -161,38 +162,141 @@ async def test_a_fallback_that_was_removed_still_answers_who_began_with_it(
     await until(lambda: two.stopped)
 
 
-async def test_who_takes_longer_than_the_grace_is_cut(
+@asynccontextmanager
+async def streaming(stage: Stage, backend: EchoBackend) -> AsyncIterator[asyncio.Event]:
+    """A stream of that backend that goes on until the event is set, and that ends well unless it has been cut."""
+    gate = asyncio.Event()
+    backend.script = Script(texts=["x", "y"], gate=gate, gate_after=1)
+    async with aclosing(generator(stage.gateway.generate(asks(backend.model)))) as events:
+        assert isinstance(await anext(events), Started)
+        yield gate
+        if gate.is_set():
+            assert isinstance([event async for event in events][-1], Finished)
+
+
+async def test_a_stream_longer_than_the_grace_ends_well(
     store: AnswerStore, codec: Any, metrics: Metrics, until: Callable[..., Any]
 ) -> None:
+    """The grace is for memory that is needed: a peer takes none, and a local model's is not needed here."""
     stage = Stage(store, codec, metrics, Departures(0))
     stage.begin(BASE)
-    old = stage.built[1]
-    old.script = Script(texts=["x", "y"], gate=asyncio.Event(), gate_after=1)
-    async with aclosing(generator(stage.gateway.generate(asks("two")))) as events:
-        assert isinstance(await anext(events), Started)
-        await stage.to(LOCAL)
-        await until(lambda: old.stopped)
+    local, peer = stage.built
+    async with streaming(stage, local) as one, streaming(stage, peer) as two:
+        await stage.to({**LOCAL, "dtype": "float32"}, {**REMOTE, "id": "three"})
+        assert stage.departures.names == {"one", "two"}
+        for _ in range(20):  # turns of the loop in which they would be
+            await asyncio.sleep(0)
+        assert not local.stopped
+        assert not peer.stopped
+        one.set()
+        two.set()
+    await until(lambda: local.stopped and peer.stopped)
     assert not stage.departures.names
 
 
-async def test_whoever_lacks_memory_learns_when_a_local_model_has_left(
-    stage: Stage, take: Callable[..., Any], until: Callable[..., Any]
+async def test_streams_of_local_models_whose_memory_is_needed_are_cut_after_the_grace(
+    store: AnswerStore, codec: Any, metrics: Metrics
 ) -> None:
-    gate = asyncio.Event()
-    stage.built[0].script = Script(gate=gate)
-    running = asyncio.create_task(take(stage.gateway.generate, asks()))
-    await until(lambda: stage.built[0].open)
-    await stage.to({**LOCAL, "dtype": "float32"}, REMOTE)
-    assert stage.built[2].started
-    waiting = asyncio.create_task(stage.departures.next_for(stage.built[-1]))
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    assert not await stage.departures.next_for(stage.built[0])  # what that one loads itself, its last calls wait for
-    gate.set()
+    stage = Stage(store, codec, metrics, Departures(0))
+    stage.begin(BASE)
+    local, peer = stage.built
+    async with streaming(stage, local), streaming(stage, peer) as two:
+        await stage.to({"id": "new", "type": "local"})
+        assert await stage.departures.next_for(stage.built[2])
+        assert local.stopped
+        assert not peer.stopped
+        two.set()
+
+
+async def test_a_stream_without_end_is_cut_at_last(
+    store: AnswerStore, codec: Any, metrics: Metrics, until: Callable[..., Any]
+) -> None:
+    stage = Stage(store, codec, metrics, Departures(60, longest_s=0))
+    stage.begin(BASE)
+    async with streaming(stage, stage.built[1]):
+        await stage.to(LOCAL)
+        await until(lambda: stage.built[1].stopped)
+    assert not stage.departures.names
+
+
+async def test_a_server_that_stops_waits_for_no_stream(stage: Stage) -> None:
+    async with streaming(stage, stage.built[1]):
+        await stage.to(LOCAL)
+        await stage.departures.close()
+        assert stage.built[1].stopped
+
+
+async def test_whoever_lacks_memory_learns_when_a_local_model_has_left(stage: Stage) -> None:
+    async with streaming(stage, stage.built[0]) as gate:
+        await stage.to({**LOCAL, "dtype": "float32"}, REMOTE)
+        assert stage.built[2].started
+        waiting = asyncio.create_task(stage.departures.next_for(stage.built[-1]))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        # What that one loads itself, its last calls wait for.
+        assert not await stage.departures.next_for(stage.built[0])
+        gate.set()
     assert await waiting
-    await running
     assert stage.built[0].stopped
     assert not await stage.departures.next_for(stage.built[-1])
+
+
+async def test_a_model_that_does_not_start_keeps_no_other_from_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = EchoBackend.start
+
+    async def starts(self: EchoBackend) -> None:
+        if self.model == "bad":
+            raise RuntimeError("out of luck")
+        await start(self)
+
+    monkeypatch.setattr(EchoBackend, "start", starts)
+    with capture_logs() as logs:
+        changes = await stage.to(LOCAL, {"id": "bad", "type": "local"}, {"id": "good", "type": "local"})
+    assert changes == Changes(added=["bad", "good"], removed=["two"], adjusted=[])
+    assert [(entry["event"], entry["model"]) for entry in logs if entry["log_level"] == "error"] == [
+        ("deployment.start_failed", "bad")
+    ]
+    assert stage.built[3].started
+
+
+async def test_who_leaves_does_not_wait_for_what_its_successor_stores(stage: Stage, until: Callable[..., Any]) -> None:
+    """The two share a ledger, and under steady traffic there is always something that is being stored."""
+    writing, gates = stage.deployment("two").cached.ledger.writing, [asyncio.Event() for _ in range(2)]
+
+    async def write(gate: asyncio.Event) -> None:
+        await gate.wait()
+
+    def begin(gate: asyncio.Event) -> asyncio.Task[None]:
+        task = asyncio.create_task(write(gate))
+        writing.add(task)
+        task.add_done_callback(writing.discard)
+        return task
+
+    begin(gates[0]).add_done_callback(lambda _: begin(gates[1]))
+    await stage.to(LOCAL, {**REMOTE, "peer_model": "other"})
+    assert stage.deployment("two").cached.ledger.writing is writing
+    await asyncio.sleep(0)
+    assert not stage.built[1].stopped
+    gates[0].set()
+    await until(lambda: stage.built[1].stopped)
+    assert len(writing) == 1
+    gates[1].set()
+
+
+async def test_a_name_that_is_in_force_again_keeps_its_series(
+    stage: Stage, registry: CollectorRegistry, take: Callable[..., Any]
+) -> None:
+    labels = {"model": "two", "cache": "bypass", "outcome": "ok"}
+    async with streaming(stage, stage.built[1]) as gate:
+        await stage.to(LOCAL)
+        await stage.to(LOCAL, REMOTE)
+        await take(stage.gateway.generate, asks("two"))
+        gate.set()
+    await stage.departures.close()
+    await asyncio.sleep(0)
+    assert registry.get_sample_value("polyroute_requests_total", labels) == 2
 
 
 async def test_who_shares_things_is_told_of_each_configuration_in_force(stage: Stage) -> None:

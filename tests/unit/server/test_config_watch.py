@@ -121,6 +121,16 @@ async def test_what_another_trigger_has_read_is_not_read_again(watched: Watched,
     assert await watched.looks(3) == []
 
 
+async def test_what_was_only_checked_is_read(watched: Watched, path: Path) -> None:
+    path.write_text(GOOD + "  - {id: n, type: local}\n")
+    assert len(watched.source.check({}).models) == 2
+    assert await watched.looks(2) == ["2"]
+    path.write_text("colour: red\n" + GOOD)
+    with pytest.raises(ConfigError):
+        watched.source.check({})
+    assert await watched.looks(2) == ["unknown key"]
+
+
 async def test_line_ends_of_another_system(path: Path) -> None:
     path.write_bytes(GOOD.replace("\n", "\r\n").encode())
     watched = Watched(path)

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from polyroute.core.config_file import ConfigError
 from polyroute.core.errors import Draining, Unimplemented
 from polyroute.server.app import Server
+from polyroute.server.config_watch import ConfigWatch
 from polyroute.server.reload import Reloaded
 from polyroute.server.settings import Flags, settings
 
@@ -95,6 +96,16 @@ async def test_a_check_tells_and_changes_nothing(server: Server, path: Path) -> 
     assert (await server.reload.check()).problems
     assert server.gateway.snapshot is snapshot
     assert count(server, "rejected") == 0
+
+
+async def test_a_check_keeps_no_change_from_the_watch(server: Server, path: Path) -> None:
+    assert server.reload.source is not None
+    watch = ConfigWatch(server.reload.source, lambda: server.reload.reload("file"))
+    path.write_text(TWO)
+    assert (await server.reload.check()).changes.added == ["n"]
+    for _ in range(2):  # looks that find the same
+        await watch.look()
+    assert [view.id for view in server.gateway.models()] == ["m", "n"]
 
 
 async def test_a_secret_is_in_no_log_and_no_answer(server: Server, path: Path) -> None:

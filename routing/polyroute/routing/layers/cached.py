@@ -63,9 +63,9 @@ class Ledger:
     writing: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def flush(self) -> None:
-        """Waits until what is being stored is stored."""
-        while self.writing:
-            await asyncio.wait(self.writing)
+        """Waits until what is being stored now is stored; what is begun meanwhile, it does not wait for."""
+        if self.writing:
+            await asyncio.wait(list(self.writing))
 
 
 class Cached:
