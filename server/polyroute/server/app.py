@@ -1,10 +1,10 @@
-"""The composition root: builds everything out of the settings, starts it, and takes it down again in order."""
+"""A whole server: puts its parts together, starts them, and takes them down again in order."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from types import ModuleType
@@ -25,26 +25,11 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from polyroute.backends.local.backend import LocalBackend
-from polyroute.backends.local.cores import Cores
-from polyroute.backends.local.machine import visible_gpus
-from polyroute.backends.local.memory import Memory
-from polyroute.backends.local.warm import WarmPool
-from polyroute.backends.pool import Pool, Surroundings
-from polyroute.backends.remote.backend import RemoteBackend
-from polyroute.backends.remote.discovery import Discovery
-from polyroute.backends.remote.names import DNS_SCHEME
-from polyroute.backends.remote.pace import Pace
 from polyroute.core.backend import Backend
-from polyroute.core.config import Config, LocalConfig, ModelConfig, RemoteConfig
-from polyroute.routing.cache.store import AnswerStore
 from polyroute.routing.departures import Departures
-from polyroute.routing.gateway import Gateway
 from polyroute.routing.metrics import Metrics
-from polyroute.routing.registry import Deployment, Snapshot
-from polyroute.routing.stack import deploy
 from polyroute.routing.succession import Succession
-from polyroute.routing.views import MemoryView
+from polyroute.server.assembly import Assembly
 from polyroute.server.config_watch import ConfigWatch
 from polyroute.server.reload import Reload
 from polyroute.server.rest.app import build_rest
@@ -57,15 +42,12 @@ from polyroute.server.rpc.options import channel_options
 from polyroute.server.rpc.reflection import add_reflection
 from polyroute.server.settings import Address, Settings, set_variables
 from polyroute.server.tracing import Tracing
-from polyroute.server.wire.stored import AnswerCodec
 from polyroute.v1 import admin_pb2, admin_pb2_grpc, inference_pb2, inference_pb2_grpc, models_pb2, models_pb2_grpc
 
 _LAST_WORDS_S: Final = 1.0
 """How long answers that are complete may take to reach their callers once the server stops, in seconds."""
 _TELEMETRY_S: Final = 3.0
 _BACKLOG: Final = 1024
-_PROBES: Final = (256, 50.0)
-"""Peers that are asked at once how they are, and a second afterwards: of thousands, each is asked more seldom."""
 
 _INFERENCE: Final = "polyroute.v1.InferenceService"
 _PUBLIC: Final = (_INFERENCE, "polyroute.v1.ModelService")
@@ -200,100 +182,6 @@ class Server:
         except OSError as error:
             raise BindError(_taken(address, f": {error.strerror}" if error.strerror else "")) from error
         return Address(address.host, int(runner.addresses[0][1]), address.source)
-
-
-class Assembly:
-    """Puts deployments together out of what they share: at the start, and at each reload.
-
-    `stand_ins` take the place of the backends that would be built, by model ID.
-    """
-
-    def __init__(
-        self, settings: Settings, metrics: Metrics, departures: Departures, stand_ins: Mapping[str, Backend]
-    ) -> None:
-        self._settings = settings
-        self._metrics = metrics
-        self._departures = departures
-        self._stand_ins = stand_ins
-        self._gateway: Gateway | None = None
-        self._cores = Cores()
-        self._memory = memory = Memory(settings.config.memory_budget, gpus=visible_gpus())
-        self._pace = Pace(*_PROBES)
-        self._store = AnswerStore(settings.cache_dir / "answers", settings.cache_bytes)
-        self._codec = AnswerCodec()
-        metrics.watch_memory(lambda: (MemoryView(d, memory.held(d), memory.budget(d)) for d in memory.devices()))
-
-    def gateway(self, tracing: Tracing) -> Gateway:
-        """The gateway over everything that the settings' configuration has."""
-        config = self._settings.config
-        deployments = {model.id: self.deployment(model) for model in config.effective_models}
-        snapshot = Snapshot.of(config, deployments)
-        self._gateway = Gateway(snapshot, self._store, self._metrics, tracer=tracing.tracer)
-        return self._gateway
-
-    def deployment(
-        self, config: ModelConfig, *, backend: Backend | None = None, before: Deployment | None = None
-    ) -> Deployment:
-        """The deployment of an effective configuration; see `polyroute.routing.succession.Build`."""
-        return deploy(
-            config,
-            backend or self._stand_ins.get(config.id) or self._backend(config),
-            store=self._store,
-            codec=self._codec,
-            metrics=self._metrics,
-            before=before,
-        )
-
-    def adopt(self, config: Config) -> None:
-        """What deployments share takes on a configuration that has come into force."""
-        self._memory.resize(config.memory_budget)
-
-    def _backend(self, model: ModelConfig) -> Backend:
-        return self._local(model) if isinstance(model, LocalConfig) else self._remote(model)
-
-    def _remote(self, model: RemoteConfig) -> Pool:
-        named = [url for url in model.base_urls if url.startswith(DNS_SCHEME)]
-        return Pool(
-            model,
-            [RemoteBackend(model, url, pace=self._pace) for url in model.base_urls if url not in named],
-            sources=[Discovery(model, url, pace=self._pace) for url in named],
-            around=self._around(model.id),
-        )
-
-    def _local(self, model: LocalConfig) -> WarmPool:
-        pool = WarmPool(
-            model,
-            Pool(model, around=self._around(model.id)),
-            self._replica,
-            self._memory,
-            queued=lambda: self._queued(model.id, pool),
-            departure=lambda: self._departures.next_for(pool),
-            on_load=partial(self._metrics.model_loaded, model.id),
-            on_evict=partial(self._metrics.model_evicted, model.id),
-        )
-        return pool
-
-    def _replica(
-        self, config: LocalConfig, name: str, device: str, kv_cache_most: int | None, on_change: Callable[[], None]
-    ) -> LocalBackend:
-        return LocalBackend(
-            config,
-            cache_dir=self._settings.cache_dir,
-            replica=name,
-            device=device,
-            kv_cache_most=kv_cache_most,
-            cores=self._cores,
-            on_restart=partial(self._metrics.worker_restarted, config.id),
-            on_change=on_change,
-        )
-
-    def _around(self, id: str) -> Surroundings:
-        return Surroundings(on_retry=partial(self._metrics.retried, id), on_hedge=partial(self._metrics.hedged, id))
-
-    def _queued(self, id: str, backend: Backend) -> int:
-        """Calls that wait for a permit of that model, where it is `backend` that new ones come to."""
-        found = None if self._gateway is None else self._gateway.snapshot.deployments.get(id)
-        return found.permits.queued if found is not None and found.backend is backend else 0
 
 
 def _metrics(registry: CollectorRegistry) -> Metrics:
