@@ -16,7 +16,7 @@ from polyroute.backends.pool.balance import Balance
 from polyroute.backends.pool.budget import RetryBudget
 from polyroute.backends.pool.replica import Replica
 from polyroute.backends.pool.selection import best, on_trial
-from polyroute.core.backend import Backend, BackendStatus, ModelState, ReplicaStatus
+from polyroute.core.backend import Backend, BackendStatus, Facts, ModelState, ReplicaStatus
 from polyroute.core.config import RemoteConfig
 from polyroute.core.errors import PeerUnreachable
 
@@ -202,11 +202,17 @@ class _Host:
     engine: Engine
     alive: bool = True
     state: ModelState = ModelState.WARM
+    _facts: dict[ModelState, Facts] = field(init=False)
     _statuses: dict[ModelState, BackendStatus] = field(init=False)
 
     def __post_init__(self) -> None:
         both = (ModelState.WARM, ModelState.FAILED)
+        self._facts = {state: Facts(state) for state in both}
         self._statuses = {state: BackendStatus(state, replicas=(ReplicaStatus(self.name, state),)) for state in both}
+
+    def facts(self) -> Facts:
+        """As a backend would say it."""
+        return self._facts[self.state]
 
     def status(self) -> BackendStatus:
         """As a backend would say it."""

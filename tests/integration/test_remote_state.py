@@ -13,9 +13,10 @@ import pytest
 
 from polyroute.backends.pool import Pool
 from polyroute.backends.remote.backend import RemoteBackend
+from polyroute.backends.remote.turns import Turns
 from polyroute.core.backend import ModelState
 from polyroute.core.call import Call
-from polyroute.core.config import DeploymentConfig
+from polyroute.core.config import DeploymentConfig, RemoteConfig
 from polyroute.core.errors import PeerFailed, PeerUnreachable, PolyrouteError, Unavailable
 from polyroute.core.event import Token
 from polyroute.core.request import Request
@@ -95,6 +96,76 @@ async def test_an_answer_that_leaves_it_open_is_not_kept(
     assert backend.status().state is ModelState.FAILED
     assert await answer(backend) == "openai"
     assert backend.status().state is ModelState.WARM
+
+
+REFUSALS = ["401 Unauthorized", "403 Forbidden", "429 Too Many Requests", "500 Internal Server Error", "302 Found"]
+
+
+@pytest.mark.parametrize("status", REFUSALS)
+async def test_a_peer_that_tells_nothing_of_itself_is_there_where_it_is_known_how_to_call_it(
+    scripted_peer: ScriptedPeer, remote: Remote, status: str
+) -> None:
+    both_dialects(scripted_peer)
+    scripted_peer.plays[MODELS] = answering(b"", status=status)
+    backend = remote()
+    await backend.load()
+    assert backend.status().state is ModelState.WARM
+    assert f"answered {status[:3]}" in backend.status().detail
+    found_out = remote(api="auto")
+    scripted_peer.plays[MODELS] = in_turn(models(), answering(b"", status=status))
+    await found_out.load()
+    await scripted_peer.hang_up()
+    with pytest.raises(PeerUnreachable):
+        await answer(found_out)
+    assert found_out.status().state is ModelState.FAILED
+    await scripted_peer.listen()
+    await found_out.load()
+    assert found_out.status().state is ModelState.WARM
+    assert await answer(found_out) == "openai"
+
+
+async def test_how_to_call_a_peer_that_tells_nothing_is_said_to_be_unknown(
+    scripted_peer: ScriptedPeer, remote: Remote
+) -> None:
+    scripted_peer.plays[MODELS] = answering(b"", status="401 Unauthorized")
+    backend = remote(api="auto")
+    with pytest.raises(PeerFailed):
+        await backend.load()
+    assert backend.status().state is ModelState.FAILED
+    assert backend.status().detail.endswith("so its dialect is not known, unless `api` says it")
+
+
+async def test_a_peer_that_is_silent_or_speaks_no_http_is_none(scripted_peer: ScriptedPeer, remote: Remote) -> None:
+    async def other(connection: Connection, _request: PeerRequest) -> None:
+        await connection.send(b"SSH-2.0-nothing\r\n\r\n")
+        connection.close()
+
+    scripted_peer.plays[MODELS] = other
+    backend = remote()
+    with pytest.raises(PeerUnreachable, match="did not answer in HTTP"):
+        await backend.load()
+    assert backend.status().state is ModelState.FAILED
+
+
+async def test_a_peer_that_was_lost_a_moment_ago_does_not_wait_behind_those_that_are_well(
+    scripted_peer: ScriptedPeer,
+) -> None:
+    class Lines(Turns):
+        def __init__(self) -> None:
+            super().__init__(9, 9)
+            self.asked: list[str] = []
+
+        async def turn(self, line: str = "") -> None:
+            self.asked.append(line)
+
+    lines = Lines()
+    config = RemoteConfig(id="m", type="remote", base_urls=(scripted_peer.url,), probe_interval=3600)
+    await scripted_peer.hang_up()
+    backend = RemoteBackend(config, scripted_peer.url, turns=lines)
+    await backend.start()
+    await until(lambda: len(lines.asked) == 2, "it was asked for again")
+    assert lines.asked == ["", "lost"]
+    await backend.stop()
 
 
 async def test_callers_at_the_same_time_share_one_question(scripted_peer: ScriptedPeer, remote: Remote) -> None:

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from polyroute.core.backend import BackendStatus, ModelState, ReplicaStatus, TokenCount
+from polyroute.core.backend import BackendStatus, Facts, ModelState, ReplicaStatus, TokenCount
 from polyroute.core.call import Call
 from polyroute.core.config import ModelConfig
 from polyroute.core.errors import DeadlineExceeded, ModelFailed
@@ -68,6 +68,7 @@ class EchoBackend:
         self.state = state
         self.detail = ""
         self.context_length = context_length
+        self.ready_since = 0.0
         self.load_error: Exception | None = None
         self.calls: list[Call] = []
         """Every call that was begun, in order."""
@@ -182,6 +183,10 @@ class EchoBackend:
         """Counts words."""
         return TokenCount(len(_words(call.request)), self.context_length)
 
+    def facts(self) -> Facts:
+        """The state that was set."""
+        return Facts(self.state, self.version, greedy_default=True, ready_since=self.ready_since)
+
     def status(self) -> BackendStatus:
         """The state that was set, with this one replica."""
         return BackendStatus(
@@ -190,6 +195,7 @@ class EchoBackend:
             self.version,
             self.context_length,
             greedy_default=True,
+            ready_since=self.ready_since,
             replicas=(ReplicaStatus(self.replica, self.state, self.detail, self.open, self.version),),
         )
 

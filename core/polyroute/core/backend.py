@@ -57,6 +57,17 @@ class ReplicaStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Facts:
+    """What calls are decided by, of a backend as it stands now; the fields are those of `BackendStatus`."""
+
+    state: ModelState
+    version: str = ""
+    greedy_default: bool = False
+    max_sequences: int = 0
+    ready_since: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class BackendStatus:
     """A backend as it stands now.
 
@@ -135,6 +146,10 @@ class Backend(Protocol):
         """Counts the tokens of the call's input; raises `Unimplemented` where that is not known."""
         ...
 
+    def facts(self) -> Facts:
+        """The part of `status` that every call needs, for a small part of what that costs; the same holds for it."""
+        ...
+
     def status(self) -> BackendStatus:
-        """How it is now, without waiting for anything."""
+        """How it is now, without waiting for anything. Changes nothing; any thread may ask."""
         ...

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 from datetime import timedelta
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -22,6 +24,7 @@ from pydantic import (
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_LONGEST_HOST = 253  # RFC 1035, section 2.3.4, as text
 _NAME = re.compile(r"[^\s\x00-\x1f\x7f]+")
 
 HEADER_KEY: Final = "header:"
@@ -47,6 +50,30 @@ def _check_name(value: str) -> str:
     if not _NAME.fullmatch(value) or len(value) > 256:
         raise ValueError("a name has 1 to 256 characters, none of them spaces or control characters")
     return value
+
+
+def _check_authority(url: str) -> None:
+    """That a URL's host and port are such as can be looked up and connected to."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise ValueError(f"`{url}`: {error}") from None
+    if port == 0:
+        raise ValueError(f"`{url}`: no peer listens on port 0")
+    if "[" in parts.netloc:
+        try:
+            IPv6Address(host)
+        except ValueError as error:
+            raise ValueError(f"`{url}`: {error}") from None
+        return
+    try:
+        name = host.encode("idna").removesuffix(b".")  # as the resolver does
+    except UnicodeError:
+        name = b""
+    if not 0 < len(name) <= _LONGEST_HOST:
+        longest = f"{_LONGEST_HOST} characters, and 1 to 63 between dots"
+        raise ValueError(f"`{url}`: `{host}` can be no host's name: that has 1 to {longest}")
 
 
 def _check_sticky_key(value: str) -> str:
@@ -275,6 +302,7 @@ class RemoteConfig(DeploymentConfig):
         for url in urls:
             if not re.fullmatch(r"(dns\+)?https?://[^\s/?#@]+(/[^\s?#]*)?", url):
                 raise ValueError(f"`{url}` is no URL of the form http://host:port or dns+http://name:port")
+            _check_authority(url)
         if len(set(urls)) != len(urls):
             raise ValueError("a URL is listed twice")
         return tuple(url.rstrip("/") for url in urls)

@@ -98,7 +98,7 @@ class Gateway:
         deployment = snapshot.deployments[first.deployment]
         with snapshot.occupied((deployment.id,)):
             count = await deployment.backend.count_tokens(call)
-        version = deployment.backend.status().version
+        version = deployment.backend.facts().version
         return ModelTokenCount(count.prompt_tokens, count.context_length, deployment.id, version)
 
     def models(self, after: str = "", most: int | None = None) -> tuple[ModelView, ...]:
@@ -129,14 +129,14 @@ class Gateway:
         attempts = []
         for step in decision.steps:
             deployment = snapshot.deployments[step.deployment]
-            status = deployment.backend.status()
+            facts = deployment.backend.facts()
             preview = _preview(deployment, call)
             attempts.append(
                 PlannedAttempt(
                     deployment=deployment.id,
                     model=deployment.id,
-                    version=status.version,
-                    state=status.state,
+                    version=facts.version,
+                    state=facts.state,
                     variant=step.variant,
                     fallback=step.fallback,
                     cache=deployment.shelf.use(call).reason,
@@ -158,7 +158,7 @@ class Gateway:
         if self.draining:
             return False
         if not self.default_model:
-            return any(d.backend.status().state is ModelState.WARM for d in self._snapshot.deployments.values())
+            return any(d.backend.facts().state is ModelState.WARM for d in self._snapshot.deployments.values())
         return self.model("").status.state is ModelState.WARM
 
     async def load(self, model_id: str, *, wait: bool) -> ModelView:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 
-from polyroute.core.backend import Backend, BackendStatus, ModelState
+from polyroute.core.backend import Backend, Facts, ModelState
 from polyroute.core.call import Call, Service
 from polyroute.core.config import (
     HEADER_KEY,
@@ -123,7 +123,7 @@ class Snapshot:
         return decide(self.resolve(call.request.model), call, self.rules, self._failed)
 
     def _failed(self, id: str) -> bool:
-        return self.deployments[id].backend.status().state is ModelState.FAILED
+        return self.deployments[id].backend.facts().state is ModelState.FAILED
 
     @contextmanager
     def occupied(self, ids: Iterable[str]) -> Iterator[None]:
@@ -147,29 +147,29 @@ class Snapshot:
         return found
 
 
-def permits_for(config: ModelConfig, status: Callable[[], BackendStatus]) -> Permits:
-    """The permits that a deployment has by its configuration, or by what its engines say in `status`."""
-    return Permits(config.id, _concurrency(config, status), config.max_queue, config.queue_timeout)
+def permits_for(config: ModelConfig, facts: Callable[[], Facts]) -> Permits:
+    """The permits that a deployment has by its configuration, or by what its engines say in `facts`."""
+    return Permits(config.id, _concurrency(config, facts), config.max_queue, config.queue_timeout)
 
 
-def limit(permits: Permits, config: ModelConfig, status: Callable[[], BackendStatus]) -> None:
+def limit(permits: Permits, config: ModelConfig, facts: Callable[[], Facts]) -> None:
     """Gives permits that are in use the limits that `permits_for` would give new ones."""
-    permits.limit(_concurrency(config, status), config.max_queue, config.queue_timeout)
+    permits.limit(_concurrency(config, facts), config.max_queue, config.queue_timeout)
 
 
-def _concurrency(config: ModelConfig, status: Callable[[], BackendStatus]) -> int | Callable[[], int]:
+def _concurrency(config: ModelConfig, facts: Callable[[], Facts]) -> int | Callable[[], int]:
     given = config.max_concurrency
     if isinstance(given, ConcurrencyConfig):
         return given.max if given.min == given.max else AdaptiveLimit(given.min, given.max)
     if given is not None:
         return given
     if isinstance(config, LocalConfig):
-        return partial(_sequences, status, config.max_sequences or LOCAL_CONCURRENCY)
+        return partial(_sequences, facts, config.max_sequences or LOCAL_CONCURRENCY)
     return REMOTE_CONCURRENCY
 
 
-def _sequences(status: Callable[[], BackendStatus], otherwise: int) -> int:
-    return status().max_sequences or otherwise
+def _sequences(facts: Callable[[], Facts], otherwise: int) -> int:
+    return facts().max_sequences or otherwise
 
 
 def fingerprint(config: ModelConfig) -> str:

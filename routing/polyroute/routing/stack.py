@@ -32,13 +32,13 @@ def deploy(
     kept = before is not None and before.backend is backend
     local = isinstance(config, LocalConfig)
     shared = before is not None and (kept or not (local or before.local))
-    permits = before.permits if before is not None and shared else permits_for(config, backend.status)
+    permits = before.permits if before is not None and shared else permits_for(config, backend.facts)
     shelf = Shelf(
         model=config.id,
         local=local,
         fingerprint=fingerprint(config),
         config=config.cache or CacheConfig(),
-        status=backend.status,
+        facts=backend.facts,
     )
     service: Service = backend.stream
     # From the inside out; a call passes them in the opposite order.

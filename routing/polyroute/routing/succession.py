@@ -111,7 +111,7 @@ class Succession:
         for id in (*changes.adjusted, *changes.rebuilt):
             deployment = new.deployments[id]
             if deployment.permits is old.deployments[id].permits:
-                limit(deployment.permits, deployment.config, deployment.backend.status)
+                limit(deployment.permits, deployment.config, deployment.backend.facts)
         for id in (*changes.removed, *changes.rebuilt):
             self._departures.begin(old.deployments[id]).add_done_callback(partial(self._left, id))
         self._gateway.swap(new, self._departures.names)

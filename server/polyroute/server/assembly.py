@@ -14,8 +14,8 @@ from polyroute.backends.local.warm import WarmPool
 from polyroute.backends.pool import Pool, Surroundings
 from polyroute.backends.remote.backend import RemoteBackend
 from polyroute.backends.remote.discovery import Discovery
-from polyroute.backends.remote.names import DNS_SCHEME
-from polyroute.backends.remote.pace import Pace
+from polyroute.backends.remote.names import DNS_SCHEME, Names
+from polyroute.backends.remote.turns import Turns
 from polyroute.core.backend import Backend
 from polyroute.core.config import Config, LocalConfig, ModelConfig, RemoteConfig
 from polyroute.routing.cache.store import AnswerStore
@@ -49,7 +49,8 @@ class Assembly:
         self._gateway: Gateway | None = None
         self._cores = Cores()
         self._memory = memory = Memory(settings.config.memory_budget, gpus=visible_gpus())
-        self._pace = Pace(*_PROBES)
+        self._turns = Turns(*_PROBES)
+        self._names = Names()
         self._store = AnswerStore(settings.cache_dir / "answers", settings.cache_bytes)
         self._codec = AnswerCodec()
         metrics.watch_memory(lambda: (MemoryView(d, memory.held(d), memory.budget(d)) for d in memory.devices()))
@@ -79,6 +80,10 @@ class Assembly:
         """What deployments share takes on a configuration that has come into force."""
         self._memory.resize(config.memory_budget)
 
+    def close(self) -> None:
+        """Ends what deployments share, once they are stopped."""
+        self._names.close()
+
     def _backend(self, model: ModelConfig) -> Backend:
         return self._local(model) if isinstance(model, LocalConfig) else self._remote(model)
 
@@ -86,8 +91,8 @@ class Assembly:
         named = [url for url in model.base_urls if url.startswith(DNS_SCHEME)]
         return Pool(
             model,
-            [RemoteBackend(model, url, pace=self._pace) for url in model.base_urls if url not in named],
-            sources=[Discovery(model, url, pace=self._pace) for url in named],
+            [RemoteBackend(model, url, turns=self._turns) for url in model.base_urls if url not in named],
+            sources=[Discovery(model, url, resolve=self._names.resolve, turns=self._turns) for url in named],
             around=self._around(model.id),
         )
 

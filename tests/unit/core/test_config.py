@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from polyroute.core.config import LIVE, Config, LocalConfig, changed_options
+import pytest
+
+from polyroute.core.config import LIVE, Config, LocalConfig, RemoteConfig, changed_options
 
 LOCAL: dict[str, Any] = {"id": "a", "type": "local"}
 REMOTE: dict[str, Any] = {"id": "b", "type": "remote", "base_url": "http://b:1"}
@@ -54,3 +56,11 @@ def test_the_digest_tells_configurations_apart_and_secrets_not() -> None:
     assert digest() != digest(max_queue=65)
     assert digest(api_key="one") == digest(api_key="two") != digest()
     assert digest(headers={"x": "one"}) == digest(headers={"x": "two"}) != digest(headers={"y": "one"})
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://10.0.0.1", "https://[::1]:8000/v1", "dns+http://a-b.c_d.:1", "http://bücher.example:80", "http://p:65535"],
+)
+def test_a_url_of_a_host_that_there_may_be_is_valid(url: str) -> None:
+    assert RemoteConfig.model_validate({**REMOTE, "base_url": url}).base_urls == (url,)

@@ -122,6 +122,21 @@ def test_the_only_model_is_the_default() -> None:
         (LOCAL + "    probe_interval: 5s\n", "models.yaml:4: models[0].probe_interval: unknown key"),
         (REMOTE.replace("http", "dns+ftp"), "models[0].base_url: `dns+ftp://peer:1` is no URL of the form"),
         (
+            REMOTE.replace("http://peer:1", "dns+http://n:99999"),
+            "models.yaml:4: models[0].base_url: `dns+http://n:9",
+        ),
+        (
+            REMOTE.replace("peer:1", "n:abc"),
+            "models.yaml:4: models[0].base_url: `http://n:abc`: Port could not be cast",
+        ),
+        (REMOTE.replace("peer:1", "n:0"), "models.yaml:4: models[0].base_url: `http://n:0`: no peer listens on port 0"),
+        (REMOTE.replace("peer:1", ":80"), "models.yaml:4: models[0].base_url: `http://:80`: `` can be no host's name"),
+        (REMOTE.replace("peer:1", "a..b"), "models.yaml:4: models[0].base_url: `http://a..b`: `a..b` can be no host's"),
+        (REMOTE.replace("peer:1", "a" * 64), f"models[0].base_url: `http://{'a' * 64}`: `{'a' * 64}` can be no host's"),
+        (REMOTE.replace("peer:1", "a.b." * 64), "can be no host's name: that has 1 to 253 characters"),
+        (REMOTE.replace("peer:1", "[::g]:1"), "models.yaml:4: models[0].base_url: `http://[::g]:1`: "),
+        (REMOTE.replace("peer:1", "[::1"), "models.yaml:4: models[0].base_url: `http://[::1`: Invalid IPv6 URL"),
+        (
             REMOTE + "routes:\n  - id: r\n    variants: [{name: a, model: n}]\n",
             "models.yaml:7: routes[0].variants[0].model: `n` is no model of this file",
         ),

@@ -9,7 +9,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from polyroute.backends.echo import EchoBackend
-from polyroute.core.backend import BackendStatus, ModelState
+from polyroute.core.backend import Facts, ModelState
 from polyroute.core.config import ModelConfig
 from polyroute.core.errors import InvalidArgument, UnknownModel
 from polyroute.routing.gateway import Gateway
@@ -86,14 +86,14 @@ def test_permits_of_a_peer_adapt_where_the_configuration_says_so() -> None:
 
 def test_permits_follow_what_the_engine_has_chosen_for_its_device() -> None:
     most = 0
-    permits = permits_for(config(LOCAL), lambda: BackendStatus(ModelState.WARM, max_sequences=most))
+    permits = permits_for(config(LOCAL), lambda: Facts(ModelState.WARM, max_sequences=most))
     assert permits.max_concurrency == LOCAL_CONCURRENCY
     most = 256
     assert permits.max_concurrency == 256
 
 
-def told(max_sequences: int) -> Callable[[], BackendStatus]:
-    return lambda: BackendStatus(ModelState.WARM, max_sequences=max_sequences)
+def told(max_sequences: int) -> Callable[[], Facts]:
+    return lambda: Facts(ModelState.WARM, max_sequences=max_sequences)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from polyroute.backends.local.messages import (
     encode_frame,
 )
 from polyroute.backends.local.supervisor import Supervisor
-from polyroute.core.backend import BackendStatus, ReplicaStatus, TokenCount
+from polyroute.core.backend import BackendStatus, Facts, ReplicaStatus, TokenCount
 from polyroute.core.call import Call
 from polyroute.core.config import LocalConfig, ModelConfig
 from polyroute.core.errors import Draining, InvalidArgument, Unsupported
@@ -77,7 +77,7 @@ class LocalBackend:
         self._stopped = False
 
     def __repr__(self) -> str:
-        return f"<LocalBackend {self._replica} {self.status().state.name}>"
+        return f"<LocalBackend {self._replica} {self.facts().state.name}>"
 
     async def start(self) -> None:
         """Nothing to begin: `load` loads the model."""
@@ -143,20 +143,30 @@ class LocalBackend:
         worker.send_frame(frame)
         return TokenCount(await in_time(call, count, "while the model was answering"), ready.context_length)
 
-    def status(self) -> BackendStatus:
+    def facts(self) -> Facts:
         """How it is now."""
         ready = self._supervisor.ready
-        state, detail = self._supervisor.state, self._supervisor.detail
-        replica = ReplicaStatus(self._replica, state, detail, self._answers.held, self._version())
-        return BackendStatus(
-            state=state,
-            detail=detail,
+        return Facts(
+            state=self._supervisor.state,
             version=self._version(),
+            greedy_default=ready.greedy_default if ready else False,
+            max_sequences=ready.max_sequences if ready else 0,
+            ready_since=self._supervisor.ready_since if ready else 0.0,
+        )
+
+    def status(self) -> BackendStatus:
+        """How it is now."""
+        facts, ready, detail = self.facts(), self._supervisor.ready, self._supervisor.detail
+        replica = ReplicaStatus(self._replica, facts.state, detail, self._answers.held, facts.version)
+        return BackendStatus(
+            state=facts.state,
+            detail=detail,
+            version=facts.version,
             context_length=ready.context_length if ready else 0,
             chat=ready.chat if ready else True,
-            greedy_default=ready.greedy_default if ready else False,
-            ready_since=self._supervisor.ready_since if ready else 0.0,
-            max_sequences=ready.max_sequences if ready else 0,
+            greedy_default=facts.greedy_default,
+            ready_since=facts.ready_since,
+            max_sequences=facts.max_sequences,
             replicas=(replica,),
         )
 

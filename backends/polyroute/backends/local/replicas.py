@@ -65,7 +65,7 @@ class Slot:
         """As of `polyroute.core.backend.ModelState`."""
         if self.phase == "leaving":
             return ModelState.DRAINING
-        return self.status().state
+        return ModelState.LOADING if self.backend is None else self.backend.facts().state
 
     @property
     def progressed_at(self) -> float:
@@ -252,7 +252,7 @@ class Replicas:
             self._failed(slot, ModelFailed(f"model `{self._model}` is not loaded: {type(error).__name__}: {error}"))
         else:
             slot.phase, slot.used_at = "serving", self._clock()
-            slot.seats = slot.backend.status().max_sequences
+            slot.seats = slot.backend.facts().max_sequences
             self._pool.add(slot.backend)
             self.refusal, self._failures, self._told = None, 0, ""
             self._on_load("ok", slot.used_at - slot.begun)

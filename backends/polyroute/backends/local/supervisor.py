@@ -72,9 +72,10 @@ class Supervisor:
     @property
     def detail(self) -> str:
         """The state in words."""
-        if self.ready is not None and self.worker is not None:
-            told = (self.ready.device, self.ready.weights, self.ready.path)
-            return ", ".join([f"pid {self.worker.pid}", *filter(None, told)])
+        ready, worker = self.ready, self.worker
+        if ready is not None and worker is not None:
+            told = (ready.device, ready.weights, ready.path)
+            return ", ".join([f"pid {worker.pid}", *filter(None, told)])
         return self._failure or (self._progress if self._running else "")
 
     @property

@@ -16,7 +16,7 @@ from polyroute.backends.local.replicas import Make, Replicas, Slot
 from polyroute.backends.local.scale import Bounds, Trend, Work, follow, wanted
 from polyroute.backends.local.weights import expected
 from polyroute.backends.pool import Pool
-from polyroute.core.backend import BackendStatus, ModelState, Preview, ReplicaStatus, TokenCount
+from polyroute.core.backend import BackendStatus, Facts, ModelState, Preview, ReplicaStatus, TokenCount
 from polyroute.core.call import Call
 from polyroute.core.config import LocalConfig, ModelConfig
 from polyroute.core.errors import Draining, ModelLoading, NoReplica, Overloaded, PolyrouteError, WorkerDied
@@ -188,20 +188,36 @@ class WarmPool:
 
     def status(self) -> BackendStatus:
         """The readiest replica's state; what is known of the model stays known while it is cold."""
-        slots = self._replicas.slots
+        facts = self.facts()
         pooled = self._pool.status() if self._replicas.serving else self._last
         in_pool = {replica.name: replica for replica in pooled.replicas}
-        replicas = tuple(_told(slot, in_pool) for slot in slots)
-        state, detail = self._state(replicas)
-        warm = ModelState.WARM
-        seats = sum(slot.seats for slot, told in zip(slots, replicas, strict=True) if told.state is warm)
+        replicas = tuple(_told(slot, in_pool) for slot in tuple(self._replicas.slots))
+        first = min(replicas, key=lambda r: r.state.readiness, default=ReplicaStatus("", ModelState.COLD))
+        refusal = self._refusal(first.state)
+        return replace(
+            pooled,
+            state=facts.state,
+            detail=first.detail if refusal is None else refusal.message,
+            version=facts.version,
+            ready_since=facts.ready_since,
+            max_sequences=facts.max_sequences,
+            replicas=replicas,
+        )
+
+    def facts(self) -> Facts:
+        """As in `status`."""
+        states = [slot.state for slot in tuple(self._replicas.slots) if slot.phase != "serving"]
+        if self._replicas.serving:
+            pooled = self._pool.facts()
+            states.append(pooled.state)
+        else:
+            pooled = Facts(ModelState.COLD, self._last.version, self._last.greedy_default)
+        state = self._state(min(states, key=lambda state: state.readiness, default=ModelState.COLD))
         return replace(
             pooled,
             state=state,
-            detail=detail,
-            ready_since=pooled.ready_since if state is warm else 0.0,
-            max_sequences=seats or self._seats,
-            replicas=replicas,
+            max_sequences=pooled.max_sequences or self._seats,
+            ready_since=pooled.ready_since if state is ModelState.WARM else 0.0,
         )
 
     def look(self) -> None:
@@ -280,16 +296,17 @@ class WarmPool:
         """How many calls one replica answers at once; 0 when not known."""
         return self._config.max_sequences or self._last.max_sequences
 
-    def _state(self, replicas: tuple[ReplicaStatus, ...]) -> tuple[ModelState, str]:
-        """The state of the whole, and that in words. After a failed load it is cold again once another may be tried."""
-        first = min(replicas, key=lambda r: r.state.readiness, default=ReplicaStatus("", ModelState.COLD))
-        if self._draining:
-            return ModelState.DRAINING, first.detail
-        if first.state is not ModelState.WARM and (refusal := self._replicas.refusal) is not None:
+    def _refusal(self, first: ModelState) -> PolyrouteError | None:
+        """Why no load succeeds, where the state is that one's and not `first`, which the readiest replica is in."""
+        return None if self._draining or first is ModelState.WARM else self._replicas.refusal
+
+    def _state(self, first: ModelState) -> ModelState:
+        """The state of the whole. After a failed load it is cold again once another may be tried."""
+        if (refusal := self._refusal(first)) is not None:
             may_try = isinstance(refusal, Overloaded) or self._replicas.refused() is None
             cold = may_try and not self._replicas.up
-            return ModelState.COLD if cold else ModelState.FAILED, refusal.message
-        return first.state, first.detail
+            return ModelState.COLD if cold else ModelState.FAILED
+        return ModelState.DRAINING if self._draining else first
 
     def _changed(self) -> None:
         """Wakes who waits: there is a replica, or none is to come, or another try has to be made."""

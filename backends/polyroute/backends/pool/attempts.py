@@ -16,13 +16,13 @@ from polyroute.backends.pool.breaker import BreakerState
 from polyroute.backends.pool.budget import RetryBudget
 from polyroute.backends.pool.course import Course
 from polyroute.backends.pool.first_tokens import FirstTokens
-from polyroute.backends.pool.patience import Patience, patience
+from polyroute.backends.pool.patience import Patience, patience, usual_s
 from polyroute.backends.pool.race import race
 from polyroute.backends.pool.replica import Replica
 from polyroute.backends.pool.selection import best, no_replica, on_trial
 from polyroute.core.call import Call
 from polyroute.core.config import DeploymentConfig
-from polyroute.core.errors import PolyrouteError
+from polyroute.core.errors import FirstTokenTimeout, PolyrouteError
 from polyroute.core.event import Event
 
 FIRST_WAIT_S: Final = 0.1
@@ -174,7 +174,7 @@ class Attempts:
             return second
 
         try:
-            winner, event = await race(attempt, delay_s, spare, course.lost)
+            winner, event = await race(attempt, delay_s, spare, course.lost, self._beaten)
         except PolyrouteError:
             if hedge:
                 self._around.on_hedge("failed")
@@ -183,6 +183,13 @@ class Attempts:
             self._around.on_hedge("won" if winner is hedge[0] else "lost")
             course.notes.append(f"`{hedge[0].replica.name}` was asked as well after {delay_s:.3g} s")
         return winner, event
+
+    def _beaten(self, attempt: Try) -> None:
+        """Another replica has answered first. That hides one that hangs: its silence is judged before it is closed."""
+        usually_s, silent_s = usual_s(self._first_tokens), attempt.duration_s
+        if usually_s is not None and silent_s > usually_s:
+            late = f"`{attempt.replica.name}`: no first token within {silent_s:.3g} s, while another replica answered"
+            attempt.lost(FirstTokenTimeout(late))
 
     def _try(self, course: Course, chosen: _Chosen) -> Try:
         replica, why = chosen

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from polyroute.core.errors import (
     FirstTokenTimeout,
     InvalidArgument,
@@ -12,6 +14,10 @@ from polyroute.core.errors import (
     Unavailable,
     WorkerDied,
 )
+
+LONGEST_PAUSE_S: Final = 300.0
+"""Longest time for which a replica is put behind others because it asked to be spared, in seconds: what a peer has said
+once may be long out of date."""
 
 
 def is_replicas_fault(error: PolyrouteError) -> bool:
@@ -39,8 +45,9 @@ def same_may_answer(error: PolyrouteError) -> bool:
 
 
 def pause_s(error: PolyrouteError) -> float:
-    """For how long the replica asks to be spared, in seconds: `Retry-After` of a 429 or 503."""
-    return (error.retry_after_s or 0.0) if isinstance(error, Overloaded) or _is_refusal(error) else 0.0
+    """For how long the replica is spared, in seconds: `Retry-After` of a 429 or 503, `LONGEST_PAUSE_S` at most."""
+    asked_s = (error.retry_after_s or 0.0) if isinstance(error, Overloaded) or _is_refusal(error) else 0.0
+    return min(asked_s, LONGEST_PAUSE_S)
 
 
 def _is_refusal(error: PolyrouteError) -> bool:

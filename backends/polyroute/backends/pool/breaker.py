@@ -30,7 +30,7 @@ class Breaker:
 
     Each call is admitted once and reported once: `succeeded`, `failed`, or `left` where its end says nothing of the
     replica; a report of a call that was let in before the breaker last changed changes nothing. Without a `config` it
-    never opens. `clock` gives seconds.
+    never opens. `clock` gives seconds. Asking it changes nothing, so that it can be asked from any thread.
     """
 
     def __init__(self, config: BreakerConfig | None, *, clock: Callable[[], float], chance: random.Random) -> None:
@@ -72,9 +72,8 @@ class Breaker:
     @property
     def state(self) -> BreakerState:
         """As it is now: an open one becomes half-open with time."""
-        if self._state is BreakerState.OPEN and self._clock() >= self._until:
-            self._become(BreakerState.HALF_OPEN)
-        return self._state
+        state = self._state
+        return BreakerState.HALF_OPEN if state is BreakerState.OPEN and self._clock() >= self._until else state
 
     @property
     def opens_for_s(self) -> float:
@@ -91,6 +90,8 @@ class Breaker:
     def admit(self) -> Admission:
         """Lets a call through, which `admits` has allowed."""
         if self.state is BreakerState.HALF_OPEN:
+            if self._state is BreakerState.OPEN:
+                self._become(BreakerState.HALF_OPEN)
             self._trials += 1
         return self._era
 
@@ -100,7 +101,7 @@ class Breaker:
         Not again where a call after such a probe has failed: what probes ask for works there, and what calls ask for
         does not. Then only time helps.
         """
-        if self._state is BreakerState.OPEN and not self._misled:
+        if self.state is BreakerState.OPEN and not self._misled:
             self._become(BreakerState.HALF_OPEN)
             self._by_probe = True
 

@@ -22,6 +22,12 @@ class Patience:
     hurried: bool = False
 
 
+def usual_s(first_tokens: FirstTokens) -> float | None:
+    """The time that calls usually need to their first token, in seconds; None while too little is known."""
+    seconds = first_tokens.percentile_s(USUAL_PERCENT)
+    return None if seconds is None else USUAL_FACTOR * seconds
+
+
 def patience(
     limit_s: float, remaining_s: float | None, following: int, first_tokens: FirstTokens, *, trial: bool
 ) -> Patience:
@@ -32,13 +38,13 @@ def patience(
     """
     if following <= 0 or (remaining_s is None and not trial):
         return Patience(limit_s)
-    usual_s = first_tokens.percentile_s(USUAL_PERCENT)
-    enough_s = 0.0 if usual_s is None else USUAL_FACTOR * usual_s
+    usually_s = usual_s(first_tokens)
+    enough_s = usually_s or 0.0
     hurried = False
     if remaining_s is not None:
         share_s = max(remaining_s / (following + 1), enough_s)
         if share_s < limit_s and share_s + first_tokens.typical_s < remaining_s:
-            limit_s, hurried = share_s, usual_s is None
+            limit_s, hurried = share_s, usually_s is None
     if trial and enough_s:
         limit_s = min(limit_s, max(LEAST_TRIAL_S, enough_s))
     return Patience(limit_s, hurried)

@@ -9,7 +9,7 @@ from typing import Protocol
 from polyroute.backends.pool.attempts import Attempts, Surroundings
 from polyroute.backends.pool.balance import balance_of
 from polyroute.backends.pool.replica import Replica
-from polyroute.core.backend import Backend, BackendStatus, ModelState, Preview, TokenCount
+from polyroute.core.backend import Backend, BackendStatus, Facts, ModelState, Preview, TokenCount
 from polyroute.core.call import Call
 from polyroute.core.config import DeploymentConfig, ModelConfig
 from polyroute.core.errors import NoReplica, PolyrouteError
@@ -58,6 +58,7 @@ class Pool:
         self._balance = balance_of(config.balance, self._around.chance)
         self._replicas: list[Replica] = []
         self._leaving: list[Replica] = []
+        self._merged: tuple[list[Facts], Facts] = ([], Facts(ModelState.LOADING))
         self._attempts = Attempts(config, self._replicas, self._balance, self._around)
         for backend in replicas:
             self._add(backend, newcomer=False)
@@ -95,9 +96,11 @@ class Pool:
         leaving.leaving = True
         self._leaving.append(leaving)
         try:
-            await leaving.drained(grace_s)
+            try:
+                await leaving.drained(grace_s)
+            finally:
+                await replica.stop()
         finally:
-            await replica.stop()
             self._leaving.remove(leaving)
 
     async def start(self) -> None:
@@ -171,28 +174,36 @@ class Pool:
         replica, reason = self._attempts.choose(call, goes=False)
         return Preview(replica.name, reason)
 
-    def status(self) -> BackendStatus:
+    def facts(self) -> Facts:
         """The readiest replica's state; a version that names each one where replicas differ.
 
         So no answer that is kept under one version can come from another.
         """
-        all_of = [replica.status() for replica in [*self._replicas, *self._leaving]]
+        all_of = [replica.facts() for replica in [*self._replicas, *self._leaving]]
         if not all_of:
-            state = ModelState.FAILED if self._problem else ModelState.LOADING
-            return BackendStatus(state, self._problem or "no replica yet", self._config.version or "")
-        first = min(all_of, key=lambda status: status.state.readiness)
+            return Facts(ModelState.FAILED if self._problem else ModelState.LOADING, self._config.version or "")
+        before, merged = self._merged
+        if all_of != before:
+            merged = _merged(all_of)
+            self._merged = (all_of, merged)
+        return merged
+
+    def status(self) -> BackendStatus:
+        """The facts, and how each replica is."""
+        facts = self.facts()
+        all_of = [replica.status() for replica in [*self._replicas, *self._leaving]]
         serving = [status for status in all_of if status.state not in _NOT_SERVING] or all_of
         lengths = [status.context_length for status in serving if status.context_length]
-        since = [status.ready_since for status in all_of if status.state is ModelState.WARM and status.ready_since]
+        details = [status.detail for status in all_of if status.state is facts.state]
         return BackendStatus(
-            state=first.state,
-            detail=first.detail,
-            version="+".join(sorted({status.version for status in serving if status.version})),
+            state=facts.state,
+            detail=next(iter(details), "") if all_of else self._problem or "no replica yet",
+            version=facts.version,
             context_length=min(lengths, default=0),
             chat=all(status.chat for status in serving),
-            greedy_default=all(status.greedy_default for status in serving),
-            ready_since=min(since, default=0.0),
-            max_sequences=sum(status.max_sequences for status in serving),
+            greedy_default=facts.greedy_default,
+            ready_since=facts.ready_since,
+            max_sequences=facts.max_sequences,
             replicas=tuple(replica for status in all_of for replica in status.replicas),
         )
 
@@ -206,6 +217,20 @@ class Pool:
     def _require(self) -> None:
         if not self._replicas:
             raise NoReplica(self._problem or f"`{self._config.id}`: has no replica yet")
+
+
+def _merged(all_of: Sequence[Facts]) -> Facts:
+    """The facts of replicas together; there is at least one."""
+    serving = [facts for facts in all_of if facts.state not in _NOT_SERVING] or all_of
+    versions = {facts.version for facts in serving}
+    warm = [facts for facts in serving if facts.state is ModelState.WARM]
+    return Facts(
+        ModelState.WARM if warm else min((facts.state for facts in all_of), key=lambda state: state.readiness),
+        version="+".join(sorted(versions - {""})),
+        greedy_default=all(facts.greedy_default for facts in serving),
+        max_sequences=sum(facts.max_sequences for facts in warm),
+        ready_since=min((facts.ready_since for facts in warm if facts.ready_since), default=0.0),
+    )
 
 
 async def _all(steps: Iterable[Awaitable[None]]) -> None:

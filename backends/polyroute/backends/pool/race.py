@@ -14,12 +14,13 @@ async def race(
     delay_s: float,
     spare: Callable[[], Try | None],
     lost: Callable[[Try, BaseException], None],
+    beaten: Callable[[Try], None],
 ) -> tuple[Try, Event]:
     """The attempt that begins to answer first, and its first event; the other one is cancelled and closed.
 
     `spare` is asked for a second attempt once the first has been silent for `delay_s` seconds (J. Dean and
-    L. Barroso, "The Tail at Scale", 2013, "Hedged requests"). `lost` is told of each that fails. Raises the error of
-    the last one where none answers.
+    L. Barroso, "The Tail at Scale", 2013, "Hedged requests"). `lost` is told of each that fails, `beaten` of
+    the one that is still silent when the other answers. Raises the error of the last one where none answers.
     """
     running = {_asked(first): first}
     winner: Try | None = None
@@ -33,6 +34,8 @@ async def race(
                 attempt, error = running.pop(task), task.exception()
                 if error is None:
                     winner = attempt
+                    for loser in running.values():
+                        beaten(loser)
                     await _leave(running)
                     return winner, task.result()
                 lost(attempt, error)

@@ -11,7 +11,7 @@ from typing import Final
 from polyroute.backends.pool.balance import Candidate
 from polyroute.backends.pool.blame import is_replicas_fault, pause_s
 from polyroute.backends.pool.breaker import Admission, Breaker, BreakerState
-from polyroute.core.backend import Backend, BackendStatus, ModelState
+from polyroute.core.backend import Backend, BackendStatus, Facts, ModelState
 from polyroute.core.config import DeploymentConfig, ModelConfig
 from polyroute.core.errors import PolyrouteError, clip
 
@@ -28,7 +28,8 @@ class Replica:
     """A backend of one replica, with its breaker, its pause and its slow start.
 
     A `newcomer` joins others that are already serving, and so starts slowly. `clock` gives seconds. `on_return` is told
-    its name when it is back after it was away, and whatever it held before may be gone.
+    its name when it is back after it was away, and whatever it held before may be gone. `facts` and `status` change
+    nothing, and may be asked for from any thread.
     """
 
     def __init__(
@@ -51,14 +52,16 @@ class Replica:
         self._clock = clock
         self._on_return = on_return
         self._away = newcomer
+        self._ready_since = backend.facts().ready_since
         self._lost_since: float | None = float("-inf") if newcomer else None
         self._well_since: float | None = None
         self._paused_until = float("-inf")
         self._idle = asyncio.Event()
         self._idle.set()
+        self.observe()
 
     def __repr__(self) -> str:
-        state, breaker = self.backend.status().state.name, self.breaker.state.value
+        state, breaker = self.backend.facts().state.name, self.breaker.state.value
         paused = f" paused={self.paused_s:.1f}s" if self.paused_s else ""
         leaving = " leaving" if self.leaving else ""
         return (
@@ -82,26 +85,28 @@ class Replica:
         )
 
     def observe(self) -> ModelState:
-        """Its backend's state now. One that was away and is back has its breaker half-opened.
+        """Its backend's state now. One that was away and is back has its breaker half-opened, and its pause is over.
 
         One that was lost starts slowly besides, unless it was for no longer than `BLINK_S` and its breaker is closed:
-        then it has lost a connection, and nothing else.
+        then it has lost a connection, and nothing else. That one was away may be seen only now, by what it is ready
+        since: while no call came, nobody looked.
         """
-        state = self.backend.status().state
-        if state is not ModelState.WARM:
+        facts = self.backend.facts()
+        if facts.state is not ModelState.WARM:
             self._away = True
-            if state is ModelState.FAILED and self._lost_since is None:
+            if facts.state is ModelState.FAILED and self._lost_since is None:
                 self._lost_since = self._clock()
-        elif self._away:
-            self._away = False
+        elif self._away or facts.ready_since != self._ready_since:
+            self._away, self._ready_since = False, facts.ready_since
             now, lost_since, self._lost_since = self._clock(), self._lost_since, None
             blinked = lost_since is not None and now - lost_since <= BLINK_S
             if not (blinked and self.breaker.state is BreakerState.CLOSED):
                 if lost_since is not None:
                     self._well_since = now
+                self._paused_until = float("-inf")
                 self._on_return(self.name)
             self.breaker.half_open()
-        return state
+        return facts.state
 
     @property
     def paused_s(self) -> float:
@@ -111,13 +116,10 @@ class Replica:
     @property
     def weight(self) -> float:
         """Its share of an equal share of the load: 1, or less while it starts slowly."""
-        if self._well_since is None or self._slow_start_s is None:
+        well_since, slow_start_s = self._well_since, self._slow_start_s
+        if well_since is None or slow_start_s is None:
             return 1.0
-        share = (self._clock() - self._well_since) / self._slow_start_s
-        if share >= 1:
-            self._well_since = None
-            return 1.0
-        return max(LEAST_WEIGHT, share)
+        return min(1.0, max(LEAST_WEIGHT, (self._clock() - well_since) / slow_start_s))
 
     @property
     def candidate(self) -> Candidate:
@@ -139,6 +141,7 @@ class Replica:
 
     def failed(self, admission: Admission, error: PolyrouteError, *, excused: bool) -> None:
         """The call has failed; `excused` where that is not the replica's fault, whatever the error says."""
+        self.observe()  # what has failed may be gone, and back before the next call looks
         self._paused_until = max(self._paused_until, self._clock() + pause_s(error))
         if is_replicas_fault(error) and not excused:
             self.breaker.failed(admission, f"{error.reason}: {clip(error.message, _QUOTED_CHARS)}")
@@ -159,21 +162,30 @@ class Replica:
         except TimeoutError:
             return
 
-    def status(self) -> BackendStatus:
-        """Its backend's status, with what the pool knows of it: an open breaker is a failed replica."""
-        state, status = self.observe(), self.backend.status()
-        details = [status.detail]
+    def facts(self) -> Facts:
+        """Its backend's facts, with what the pool knows of it: an open breaker is a failed replica."""
+        facts = self.backend.facts()
+        state = self._state(facts.state, self.breaker.state)
+        return facts if state is facts.state else replace(facts, state=state)
+
+    def _state(self, told: ModelState, breaker: BreakerState) -> ModelState:
         if self.leaving:
-            state = ModelState.DRAINING
-        elif self.breaker.state is BreakerState.OPEN:
-            state = ModelState.FAILED
+            return ModelState.DRAINING
+        return ModelState.FAILED if breaker is BreakerState.OPEN else told
+
+    def status(self) -> BackendStatus:
+        """Its backend's status, with what the pool knows of it, as in `facts`."""
+        status, breaker, paused_s, weight = self.backend.status(), self.breaker.state, self.paused_s, self.weight
+        state = self._state(status.state, breaker)
+        details = [status.detail]
+        if breaker is BreakerState.OPEN:
             details.append(f"breaker open for {self.breaker.opens_for_s:.1f} s more: {self.breaker.why}")
-        elif self.breaker.state is BreakerState.HALF_OPEN:
+        elif breaker is BreakerState.HALF_OPEN:
             details.append(f"breaker half-open, tried with few calls: {self.breaker.why}")
-        if self.paused_s:
-            details.append(f"asked to be spared for {self.paused_s:.1f} s more")
-        if self.weight < 1:
-            details.append(f"starts slowly, weight {self.weight:.2f}")
+        if paused_s:
+            details.append(f"asked to be spared for {paused_s:.1f} s more")
+        if weight < 1:
+            details.append(f"starts slowly, weight {weight:.2f}")
         detail = "; ".join(filter(None, details))
         shown = status.replicas[0]
         shown = replace(
@@ -181,8 +193,8 @@ class Replica:
             state=state,
             detail=detail,
             in_flight=max(self.in_flight, shown.in_flight),  # a worker may still hold what has left the pool
-            weight=self.weight,
-            breaker=self.breaker.state.value,
+            weight=weight,
+            breaker=breaker.value,
             ejections=self.breaker.openings,
         )
         return replace(status, state=state, detail=detail, replicas=(shown,))

@@ -13,13 +13,13 @@ from polyroute.backends.remote.dialect import Dialect
 from polyroute.backends.remote.generate import GenerateDialect
 from polyroute.backends.remote.names import url_at
 from polyroute.backends.remote.openai import OpenAIDialect
-from polyroute.backends.remote.pace import Pace
 from polyroute.backends.remote.peer import Peer
+from polyroute.backends.remote.turns import Turns
 from polyroute.backends.remote.watch import Watch
-from polyroute.core.backend import BackendStatus, ReplicaStatus, TokenCount
+from polyroute.core.backend import BackendStatus, Facts, ModelState, ReplicaStatus, TokenCount
 from polyroute.core.call import Call
 from polyroute.core.config import ModelConfig, RemoteConfig
-from polyroute.core.errors import PeerUnreachable, Unimplemented
+from polyroute.core.errors import PeerUnreachable, PolyrouteError, Unimplemented
 from polyroute.core.event import Event, Route, Started, Token
 from polyroute.core.route_header import ROUTE_HEADER, route_from_header
 
@@ -36,19 +36,21 @@ class RemoteBackend:
 
     With an `address`, connections go to that IP address of the URL's host, which is asked for by its name all the
     same; the replica is then named after the address.
-    A peer that could not be reached is still tried when a call comes, and is well again once it answers one. `pace` is
-    that at which the backends that share it ask their peers how they are.
+    A peer that could not be reached is still tried when a call comes, and is well again once it answers one. The
+    backends that share `turns` ask their peers how they are by them.
     """
 
     def __init__(
-        self, config: RemoteConfig, base_url: str, address: str | None = None, *, pace: Pace | None = None
+        self, config: RemoteConfig, base_url: str, address: str | None = None, *, turns: Turns | None = None
     ) -> None:
         self._config = config
         self._name = base_url if address is None else url_at(base_url, address)
         self._peer_model = config.peer_model or config.id
         self._peer = Peer(config, base_url, address)
-        self._watch = Watch(self._peer, self._peer_model, config.probe_interval, pace=pace)
+        told = config.api != "auto"
+        self._watch = Watch(self._peer, self._peer_model, config.probe_interval, dialect_told=told, turns=turns)
         self._in_flight = 0
+        self._told = Facts(self._watch.state)
 
     def __repr__(self) -> str:
         return f"<RemoteBackend {self._peer.where} {self._watch.state.name} in_flight={self._in_flight}>"
@@ -58,8 +60,12 @@ class RemoteBackend:
         self._watch.start()
 
     async def load(self) -> None:
-        """Returns once the peer has answered; raises `PeerUnreachable` or what it answered."""
-        await self._watch.ask()
+        """Returns once the peer has answered; raises `PeerUnreachable`, or what leaves its dialect unknown."""
+        try:
+            await self._watch.ask()
+        except PolyrouteError:
+            if self._watch.state is not ModelState.WARM:
+                raise
 
     async def stop(self) -> None:
         """Closes the connections; calls in flight fail with `Draining`."""
@@ -145,6 +151,13 @@ class RemoteBackend:
         if (await self._dialect(call)).chat:
             return await count.count_tokens(self._peer, call, self._peer_model)
         raise Unimplemented(f"{self._peer.where}: does not count tokens")
+
+    def facts(self) -> Facts:
+        """As the last call or the last question left it."""
+        told, state, version, since = self._told, self._watch.state, self._version, self._watch.ready_since
+        if told.state is not state or told.version != version or told.ready_since != since:
+            told = self._told = Facts(state, version, ready_since=since)
+        return told
 
     def status(self) -> BackendStatus:
         """As the last call or the last question left it."""

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import structlog
 
 from polyroute.backends.remote.backend import RemoteBackend
-from polyroute.backends.remote.names import DNS_SCHEME, Resolve, resolve
-from polyroute.backends.remote.pace import Pace
+from polyroute.backends.remote.names import DNS_SCHEME, Resolve
+from polyroute.backends.remote.turns import Turns
 from polyroute.core.backend import Backend
 from polyroute.core.config import ModelConfig, RemoteConfig
 
@@ -40,7 +40,7 @@ class Discovery:
     """The replicas at a `dns+http://name:port` of `config`. Implements `polyroute.backends.pool.Source`.
 
     The name is resolved again about every `resolve_interval`. Addresses that are new join, those that are gone drain;
-    a name that cannot be resolved, or has no address, leaves everything as it was last. `pace` is that of the replicas.
+    a name that cannot be resolved, or has no address, leaves everything as it was last. `turns` are the replicas'.
     """
 
     def __init__(
@@ -48,8 +48,8 @@ class Discovery:
         config: RemoteConfig,
         base_url: str,
         *,
-        pace: Pace | None = None,
-        resolve: Resolve = resolve,
+        resolve: Resolve,
+        turns: Turns | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._config = config
@@ -57,8 +57,8 @@ class Discovery:
         parts = urlsplit(self._url)
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
-        self._pace = pace
         self._resolve = resolve
+        self._turns = turns
         self._sleep = sleep
         self.problem = ""
         """Why the addresses are not known, in words; empty where they are."""
@@ -76,7 +76,7 @@ class Discovery:
             self._loop = asyncio.create_task(self._run(pool), name=f"discovery of {self._url}")
 
     async def settled(self) -> None:
-        """Returns once the name was resolved for the first time, or could not be."""
+        """Returns once the name was resolved for the first time, or could not be, or `stop` was called."""
         await self._settled.wait()
 
     async def stop(self) -> None:
@@ -92,19 +92,31 @@ class Discovery:
             self._config = config
 
     async def _run(self, pool: Members) -> None:
-        while True:
-            wait_s = self._config.resolve_interval
-            try:
-                addresses = await self._resolve(self._host, self._port)
-            except OSError as error:
-                wait_s = min(wait_s, FAILED_WAIT_S)
-                self.problem = f"`{self._config.id}`: `{self._host}` cannot be resolved: {error.strerror or error}"
-                _log.warning("discovery.failed", name=self._host, error=str(error), kept=len(self._members))
-            else:
-                self.problem = "" if addresses else f"`{self._config.id}`: `{self._host}` has no address"
-                await self._follow(addresses, pool)
+        try:
+            while True:
+                wait_s = await self._look(pool)
+                self._settled.set()
+                await self._sleep(wait_s * random.uniform(0.8, 1.2))  # noqa: S311
+        finally:
             self._settled.set()
-            await self._sleep(wait_s * random.uniform(0.8, 1.2))  # noqa: S311
+
+    async def _look(self, pool: Members) -> float:
+        """Resolves the name and follows it; the seconds until that is done again."""
+        wait_s = self._config.resolve_interval
+        try:
+            addresses = await self._resolve(self._host, self._port)
+            self.problem = "" if addresses else f"`{self._config.id}`: `{self._host}` has no address"
+            await self._follow(addresses, pool)
+        except (OSError, UnicodeError) as error:  # UnicodeError: what no name can be, such as a label of 64 letters
+            why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            self.problem = f"`{self._config.id}`: `{self._host}` cannot be resolved: {why}"
+            _log.warning("discovery.failed", name=self._host, error=str(error), kept=len(self._members))
+        except Exception as error:  # noqa: BLE001 - our bug; the name is followed all the same
+            self.problem = f"`{self._config.id}`: `{self._host}` cannot be followed: {type(error).__name__}: {error}"
+            _log.exception("discovery.broken", name=self._host, kept=len(self._members))
+        else:
+            return wait_s
+        return min(wait_s, FAILED_WAIT_S)
 
     async def _follow(self, addresses: list[str], pool: Members) -> None:
         if not addresses:
@@ -122,7 +134,7 @@ class Discovery:
             self._leave(address, pool)
 
     async def _join(self, address: str, pool: Members) -> None:
-        replica = RemoteBackend(self._config, self._url, address, pace=self._pace)
+        replica = RemoteBackend(self._config, self._url, address, turns=self._turns)
         try:
             pool.add(replica)
         except ValueError as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from ipaddress import ip_address
 from typing import Final, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
@@ -15,17 +17,29 @@ DNS_SCHEME: Final = "dns+"
 """Prefix of a base URL whose host is a name with many addresses, each of them a replica."""
 
 Resolve: TypeAlias = Callable[[str, int], Awaitable[list[str]]]
-"""The IP addresses of a host at a port; raises OSError where they cannot be had."""
+"""The IP addresses of a host at a port; raises OSError where they cannot be had, UnicodeError for what is no name."""
+
+_THREADS: Final = 2
 
 
-async def resolve(host: str, port: int) -> list[str]:
-    """The addresses that the system knows, in its order (RFC 6724), of the family of the first.
+class Names:
+    """The system's resolver, in threads of its own: it may take its time, and files are not to wait for it."""
 
-    A host with an IPv4 and an IPv6 address is one replica, not two. Raises OSError.
-    """
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for family, *_, address in found if family == found[0][0]))
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="names")
+
+    async def resolve(self, host: str, port: int) -> list[str]:
+        """The addresses that the system knows, in its order (RFC 6724), of the family of the first.
+
+        A host with an IPv4 and an IPv6 address is one replica, not two. Raises OSError, UnicodeError.
+        """
+        look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(self._executor, look_up)
+        return list(dict.fromkeys(str(address[0]) for family, *_, address in found if family == found[0][0]))
+
+    def close(self) -> None:
+        """Begins nothing any more; what is being looked up ends by itself."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
 
 def url_at(url: str, address: str) -> str:

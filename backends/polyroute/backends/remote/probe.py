@@ -13,7 +13,7 @@ import aiohttp
 from polyroute.backends.remote import shape
 from polyroute.backends.remote.dialect import Malformed
 from polyroute.backends.remote.peer import Peer
-from polyroute.core.errors import PeerUnreachable
+from polyroute.core.errors import PeerFailed, PeerUnreachable
 
 PROBE_WAIT_S: Final = 10.0
 _MAX_BYTES = 4 * 1024 * 1024
@@ -35,12 +35,16 @@ async def probe(peer: Peer, peer_model: str) -> PeerFacts:
     """The facts, within `PROBE_WAIT_S`.
 
     A peer that answers with a list in OpenAI's form speaks that dialect, and one that has no such list the other one.
-    Raises `PeerUnreachable`; and the error of the status where that leaves open which it is, as 401 and 500 do.
+    Raises `PeerUnreachable` where nothing answers in HTTP; and the error of the status where that leaves open which it
+    is, as 401 and 500 do.
     """
     try:
         async with asyncio.timeout(PROBE_WAIT_S):
             # Most of many peers are idle: a connection kept to each would take more files than there are.
-            response = await peer.send("GET", "/v1/models", keep=False)
+            try:
+                response = await peer.send("GET", "/v1/models", keep=False)
+            except PeerFailed as error:  # silent, or no HTTP: nothing that a call could get anything else of
+                raise PeerUnreachable(error.message) from error
             try:
                 return await _facts(peer, response, peer_model)
             finally:

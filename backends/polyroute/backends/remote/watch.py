@@ -9,9 +9,9 @@ from typing import Final
 
 import structlog
 
-from polyroute.backends.remote.pace import Pace
 from polyroute.backends.remote.peer import Peer
 from polyroute.backends.remote.probe import PeerFacts, probe
+from polyroute.backends.remote.turns import Turns
 from polyroute.core.backend import ModelState
 from polyroute.core.errors import Draining, PeerUnreachable, PolyrouteError
 
@@ -25,10 +25,20 @@ class Watch:
     """The state of one peer, and its facts as far as they are known.
 
     It is asked about every `interval_s` seconds, so that it shows when it falls silent while no call comes, and that
-    a new version behind the same URL is noticed. `pace` is shared by the watches that must not all ask at once.
+    a new version behind the same URL is noticed. A peer that answers but tells nothing is reached all the same, where
+    its dialect is known: by its facts, or as `dialect_told`. `turns` is shared by the watches that must not all ask at
+    once.
     """
 
-    def __init__(self, peer: Peer, peer_model: str, interval_s: float, *, pace: Pace | None = None) -> None:
+    def __init__(
+        self,
+        peer: Peer,
+        peer_model: str,
+        interval_s: float,
+        *,
+        dialect_told: bool = False,
+        turns: Turns | None = None,
+    ) -> None:
         self.facts: PeerFacts | None = None
         self.state = ModelState.LOADING
         self.detail = "not reached yet"
@@ -37,7 +47,9 @@ class Watch:
         self._peer_model = peer_model
         self.interval_s = interval_s
         """Counts from the next time on."""
-        self._pace = pace
+        self._dialect_told = dialect_told
+        self._turns = turns
+        self._refused = ""
         self._probing: asyncio.Task[PeerFacts] | None = None
         self._loop: asyncio.Task[None] | None = None
         self._lost = asyncio.Event()
@@ -55,12 +67,13 @@ class Watch:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def reached(self) -> None:
-        """The peer has answered a call."""
+        """The peer has answered, a call or a question."""
         if self.state is not ModelState.WARM:
             self.ready_since = time.time()
             _log.info("peer.reached", peer=self._peer.where)
         self.state = ModelState.WARM
-        self.detail = "" if self.facts is None or self.facts.listed else f"the peer does not list `{self._peer_model}`"
+        unlisted = self.facts is not None and not self.facts.listed
+        self.detail = self._refused or (f"the peer does not list `{self._peer_model}`" if unlisted else "")
 
     def lost(self, error: PolyrouteError) -> None:
         """The peer could not be reached."""
@@ -84,14 +97,22 @@ class Watch:
         return task.result()
 
     async def _ask(self) -> PeerFacts:
-        warm = self.state is ModelState.WARM
         try:
             facts = await probe(self._peer, self._peer_model)
-        except PolyrouteError as error:
-            if not warm or isinstance(error, PeerUnreachable):
-                self.lost(error)
+        except PeerUnreachable as error:
+            self.lost(error)
             raise
-        self.facts = facts
+        except Draining:
+            raise
+        except PolyrouteError as error:
+            if self._dialect_told or self.facts is not None:
+                self._refused = f"GET /v1/models: {error.message}"
+                self.reached()
+            else:  # it is up, but nobody knows how to call it
+                self.lost(error)
+                self.detail += "; so its dialect is not known, unless `api` says it"
+            raise
+        self.facts, self._refused = facts, ""
         self.reached()
         return facts
 
@@ -100,11 +121,13 @@ class Watch:
         while True:
             self._lost.clear()
             try:
-                if self._pace is not None:
-                    await self._pace.turn()
+                if self._turns is not None:
+                    # One that was lost a moment ago is in a hurry; of those that are gone for long there may be many.
+                    hurry = self.state is ModelState.FAILED and wait_s < self.interval_s
+                    await self._turns.turn("lost" if hurry else "")
                 await self.ask()
             except PolyrouteError:
-                pass  # `lost` has told it
+                pass  # the state tells it
             except Exception:  # noqa: BLE001 - our bug; the peer is watched all the same
                 _log.exception("peer.probe_failed", peer=self._peer.where)
             if self.state is ModelState.WARM:

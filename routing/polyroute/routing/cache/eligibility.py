@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from polyroute.core.backend import BackendStatus
+from polyroute.core.backend import Facts
 from polyroute.core.config import CacheConfig
 from polyroute.core.request import CacheMode, Request
 
@@ -18,14 +18,14 @@ class Use:
     reason: str
 
 
-def eligibility(request: Request, config: CacheConfig, status: BackendStatus, *, local: bool) -> Use:
-    """What `request` may do with the cache of a deployment; `status` is its backend's."""
+def eligibility(request: Request, config: CacheConfig, facts: Facts, *, local: bool) -> Use:
+    """What `request` may do with the cache of a deployment; `facts` are its backend's."""
     mode = request.cache.mode
     if mode is CacheMode.BYPASS:
         return Use(False, False, "cache: bypassed, as the request asks")
     if config.mode == "off":
         return Use(False, False, "cache: off for this model")
-    if not status.version:
+    if not facts.version:
         return Use(False, False, "cache: not used, the model's version is not known yet")
     if mode is CacheMode.REFRESH:
         return Use(False, True, "cache: refreshed, as the request asks")
@@ -35,11 +35,11 @@ def eligibility(request: Request, config: CacheConfig, status: BackendStatus, *,
         return Use(True, True, "cache: used for every request to this model")
     if config.mode == "opt_in":
         return Use(False, False, "cache: not used, the request does not ask for it and the model demands that")
-    deterministic, why = _deterministic(request, status, local=local)
+    deterministic, why = _deterministic(request, facts, local=local)
     return Use(deterministic, deterministic, f"cache: {'used' if deterministic else 'not used'}, {why}")
 
 
-def _deterministic(request: Request, status: BackendStatus, *, local: bool) -> tuple[bool, str]:
+def _deterministic(request: Request, facts: Facts, *, local: bool) -> tuple[bool, str]:
     sampling = request.sampling
     if sampling.temperature == 0:
         return True, "temperature 0 is deterministic"
@@ -49,6 +49,6 @@ def _deterministic(request: Request, status: BackendStatus, *, local: bool) -> t
         return False, f"sampling at temperature {sampling.temperature:g} is not deterministic"
     if not local:
         return False, "without a temperature the peer may sample"
-    if status.greedy_default:
+    if facts.greedy_default:
         return True, "the model is greedy by default"
     return False, "without a temperature the model samples"

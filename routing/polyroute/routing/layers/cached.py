@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from polyroute.core.backend import BackendStatus
+from polyroute.core.backend import Facts
 from polyroute.core.call import Call, Service
 from polyroute.core.config import CacheConfig
 from polyroute.core.errors import NotCached
@@ -34,17 +34,17 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """The part of the cache that belongs to one deployment. `status` tells how its backend is now."""
+    """The part of the cache that belongs to one deployment. `facts` tells how its backend is now."""
 
     model: str
     local: bool
     fingerprint: str
     config: CacheConfig
-    status: Callable[[], BackendStatus]
+    facts: Callable[[], Facts]
 
     def use(self, call: Call) -> Use:
         """What a call may do with it."""
-        return eligibility(call.request, self.config, self.status(), local=self.local)
+        return eligibility(call.request, self.config, self.facts(), local=self.local)
 
     def key(self, call: Call, version: str) -> bytes:
         """The full key of a call's answer at `version`."""
@@ -107,7 +107,7 @@ class Cached:
                 yield event
 
     async def _look_up(self, call: Call) -> StoredAnswer | None:
-        key = self._shelf.key(call, self._shelf.status().version)
+        key = self._shelf.key(call, self._shelf.facts().version)
         errors = self._store.errors
         found = self._acceptable(await self._store.get(digest(key)), key, call.request.cache.max_age_s)
         result = "hit" if found is not None else "error" if self._store.errors > errors else "miss"

@@ -15,7 +15,7 @@ from polyroute.backends.local.memory import Memory
 from polyroute.backends.local.scale import Bounds
 from polyroute.backends.local.warm import WarmPool
 from polyroute.backends.pool import Pool
-from polyroute.core.backend import BackendStatus, ModelState
+from polyroute.core.backend import BackendStatus, Facts, ModelState
 from polyroute.core.config import LocalConfig, WarmConfig
 
 MIB = 1 << 20
@@ -45,6 +45,9 @@ class LoadedByHand(EchoBackend):
         """Its worker has died, has come back, or cannot be brought back."""
         self.state, self.detail = state, detail
         self._on_change()
+
+    def facts(self) -> Facts:
+        return replace(super().facts(), max_sequences=self._seats)
 
     def status(self) -> BackendStatus:
         return replace(super().status(), max_sequences=self._seats)

@@ -13,7 +13,7 @@ import pytest
 from polyroute.backends.echo import Script
 from polyroute.backends.local.memory import Memory
 from polyroute.backends.local.scale import PRESSED_S, Bounds
-from polyroute.core.backend import ModelState, Preview
+from polyroute.core.backend import BackendStatus, ModelState, Preview
 from polyroute.core.call import Call
 from polyroute.core.config import HedgeConfig, LocalConfig, WarmConfig
 from polyroute.core.errors import (
@@ -370,6 +370,22 @@ async def test_calls_that_wait_inside_a_worker_ask_for_one_more(sites: Sites) ->
     assert len(at.pool._replicas.up) == 3
     gate.set()
     await asyncio.gather(*held)
+
+
+async def test_its_status_may_be_asked_for_by_a_thread_while_replicas_come_and_go(sites: Sites) -> None:
+    at = sites(bounds=Bounds(2, 2, 60.0))
+    await at.pool.start()
+    await at.warm()
+    slots, (loading,) = at.pool._replicas.slots, [one for one in at.made if one.state is ModelState.LOADING]
+    there, told = [*slots], loading.status
+
+    def amid() -> BackendStatus:
+        slots[:] = there[:1]
+        return told()
+
+    loading.status = amid  # type: ignore[method-assign]
+    assert [replica.state for replica in at.pool.status().replicas] == [ModelState.WARM, ModelState.LOADING]
+    slots[:] = there
 
 
 async def test_no_more_than_the_most_are_started(sites: Sites) -> None:

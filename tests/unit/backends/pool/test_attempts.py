@@ -209,6 +209,38 @@ async def test_retry_after_spares_a_replica_while_others_can_be_asked(world: Wor
     assert "r0" in await used(pool, 20)
 
 
+@pytest.mark.parametrize(
+    ("state", "away_s", "over"),
+    [(ModelState.FAILED, 5, True), (ModelState.FAILED, 0.5, False), (ModelState.LOADING, 0, True)],
+)
+async def test_one_that_was_away_is_not_spared_for_what_it_asked_before(
+    world: World, state: ModelState, away_s: float, over: bool
+) -> None:
+    busy, free = replicas(2)
+    fails(busy, Overloaded("full", retry_after_s=60))
+    pool = world.pool(busy, free)
+    while not asked(busy):
+        await answered(pool)
+    busy.state = state
+    await answered(pool)
+    world.now += away_s
+    busy.state = ModelState.WARM
+    await answered(pool)
+    assert ("asked to be spared" not in pool.status().replicas[0].detail) is over
+
+
+async def test_what_a_replica_asks_for_is_believed_for_five_minutes(world: World) -> None:
+    busy, free = replicas(2)
+    fails(busy, Overloaded("full", retry_after_s=86_400))
+    pool = world.pool(busy, free)
+    while not asked(busy):
+        await answered(pool)
+    assert pool.status().replicas[0].detail == "asked to be spared for 300.0 s more"
+    world.now += 300
+    busy.script = Script()
+    assert "r0" in await used(pool, 20)
+
+
 @pytest.mark.parametrize(("spare_s", "answers"), [(1.5, True), (30.0, False)])
 async def test_the_only_replicas_retry_after_is_waited_for_where_it_is_short(
     world: World, spare_s: float, answers: bool

@@ -45,6 +45,30 @@ async def test_the_second_answers_and_the_first_is_closed(world: World) -> None:
     assert [replica.breaker for replica in pool.status().replicas] == ["closed", "closed"]
 
 
+@pytest.mark.parametrize(("silent_s", "breaker"), [(1.9, "closed"), (2.1, "open")])
+async def test_a_replica_that_hangs_does_not_hide_behind_the_second(
+    world: World, silent_s: float, breaker: str
+) -> None:
+    """Calls usually need 2 s at most: twice the time of the 95th percentile."""
+    slow, fast = slow_and_fast(world)
+    pool = world.pool(slow, fast, hedge=SOON, breaker={"failures": 1})
+    for _ in range(20):
+        pool._attempts._first_tokens.add(1.0)
+
+    def script(_call: object) -> Script:
+        if len(slow.calls) == len(fast.calls):
+            return Script(gate=asyncio.Event())
+        world.now += silent_s
+        return Script()
+
+    slow.script = fast.script = script
+    route = await answered(pool)
+    (loser,) = [replica for replica in pool.status().replicas if replica.name != route.replica]
+    assert loser.breaker == breaker
+    assert in_flight(pool) == [0, 0]
+    assert world.hedges == ["won"]
+
+
 async def test_the_first_that_answers_in_time_has_no_second(world: World) -> None:
     backends = replicas(2)
     await used(world.pool(*backends, hedge={"after": "60s"}), 5)

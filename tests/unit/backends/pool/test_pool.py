@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from polyroute.backends.echo import EchoBackend, Script
 from polyroute.backends.pool import Pool
 from polyroute.backends.pool.balance import BalanceName, Candidate, Choice
-from polyroute.core.backend import ModelState
+from polyroute.core.backend import Facts, ModelState
 from polyroute.core.call import Call
 from polyroute.core.config import ModelConfig, RemoteConfig
 from polyroute.core.errors import Draining, ModelFailed, ModelLoading, NoReplica, PeerFailed
@@ -137,6 +138,59 @@ def test_the_readiest_state_is_the_pools(world: World, states: Sequence[ModelSta
     assert [replica.state for replica in pool.status().replicas] == list(states)
 
 
+@pytest.mark.parametrize("last", [*ModelState, None])
+def test_the_facts_are_those_of_the_status(world: World, last: ModelState | None) -> None:
+    backends = [
+        EchoBackend("m", replica=f"r{place}", version=f"{place}", state=s) for place, s in enumerate(ModelState)
+    ]
+    pool = world.pool(*(backend for backend in backends if last is not None and backend.state.value <= last.value))
+    for place, backend in enumerate(backends):
+        backend.ready_since = 100.0 - place
+        facts, status = pool.facts(), pool.status()
+        assert facts == Facts(**{f.name: getattr(status, f.name) for f in fields(Facts)})
+
+
+def frozen(pool: Pool) -> list[dict[str, Any]]:
+    told = [pool._replicas, pool._leaving]
+    return [
+        {**vars(replica), "breaker": dict(vars(replica.breaker)), "outcomes": dict(vars(replica.breaker._outcomes))}
+        for replica in [replica for several in told for replica in several]
+    ]
+
+
+async def test_asking_how_it_is_changes_nothing_for_threads_ask_too(world: World) -> None:
+    """Amid every change that time and backends make by themselves."""
+    ill, lost, slow = backends = replicas(3)
+    pool = world.pool(*backends, retries=0, breaker={"failures": 1, "open": "30s"}, slow_start=10)
+    ill.script = Script(error=PeerFailed("bad"))
+    while pool.status().replicas[0].breaker == "closed":
+        with suppress(PeerFailed):
+            await answered(pool)
+    slow.state = ModelState.FAILED
+    pool.preview(CALL)
+    world.now += 5
+    slow.state = ModelState.WARM
+    pool.preview(CALL)
+    lost.state = ModelState.FAILED
+    slow.ready_since = 7.0
+    world.now += 1000  # the breaker's time is over, the slow start's too
+    before = frozen(pool)
+    shown = pool.status()
+    pool.facts()
+    assert frozen(pool) == before
+    assert [replica.breaker for replica in shown.replicas] == ["half_open", "closed", "closed"]
+    assert [replica.weight for replica in shown.replicas] == [1, 1, 1]
+
+
+async def test_one_that_went_and_came_back_while_no_call_did_is_seen_by_the_next(world: World) -> None:
+    first, second = replicas(2)
+    pool = world.pool(first, second, balance="prefix")
+    prompt = Call(Request(model="m", prompt="once upon a time " * 100), "r1")
+    home = (await answered(pool, prompt)).replica
+    (first if home == "r0" else second).ready_since = 5.0
+    assert "has had the first" not in pool.preview(prompt).reason
+
+
 def test_replicas_of_different_versions_are_never_mistaken_for_one(world: World) -> None:
     old = EchoBackend("m", replica="old", version="1", context_length=10)
     new = EchoBackend("m", replica="new", version="2", context_length=8)
@@ -203,6 +257,18 @@ async def test_one_that_leaves_gets_no_more_calls_and_is_stopped_once_its_own_ha
     assert backends[0].stopped
     assert [replica.name for replica in pool.status().replicas] == ["r1"]
     await pool.remove(backends[0], 0)  # gone already
+
+
+async def test_one_whose_stop_fails_has_left_all_the_same(world: World) -> None:
+    class Stuck(EchoBackend):
+        async def stop(self) -> None:
+            raise PeerFailed("cannot stop")
+
+    stuck = Stuck("m")
+    pool = world.pool(stuck, EchoBackend("m", replica="other"))
+    with pytest.raises(PeerFailed):
+        await pool.remove(stuck, 0)
+    assert [replica.name for replica in pool.status().replicas] == ["other"]
 
 
 async def test_the_policy_forgets_one_that_leaves(world: World) -> None:
@@ -371,8 +437,8 @@ async def test_a_worker_that_was_replaced_has_no_prefix_any_more(
     backend = next(each for each in backends if each.status().replicas[0].name == home)
     assert "has had the first" in pool.preview(prompt).reason
     backend.state = state
-    pool.status()
+    pool.preview(prompt)
     world.now += away_s
     backend.state = ModelState.WARM
-    pool.status()
+    pool.preview(prompt)
     assert ("has had the first" in pool.preview(prompt).reason) is not forgotten

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from structlog.testing import capture_logs
 
 from polyroute.backends.pool import Pool
 from polyroute.backends.remote.discovery import FAILED_WAIT_S, MOST_ADDRESSES, Discovery
-from polyroute.backends.remote.names import resolve, url_at
+from polyroute.backends.remote.names import Names as SystemNames
+from polyroute.backends.remote.names import url_at
 from polyroute.core.backend import ModelState
 from polyroute.core.config import RemoteConfig
 from polyroute.core.errors import NoReplica
@@ -22,7 +25,7 @@ class Names:
     """A resolver that the test turns, answer by answer."""
 
     def __init__(self) -> None:
-        self.answers: asyncio.Queue[Sequence[str] | OSError] = asyncio.Queue()
+        self.answers: asyncio.Queue[Sequence[str] | Exception] = asyncio.Queue()
         self.asked: list[tuple[str, int]] = []
         self.waits: list[float] = []
         self._next = asyncio.Event()
@@ -30,14 +33,14 @@ class Names:
     async def resolve(self, host: str, port: int) -> list[str]:
         self.asked.append((host, port))
         answer = await self.answers.get()
-        if isinstance(answer, OSError):
+        if isinstance(answer, Exception):
             raise answer
         return list(answer)
 
     async def sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
 
-    async def say(self, answer: Sequence[str] | OSError) -> None:
+    async def say(self, answer: Sequence[str] | Exception) -> None:
         """Answers, and returns once that has been acted upon."""
         waits = len(self.waits)
         self.answers.put_nowait(answer)
@@ -101,6 +104,30 @@ async def test_a_name_that_cannot_be_resolved_is_told_and_asked_for_again_soon(n
     assert pool.status().state is ModelState.LOADING
 
 
+@pytest.mark.parametrize("error", [UnicodeError("label too long"), RuntimeError("a bug")])
+async def test_whatever_goes_wrong_is_told_and_the_name_is_followed_all_the_same(
+    names: Names, pool: Pool, error: Exception
+) -> None:
+    loading = asyncio.create_task(pool.load())
+    with capture_logs() as logs:
+        await names.say(error)
+    assert [line["event"] for line in logs if line["log_level"] in ("warning", "error")]
+    with pytest.raises(NoReplica, match=str(error)):
+        await loading
+    assert names.waits[0] <= 1.2 * FAILED_WAIT_S
+    await names.say(["10.255.0.1"])
+    assert replicas(pool) == ["http://10.255.0.1:8000/base"]
+
+
+async def test_a_stop_ends_the_wait_for_the_first_answer(names: Names, pool: Pool) -> None:
+    loading = asyncio.create_task(pool.load())
+    while not names.asked:  # noqa: ASYNC110 - it tells nobody
+        await asyncio.sleep(0)
+    await pool.stop()
+    with pytest.raises(NoReplica):
+        await loading
+
+
 async def test_more_addresses_than_the_limit_are_cut_the_same_way_each_time(names: Names, pool: Pool) -> None:
     addresses = [f"10.255.{i // 250}.{i % 250}" for i in range(MOST_ADDRESSES + 20)]
     with capture_logs() as logs:
@@ -136,5 +163,22 @@ def test_a_replica_is_named_after_its_address(url: str, address: str, expected: 
 
 
 async def test_the_systems_resolver_gives_each_address_once_of_one_family() -> None:
-    assert await resolve("127.0.0.1", 80) == ["127.0.0.1"]
-    assert len(await resolve("localhost", 80)) == 1
+    names = SystemNames()
+    assert await names.resolve("127.0.0.1", 80) == ["127.0.0.1"]
+    assert len(await names.resolve("localhost", 80)) == 1
+    names.close()
+
+
+async def test_the_systems_resolver_has_threads_of_its_own_until_it_is_closed() -> None:
+    names, loop = SystemNames(), asyncio.get_running_loop()
+    free, going_on = threading.Event(), ThreadPoolExecutor(1)
+    loop.set_default_executor(going_on)
+    files = loop.run_in_executor(None, free.wait)  # every thread for files is taken
+    try:
+        assert await names.resolve("127.0.0.1", 80) == ["127.0.0.1"]
+        names.close()
+        with pytest.raises(RuntimeError):
+            await names.resolve("127.0.0.1", 80)
+    finally:
+        free.set()
+        await files

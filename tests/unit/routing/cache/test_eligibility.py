@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from polyroute.core.backend import BackendStatus, ModelState
+from polyroute.core.backend import Facts, ModelState
 from polyroute.core.config import CacheConfig
 from polyroute.core.request import CacheMode, CacheOptions, Request, Sampling
 from polyroute.routing.cache.eligibility import eligibility
@@ -26,9 +26,9 @@ def use(
     version: str = "v1",
     greedy_default: bool = False,
 ) -> tuple[bool, bool, str]:
-    status = BackendStatus(ModelState.WARM, version=version, greedy_default=greedy_default)
+    facts = Facts(ModelState.WARM, version=version, greedy_default=greedy_default)
     request = Request(prompt="hi", sampling=sampling, cache=CacheOptions(asks))
-    decided = eligibility(request, CacheConfig(mode=mode), status, local=local)  # type: ignore[arg-type]
+    decided = eligibility(request, CacheConfig(mode=mode), facts, local=local)  # type: ignore[arg-type]
     return decided.read, decided.write, decided.reason
 
 

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from polyroute.backends.echo import EchoBackend, Script
-from polyroute.core.backend import BackendStatus, ModelState
+from polyroute.core.backend import Facts, ModelState
 from polyroute.core.call import Call
 from polyroute.core.config import CacheConfig
 from polyroute.core.errors import NotCached, WorkerDied
@@ -64,7 +64,7 @@ def wall() -> Wall:
 @pytest.fixture
 def make(store: AnswerStore, codec: Any, metrics: Metrics, wall: Wall) -> Callable[..., Cached]:
     def _make(backend: EchoBackend, inner: Any = None, *, local: bool = True, **config: Any) -> Cached:
-        shelf = Shelf("m", local, "f", CacheConfig(**config), backend.status)
+        shelf = Shelf("m", local, "f", CacheConfig(**config), backend.facts)
         return Cached(inner or backend.stream, shelf, store, codec, metrics, wall=wall)
 
     return _make
@@ -315,7 +315,7 @@ async def test_an_answer_is_kept_under_the_version_that_gave_it(
     backend: EchoBackend, make: Callable[..., Cached], run: Callable[..., Any]
 ) -> None:
     """The model was replaced between the lookup and the answer."""
-    old = BackendStatus(ModelState.WARM, version="echo-0")
+    old = Facts(ModelState.WARM, version="echo-0")
     cached = make(backend)
     cached._shelf = Shelf("m", True, "f", CacheConfig(), lambda: old)
     await run(cached, asks())
