@@ -12,6 +12,7 @@ import grpc.aio
 import pytest
 import yaml
 
+from polyroute.core.backend import ModelState
 from polyroute.server.reload import Reloaded
 from polyroute.v1 import inference_pb2 as pb
 from tests.integration.grpc_serving import WAIT_S, Serving, refused, until
@@ -125,6 +126,7 @@ async def test_options_of_a_peers_calls_change_around_those_in_flight(peer: Scri
     try:
         async with under_test(tmp_path, file.path) as at:
             view = lambda: at.server.gateway.model("m")  # noqa: E731
+            await until(lambda: {replica.state for replica in view().status.replicas} == {ModelState.WARM})
             both = [asyncio.create_task(at.text()) for _ in range(2)]
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)  # one each: nothing is tried again
             await until(lambda: [replica.in_flight for replica in view().status.replicas] == [1, 0])
