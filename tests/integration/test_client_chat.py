@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pty
 import sys
@@ -52,6 +53,17 @@ class Terminal:
             except (BlockingIOError, OSError):
                 await asyncio.wait({waiting}, timeout=0.05)
         return await waiting
+
+    async def interrupted(self) -> int:
+        """The exit code after Ctrl-C at the prompt, pressed again where Python's `input` has missed it: it does not
+        see one that comes in the very moment between the prompt and the wait for a key."""
+        ending = asyncio.create_task(self.ended())
+        async with asyncio.timeout(LIMIT_S):
+            while not ending.done():
+                with contextlib.suppress(OSError):  # it has ended meanwhile
+                    self.type("\x03")
+                await asyncio.wait({ending}, timeout=1)
+        return await ending
 
 
 @asynccontextmanager
@@ -121,8 +133,7 @@ async def test_ctrl_c_stops_the_answer_and_the_conversation_goes_on() -> None:
         shown.type("Go on\n")
         await shown.see("Paris.")
         await shown.see("> ")
-        shown.type("\x03")
-        assert await shown.ended() == 0
+        assert await shown.interrupted() == 0
     last = peer.requests("StreamGenerate")[-1]
     assert [m.content for m in last.messages.messages] == ["Talk", "Paris.", "Go on"]
 
