@@ -82,8 +82,9 @@ async def site(folder: Path, cache_dir: Path) -> AsyncIterator[Site]:
         yield Site(at)
 
 
-def count_is(number: int) -> bool:
-    return len(workers()) == number
+def at_most(number: int) -> bool:
+    """Where nothing has come for so long, the last replica may follow the one before it within a moment."""
+    return len(workers()) <= number
 
 
 async def test_the_life_of_a_pool(tmp_path: Path) -> None:
@@ -221,7 +222,7 @@ async def test_memory_comes_back_from_the_idle_and_the_evicted(tiny_llama: Path,
             second.look()
             clock[0] += 900
             second.look()
-            await until(partial(count_is, left))
+            await until(partial(at_most, left))
         await until(lambda: memory.held("cpu") == 0)
         assert second.status().state is ModelState.COLD
     finally:
