@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from polyroute.backends.pool.balance import SLACK
+from polyroute.core.backend import ModelState
 from polyroute.core.config import RemoteConfig
 from polyroute.v1 import inference_pb2 as pb
 from polyroute.v1 import models_pb2
@@ -57,6 +58,7 @@ async def test_shared_beginnings_meet_and_spill(peers: list[ScriptedPeer], tmp_p
     urls = tuple(peer.url for peer in peers)
     model = RemoteConfig(id="m", type="remote", base_urls=urls, api="openai", balance="prefix")
     async with serving(folder=tmp_path, settings=settings_of(model, tmp_path)) as at:
+        await until(lambda: all(state is ModelState.WARM for state in _states(at)), "all peers are known")
         homes = [await answered_by(at, prompt(system, "first")) for system in range(8)]
         assert len(set(homes)) > 1
         for turn in range(4):
@@ -86,6 +88,10 @@ async def test_shared_beginnings_meet_and_spill(peers: list[ScriptedPeer], tmp_p
         assert Counter(await asyncio.gather(*calls)) == Counter({url: count for url, count in crowd.items() if count})
         assert crowd[homes[0]] == SLACK  # as many as are no load yet; the others went where there was room
         assert sum(crowd.values()) == 2 * SLACK
+
+
+def _states(at: Serving) -> list[ModelState]:
+    return [replica.state for replica in at.server.gateway.model("m").status.replicas]
 
 
 def _in_flight(at: Serving) -> list[int]:
