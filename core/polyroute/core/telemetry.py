@@ -3,32 +3,86 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A metric's name, what it tells, its labels and, for a histogram, its bucket bounds in the metric's unit."""
+    """A metric's name, what it tells, its labels and, for a histogram, its bucket bounds in the metric's unit.
+
+    One without buckets is a counter, or a gauge where `gauge` says so.
+    """
 
     name: str
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+    gauge: bool = False
+
+    @property
+    def kind(self) -> Literal["counter", "gauge", "histogram"]:
+        """What it is to Prometheus."""
+        return "histogram" if self.buckets else "gauge" if self.gauge else "counter"
+
+    @property
+    def exposed(self) -> str:
+        """The name that it has on `/metrics`."""
+        return f"{self.name}_total" if self.kind == "counter" else self.name
+
+
+def metrics() -> tuple[Metric, ...]:
+    """Every metric that this module names, in its order."""
+    return tuple(value for value in globals().values() if isinstance(value, Metric))
 
 
 OTHER = "_other"
 """Label value that stands for every name a client made up."""
 
+PROVIDER = "polyroute"
+"""`gen_ai.provider.name` of whatever we count."""
+
 _SECONDS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+
+# OpenTelemetry's names, attributes and bucket bounds (Semantic conventions for generative AI metrics), as
+# Prometheus spells them. `cache` is ours.
+_GEN_AI = ("gen_ai_request_model", "gen_ai_response_model", "gen_ai_operation_name", "gen_ai_provider_name")
+DURATION = Metric(
+    "gen_ai_server_request_duration_seconds",
+    "Time from a call's arrival to its end, by the name that it asked for, the model that answered, what the cache "
+    "did and, for a call that failed, the error reason.",
+    (*_GEN_AI, "cache", "error_type"),
+    (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92),
+)
+FIRST_TOKEN = Metric(
+    "gen_ai_server_time_to_first_token_seconds",
+    "Time from arrival to the beginning of an answer that a model gave; what the cache answers is left out.",
+    _GEN_AI,
+    (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
+)
+PER_TOKEN = Metric(
+    "gen_ai_server_time_per_output_token_seconds",
+    "Mean time between the tokens of an answer that a model gave, after the first.",
+    _GEN_AI,
+    (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5),
+)
+TOKENS = Metric(
+    "gen_ai_client_token_usage",
+    "Tokens of a call, by type: `input` or `output`; its `_sum` counts them.",
+    (*_GEN_AI, "cache", "gen_ai_token_type"),
+    (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864),
+)
 
 REQUESTS = Metric(
     "polyroute_requests",
-    "Calls that ended, by the model that answered, what the cache did and the outcome (`ok` or an error reason).",
-    ("model", "cache", "outcome"),
+    "Calls that ended, by the model that answered, the route asked for, its variant, what the cache did and the "
+    "outcome (`ok` or an error reason).",
+    ("model", "route", "variant", "cache", "outcome"),
 )
-IN_FLIGHT = Metric("polyroute_requests_in_flight", "Calls being answered.")
-DURATION = Metric("polyroute_request_duration_seconds", "Time from arrival to the end.", ("model",), _SECONDS)
-FIRST_TOKEN = Metric(
-    "polyroute_time_to_first_token_seconds", "Time from arrival to the answer's beginning.", ("model",), _SECONDS
+IN_FLIGHT = Metric("polyroute_requests_in_flight", "Calls being answered.", gauge=True)
+REJECTED = Metric(
+    "polyroute_rejected",
+    "Calls refused where they came in, before any model was asked, by face (`grpc` or `rest`) and error reason.",
+    ("face", "reason"),
 )
 OVERHEAD = Metric(
     "polyroute_router_overhead_seconds",
@@ -36,9 +90,18 @@ OVERHEAD = Metric(
     ("model",),
     (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1),
 )
-TOKENS = Metric("polyroute_tokens", "Tokens by direction: `prompt` or `completion`.", ("model", "direction"))
-ATTEMPT_FAILURES = Metric(
-    "polyroute_attempt_failures", "Attempts that failed, by deployment and error reason.", ("deployment", "reason")
+PREFIX_TOKENS = Metric(
+    "polyroute_prompt_tokens_reused", "Prompt tokens that a model had at hand and did not compute again.", ("model",)
+)
+ATTEMPTS = Metric(
+    "polyroute_attempts",
+    "Attempts to answer a call, by deployment and outcome: `ok` once it began to answer, or an error reason.",
+    ("deployment", "outcome"),
+)
+FALLBACKS = Metric(
+    "polyroute_fallbacks",
+    "Calls that went on to another deployment, by the one that failed them and its error reason.",
+    ("deployment", "cause"),
 )
 RETRIES = Metric(
     "polyroute_retries",
@@ -51,22 +114,30 @@ HEDGES = Metric(
     "Second attempts beside a slow one, by outcome: `won`, `lost`, `failed`, or `no_budget` where none was made.",
     ("deployment", "outcome"),
 )
-REPLICA_IN_FLIGHT = Metric("polyroute_replica_in_flight", "Calls in flight at a replica.", ("deployment", "replica"))
+REPLICA_IN_FLIGHT = Metric(
+    "polyroute_replica_in_flight", "Calls in flight at a replica.", ("deployment", "replica"), gauge=True
+)
 REPLICA_WEIGHT = Metric(
     "polyroute_replica_weight",
     "Share of its load that a replica gets: less than 1 in a slow start.",
     ("deployment", "replica"),
+    gauge=True,
 )
 REPLICA_BREAKER = Metric(
-    "polyroute_replica_breaker", "1 for the state that a replica's breaker is in.", ("deployment", "replica", "state")
+    "polyroute_replica_breaker",
+    "1 for the state that a replica's breaker is in.",
+    ("deployment", "replica", "state"),
+    gauge=True,
 )
 EJECTIONS = Metric(
     "polyroute_replica_ejections", "How often a replica's breaker has opened.", ("deployment", "replica")
 )
-PERMITS = Metric("polyroute_permits_in_use", "Permits held.", ("deployment",))
-PERMIT_LIMIT = Metric("polyroute_permits_limit", "Permits that there are; an adaptive limit moves.", ("deployment",))
-QUEUED = Metric("polyroute_queued", "Calls waiting for a permit.", ("deployment",))
-QUEUE_LIMIT = Metric("polyroute_queue_limit", "Most calls that may wait for a permit.", ("deployment",))
+PERMITS = Metric("polyroute_permits_in_use", "Permits held.", ("deployment",), gauge=True)
+PERMIT_LIMIT = Metric(
+    "polyroute_permits_limit", "Permits that there are; an adaptive limit moves.", ("deployment",), gauge=True
+)
+QUEUED = Metric("polyroute_queued", "Calls waiting for a permit.", ("deployment",), gauge=True)
+QUEUE_LIMIT = Metric("polyroute_queue_limit", "Most calls that may wait for a permit.", ("deployment",), gauge=True)
 QUEUE_WAIT = Metric(
     "polyroute_queue_seconds", "Time that calls waited for the permit they got.", ("deployment",), _SECONDS
 )
@@ -79,8 +150,8 @@ CACHE_LOOKUPS = Metric(
     "polyroute_cache_lookups", "Cache lookups by result: `hit`, `miss` or `error`.", ("model", "result")
 )
 CACHE_STORES = Metric("polyroute_cache_stores", "Answers offered to the cache, by result.", ("model", "result"))
-MODEL_STATE = Metric("polyroute_model_state", "1 for the state a model is in.", ("model", "state"))
-REPLICAS = Metric("polyroute_replicas", "Replicas of a local model, by state.", ("model", "state"))
+MODEL_STATE = Metric("polyroute_model_state", "1 for the state a model is in.", ("model", "state"), gauge=True)
+REPLICAS = Metric("polyroute_replicas", "Replicas of a local model, by state.", ("model", "state"), gauge=True)
 MODEL_LOADS = Metric(
     "polyroute_model_loads",
     "Loads of a local model's replicas, by outcome (`ok` or an error reason).",
@@ -94,16 +165,71 @@ LOAD_SECONDS = Metric(
 )
 EVICTIONS = Metric("polyroute_model_evictions", "Idle replicas that left for another model's sake.", ("model",))
 MEMORY_HELD = Metric(
-    "polyroute_memory_held_bytes", "Memory that local models hold or are about to take, by device.", ("device",)
+    "polyroute_memory_held_bytes",
+    "Memory that local models hold or are about to take, by device.",
+    ("device",),
+    gauge=True,
 )
-MEMORY_BUDGET = Metric("polyroute_memory_budget_bytes", "Memory that local models may take together.", ("device",))
+MEMORY_BUDGET = Metric(
+    "polyroute_memory_budget_bytes", "Memory that local models may take together.", ("device",), gauge=True
+)
 WORKER_RESTARTS = Metric("polyroute_worker_restarts", "Worker processes that died and were replaced.", ("model",))
+ENGINE_SEQUENCES = Metric(
+    "polyroute_engine_sequences",
+    "Answers that a worker works on: `running`, `waiting` for a place or memory, or `paused` by a slow reader.",
+    ("model", "replica", "state"),
+    gauge=True,
+)
+ENGINE_KV_USED = Metric(
+    "polyroute_engine_kv_used_bytes",
+    "Memory that a worker's keys and values take, prefixes included.",
+    ("model", "replica"),
+    gauge=True,
+)
+ENGINE_KV_LIMIT = Metric(
+    "polyroute_engine_kv_limit_bytes",
+    "Memory that a worker's keys and values may take.",
+    ("model", "replica"),
+    gauge=True,
+)
+ENGINE_STEP = Metric(
+    "polyroute_engine_step_seconds",
+    "Time of one step of a worker's engine, which gives each running answer a token.",
+    ("model", "replica"),
+    (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
+)
+ENGINE_BATCH = Metric(
+    "polyroute_engine_batch_sequences",
+    "Answers that took part in a step.",
+    ("model", "replica"),
+    (1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
+)
+ENGINE_PROMPT_TOKENS = Metric(
+    "polyroute_engine_prompt_tokens",
+    "Prompt tokens that a worker read, by source: `computed`, or found as the `prefix` of an earlier prompt.",
+    ("model", "replica", "source"),
+)
+ENGINE_OUTPUT_TOKENS = Metric("polyroute_engine_output_tokens", "Tokens that a worker generated.", ("model", "replica"))
+ENGINE_PREEMPTIONS = Metric(
+    "polyroute_engine_preemptions",
+    "Answers that had to give back their memory for an older one's sake, to be computed anew.",
+    ("model", "replica"),
+)
 CONFIG_RELOADS = Metric(
     "polyroute_config_reloads",
     "Reloads of the configuration by result: `changed`, `unchanged`, `rejected` (the file has mistakes) or `failed`.",
     ("result",),
 )
-CONFIG = Metric("polyroute_config_info", "1 for the digest of the configuration in force.", ("hash",))
+CONFIG = Metric("polyroute_config_info", "1 for the digest of the configuration in force.", ("hash",), gauge=True)
 CONFIG_LOADED = Metric(
-    "polyroute_config_last_success_timestamp_seconds", "Unix time of the last configuration that could be used."
+    "polyroute_config_last_success_timestamp_seconds",
+    "Unix time of the last configuration that could be used.",
+    gauge=True,
+)
+BUILD = Metric("polyroute_build_info", "1 for the version of Polyroute that runs.", ("version",), gauge=True)
+LOOP_LAG = Metric(
+    "polyroute_event_loop_lag_seconds",
+    "How late the event loop is with what is due; every call waits that long at each of its turns.",
+    (),
+    (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1),
 )

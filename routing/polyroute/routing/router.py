@@ -9,13 +9,14 @@ from dataclasses import replace
 
 from polyroute.core.call import Call
 from polyroute.core.errors import DeadlineExceeded, ModelLoading, PolyrouteError, clip
-from polyroute.core.event import Attempt, Event, Finished, Route, Started
+from polyroute.core.event import Attempt, CacheResult, Event, Finished, Route, Started
 from polyroute.routing.metrics import Metrics
 from polyroute.routing.plan import Decision, Step
 from polyroute.routing.registry import Snapshot
 from polyroute.routing.streams import generator
 
 _QUOTED_CHARS = 300
+_WITHOUT_ATTEMPT = (CacheResult.HIT, CacheResult.COALESCED)
 
 
 class Router:
@@ -52,6 +53,8 @@ class Router:
                         if isinstance(event, Started):
                             answering = True
                             self._count(step, event.route.attempts)
+                            if event.route.cache not in _WITHOUT_ATTEMPT:
+                                self._metrics.attempted(step.deployment, "ok")
                             event = Started(_complete(event.route, decision, step, failed, self._clock() - begun))
                         elif isinstance(event, Finished) and failed:
                             event = _with_lost_time(event, lost_s)
@@ -66,11 +69,12 @@ class Router:
                 self._count(step, attempts[len(failed) :])
                 if not error.try_next or step is decision.steps[-1]:
                     raise error.after(attempts, _with_history(error.message, attempts[:-1])) from error
+                self._metrics.fell_back(step.deployment, error.reason)
                 failed = attempts
 
     def _count(self, step: Step, failed: tuple[Attempt, ...]) -> None:
         for attempt in failed:
-            self._metrics.attempt_failed(step.deployment, attempt.reason)
+            self._metrics.attempted(step.deployment, attempt.reason)
 
 
 def _failures(step: Step, error: PolyrouteError, duration_s: float) -> tuple[Attempt, ...]:

@@ -29,6 +29,7 @@ from polyroute.core.event import CacheResult, Token
 from polyroute.core.request import CacheMode, CacheOptions, Request, RoutingOptions, Sampling
 from polyroute.routing.gateway import Gateway
 from polyroute.routing.views import MemoryView
+from tests.counts import total
 
 CONFIG = {
     "default_model": "chat",
@@ -308,7 +309,7 @@ async def test_every_refusal_is_logged_and_counted(
         await take(gateway.generate, asks("nowhere"))
     assert [(line["event"], line["outcome"]) for line in logs] == [("call.finished", "UNKNOWN_MODEL")]
     labels = {"model": "_other", "cache": "unspecified", "outcome": "UNKNOWN_MODEL"}
-    assert registry.get_sample_value("polyroute_requests_total", labels) == 1
+    assert total(registry, "polyroute_requests_total", **labels) == 1
 
 
 async def test_a_model_without_a_healthy_replica_is_passed_over(

@@ -85,10 +85,7 @@ async def test_failed_attempts_are_told_with_the_answer(
     ]
     assert "`one` failed: WORKER_DIED" in route.reasons
     assert "`three` answered as fallback" in route.reasons
-    assert (
-        registry.get_sample_value("polyroute_attempt_failures_total", {"deployment": "one", "reason": "WORKER_DIED"})
-        == 1
-    )
+    assert registry.get_sample_value("polyroute_attempts_total", {"deployment": "one", "outcome": "WORKER_DIED"}) == 1
 
 
 async def test_attempts_at_replicas_stand_among_the_steps(
@@ -117,9 +114,9 @@ async def test_attempts_at_replicas_stand_among_the_steps(
     assert after == [[("two", "two-1", "")], [("two", "two-0", "PEER_FAILED"), ("two", "two-1", "")]]
     assert "`one-0` failed: DRAINING" in routes[0].reasons
     assert sum(route.reasons.count("`two-0` failed: PEER_FAILED") for route in routes) == 1
-    failures = "polyroute_attempt_failures_total"
-    assert registry.get_sample_value(failures, {"deployment": "one", "reason": "DRAINING"}) == 4
-    assert registry.get_sample_value(failures, {"deployment": "two", "reason": "PEER_FAILED"}) == 1
+    failures = "polyroute_attempts_total"
+    assert registry.get_sample_value(failures, {"deployment": "one", "outcome": "DRAINING"}) == 4
+    assert registry.get_sample_value(failures, {"deployment": "two", "outcome": "PEER_FAILED"}) == 1
     twos[1].script = Script(error=PeerFailed("worse"))
     fails(backends["three"], Overloaded("full"))
     with pytest.raises(Overloaded) as failed:

@@ -125,8 +125,15 @@ class _Observation:
     def close(self, metrics: Metrics) -> None:
         """The call is over: counts, span and log line."""
         route, cache = self.route, self.route.cache.name.lower()
-        answering = route.deployment or route.model or route.requested
-        metrics.call_ended(answering, cache, self.outcome, self.timing, self.usage)
+        timing = self.timing if self.complete else replace(self.timing, total_s=self._clock() - self._arrived)
+        metrics.call_ended(
+            route,
+            self.outcome,
+            timing,
+            self.usage,
+            operation="text_completion" if self.call.request.messages is None else "chat",
+            trace_id=self.trace_id if self._span.is_recording() else "",
+        )
         if self._span.is_recording():
             self._describe()
         self._span.end()

@@ -23,6 +23,7 @@ from polyroute.core.request import Request
 from polyroute.routing.layers.observed import Observed
 from polyroute.routing.metrics import Metrics
 from polyroute.routing.streams import generator
+from tests.counts import total
 
 SECRET = "the prompt that nobody may log"
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -46,7 +47,7 @@ def make(metrics: Metrics, spans: InMemorySpanExporter) -> Callable[..., Observe
 
 def outcomes(registry: CollectorRegistry, outcome: str, model: str = "m", cache: str = "unspecified") -> float | None:
     labels = {"model": model, "cache": cache, "outcome": outcome}
-    return registry.get_sample_value("polyroute_requests_total", labels)
+    return total(registry, "polyroute_requests_total", **labels)
 
 
 async def test_a_call_that_goes_well(
@@ -66,8 +67,8 @@ async def test_a_call_that_goes_well(
     assert span.attributes is not None
     assert span.attributes["polyroute.label.team"] == "x"
     assert outcomes(registry, "ok") == 1
-    assert registry.get_sample_value("polyroute_tokens_total", {"model": "m", "direction": "completion"}) == 6
-    assert registry.get_sample_value("polyroute_request_duration_seconds_count", {"model": "m"}) == 1
+    assert total(registry, "gen_ai_client_token_usage_sum", gen_ai_token_type="output") == 6
+    assert total(registry, "gen_ai_server_request_duration_seconds_count", gen_ai_response_model="m") == 1
     assert registry.get_sample_value("polyroute_requests_in_flight") == 0
 
 
@@ -128,7 +129,7 @@ async def test_a_call_that_fails_is_counted_by_its_reason(
     (span,) = spans.get_finished_spans()
     assert (span.status.status_code, span.status.description) == (StatusCode.ERROR, error.message)
     assert outcomes(registry, error.reason) == 1
-    assert registry.get_sample_value("polyroute_request_duration_seconds_count", {"model": "m"}) is None
+    assert total(registry, "gen_ai_server_time_to_first_token_seconds_count") is None
     assert registry.get_sample_value("polyroute_requests_in_flight") == 0
 
 

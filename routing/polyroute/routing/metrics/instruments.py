@@ -1,0 +1,49 @@
+"""Prometheus instruments and families, made from the names in `core.telemetry`."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+from polyroute.core.telemetry import Metric
+
+Instrument: TypeAlias = Counter | Gauge | Histogram
+
+
+def counter(metric: Metric, registry: CollectorRegistry) -> Counter:
+    """Counts events as they happen."""
+    return Counter(_of_kind("counter", metric).name, metric.help, metric.labels, registry=registry)
+
+
+def gauge(metric: Metric, registry: CollectorRegistry) -> Gauge:
+    """Holds a value that is set."""
+    return Gauge(_of_kind("gauge", metric).name, metric.help, metric.labels, registry=registry)
+
+
+def histogram(metric: Metric, registry: CollectorRegistry) -> Histogram:
+    """Counts values by size."""
+    _of_kind("histogram", metric)
+    return Histogram(metric.name, metric.help, metric.labels, registry=registry, buckets=metric.buckets)
+
+
+def counter_family(metric: Metric) -> CounterMetricFamily:
+    """For counts that somebody else keeps, and that are read at every scrape."""
+    return CounterMetricFamily(_of_kind("counter", metric).name, metric.help, labels=metric.labels)
+
+
+def gauge_family(metric: Metric) -> GaugeMetricFamily:
+    """For values that are read at every scrape."""
+    return GaugeMetricFamily(_of_kind("gauge", metric).name, metric.help, labels=metric.labels)
+
+
+def histogram_family(metric: Metric) -> HistogramMetricFamily:
+    """For histograms that somebody else keeps, and that are read at every scrape."""
+    return HistogramMetricFamily(_of_kind("histogram", metric).name, metric.help, labels=metric.labels)
+
+
+def _of_kind(kind: str, metric: Metric) -> Metric:
+    if metric.kind != kind:
+        raise ValueError(f"{metric.name} is a {metric.kind} in core.telemetry, not a {kind}")
+    return metric

@@ -1,0 +1,133 @@
+"""The one object that everything in the router tells what happened, for `/metrics`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+
+from prometheus_client import CollectorRegistry
+
+from polyroute.core import telemetry
+from polyroute.core.event import Route, Timing, Usage
+from polyroute.routing.metrics.calls import Calls
+from polyroute.routing.metrics.instruments import counter, gauge, histogram
+from polyroute.routing.metrics.models import MemoryHeld, Replicas, States
+from polyroute.routing.metrics.series import Series
+from polyroute.routing.views import MemoryView, ModelView
+
+
+class Metrics:
+    """The instruments. `known` are the names that may become labels; all others are counted as `_other`."""
+
+    def __init__(self, registry: CollectorRegistry, known: Collection[str] = ()) -> None:
+        self.registry = registry
+        self._series = Series(known)
+        self._of = self._series.of
+        self._calls = Calls(registry, self._series)
+        self._rejected = counter(telemetry.REJECTED, registry)
+        self._attempts = counter(telemetry.ATTEMPTS, registry)
+        self._fallbacks = counter(telemetry.FALLBACKS, registry)
+        self._queue_wait = histogram(telemetry.QUEUE_WAIT, registry)
+        self._refusals = counter(telemetry.REFUSALS, registry)
+        self._lookups = counter(telemetry.CACHE_LOOKUPS, registry)
+        self._stores = counter(telemetry.CACHE_STORES, registry)
+        self._restarts = counter(telemetry.WORKER_RESTARTS, registry)
+        self._loads = counter(telemetry.MODEL_LOADS, registry)
+        self._load_seconds = histogram(telemetry.LOAD_SECONDS, registry)
+        self._evictions = counter(telemetry.EVICTIONS, registry)
+        self._retries = counter(telemetry.RETRIES, registry)
+        self._hedges = counter(telemetry.HEDGES, registry)
+        self._reloads = counter(telemetry.CONFIG_RELOADS, registry)
+        self._config = gauge(telemetry.CONFIG, registry)
+        self._config_loaded = gauge(telemetry.CONFIG_LOADED, registry)
+
+    def know(self, names: Iterable[str]) -> None:
+        """From now on these are the names that may become labels. The series of others that were known end."""
+        self._calls.drop(self._series.know(names))
+
+    def forget(self, name: str) -> None:
+        """This is none of the names any more; its series end."""
+        self._series.forget(name)
+        self._calls.drop([name])
+
+    def config_loaded(self, digest: str, at: float) -> None:
+        """A configuration came into force, `at` in Unix time."""
+        self._config.clear()
+        self._config.labels(digest).set(1)
+        self._config_loaded.set(at)
+
+    def config_reloaded(self, result: str) -> None:
+        """A reload is over: `changed`, `unchanged`, `rejected` or `failed`."""
+        self._reloads.labels(result).inc()
+
+    def call_begun(self) -> None:
+        """A call has come in."""
+        self._calls.begun()
+
+    def call_ended(
+        self, route: Route, outcome: str, timing: Timing, usage: Usage, *, operation: str = "chat", trace_id: str = ""
+    ) -> None:
+        """A call is over: `outcome` is `ok` or an error's reason. How fast a model was counts for whole answers only.
+
+        `operation` is as of `gen_ai.operation.name`: `chat` or `text_completion`. `trace_id` is that of a recorded
+        trace, which becomes an exemplar; empty where nobody could look it up.
+        """
+        self._calls.ended(route, outcome, timing, usage, operation, trace_id)
+
+    def call_rejected(self, face: str, reason: str) -> None:
+        """A call was refused where it came in, at `grpc` or `rest`, and is no other of these counts."""
+        self._rejected.labels(face, reason).inc()
+
+    def attempted(self, deployment: str, outcome: str) -> None:
+        """One attempt of a call has begun to answer (`ok`), or has failed with an error's reason."""
+        self._of(self._attempts, deployment, outcome).inc()
+
+    def fell_back(self, deployment: str, cause: str) -> None:
+        """A call goes on to another deployment, after an error of this one, whose reason is `cause`."""
+        self._of(self._fallbacks, deployment, cause).inc()
+
+    def queued(self, deployment: str, wait_s: float) -> None:
+        """A call got a permit, after `wait_s` seconds; 0 where one was free."""
+        self._of(self._queue_wait, deployment).observe(wait_s)
+
+    def refused(self, deployment: str, refusal: str) -> None:
+        """A call got no permit; why is one of `polyroute.routing.permits.Refusal`."""
+        self._of(self._refusals, deployment, refusal).inc()
+
+    def cache_lookup(self, model: str, result: str) -> None:
+        """The cache was asked: `hit`, `miss` or `error`."""
+        self._of(self._lookups, model, result).inc()
+
+    def cache_store(self, model: str, result: str) -> None:
+        """An answer was offered to the cache: `stored` or `refused`."""
+        self._of(self._stores, model, result).inc()
+
+    def worker_restarted(self, model: str) -> None:
+        """A worker process died and is being replaced."""
+        self._of(self._restarts, model).inc()
+
+    def model_loaded(self, model: str, outcome: str, took_s: float) -> None:
+        """A load of one of a model's replicas has ended: `outcome` is `ok` or an error's reason."""
+        self._of(self._loads, model, outcome).inc()
+        if outcome == "ok":
+            self._of(self._load_seconds, model).observe(took_s)
+
+    def model_evicted(self, model: str) -> None:
+        """An idle replica of a model has left for another model's sake."""
+        self._of(self._evictions, model).inc()
+
+    def watch_memory(self, memory: Callable[[], Iterable[MemoryView]]) -> None:
+        """Reads what local models hold of each device at every scrape."""
+        self.registry.register(MemoryHeld(memory))
+
+    def retried(self, deployment: str, outcome: str) -> None:
+        """A call was tried again at a replica of `deployment`, or might have been."""
+        self._of(self._retries, deployment, outcome).inc()
+
+    def hedged(self, deployment: str, outcome: str) -> None:
+        """A slow call was given to a second replica of `deployment`, or might have been."""
+        self._of(self._hedges, deployment, outcome).inc()
+
+    def watch(self, models: Callable[[], Iterable[ModelView]]) -> None:
+        """Reads the state of `models`, which are no routes, at every scrape."""
+        self.registry.register(States(models))
+        self.registry.register(Replicas(models))

@@ -1,0 +1,125 @@
+"""Series are of known names alone, and end with them."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry
+
+from polyroute.core.event import CacheResult, Route, Timing, Usage
+from polyroute.routing.metrics import Metrics
+from tests.counts import total
+
+
+def series(registry: CollectorRegistry, label: str) -> set[str]:
+    """The values of that label in whatever is counted."""
+    return {s.labels[label] for family in registry.collect() for s in family.samples if label in s.labels}
+
+
+NAMES = ("model", "deployment", "route", "gen_ai_request_model", "gen_ai_response_model")
+"""Labels whose values are names of models or routes."""
+
+
+def names(registry: CollectorRegistry) -> set[str]:
+    """The models and routes in whatever is counted."""
+    return set().union(*(series(registry, label) for label in NAMES))
+
+
+def count(metrics: Metrics, name: str) -> None:
+    metrics.call_begun()
+    route = Route(requested=name, deployment=name, cache=CacheResult.MISS)
+    metrics.call_ended(route, "ok", Timing(total_s=1), Usage(2, 3))
+    metrics.attempted(name, "INTERNAL")
+    metrics.fell_back(name, "INTERNAL")
+    metrics.queued(name, 0)
+    metrics.cache_lookup(name, "hit")
+    metrics.model_loaded(name, "ok", 1)
+
+
+def test_names_that_are_not_known_are_counted_together(registry: CollectorRegistry) -> None:
+    metrics = Metrics(registry, {"a"})
+    for name in ("a", "x", "y"):
+        count(metrics, name)
+    assert names(registry) == {"a", "_other"}
+    assert total(registry, "polyroute_requests_total", model="_other", outcome="ok") == 2
+
+
+def test_series_end_with_the_names_and_others_go_on(registry: CollectorRegistry) -> None:
+    metrics = Metrics(registry, ("a", "b", "c"))
+    for name in ("a", "b", "c", "x"):
+        count(metrics, name)
+    metrics.know(["a", "b", "d"])
+    assert names(registry) == {"a", "b", "_other"}
+    metrics.forget("a")
+    metrics.forget("a")
+    assert names(registry) == {"b", "_other"}
+    for name in ("a", "b", "d"):
+        count(metrics, name)
+    assert names(registry) == {"b", "d", "_other"}
+    assert total(registry, "polyroute_requests_total", model="b") == 2
+    metrics.know(["a"])
+    count(metrics, "a")
+    assert total(registry, "polyroute_requests_total", model="a") == 1  # begun anew
+
+
+def test_a_series_of_two_names_ends_with_either(registry: CollectorRegistry) -> None:
+    metrics = Metrics(registry, ("route", "a", "b"))
+    for model in ("a", "b"):
+        metrics.call_begun()
+        metrics.call_ended(Route(requested="route", deployment=model, variant=model), "ok", Timing(), Usage())
+    metrics.know(("route", "b"))
+    assert total(registry, "polyroute_requests_total", model="a") is None
+    assert total(registry, "polyroute_requests_total", route="route", model="b", variant="b") == 1
+    metrics.know(("b",))
+    assert total(registry, "polyroute_requests_total") is None
+    metrics.call_begun()
+    metrics.call_ended(Route(requested="route", deployment="b"), "ok", Timing(), Usage())
+    assert total(registry, "polyroute_requests_total", route="_other", model="b") == 1
+
+
+def test_junk_makes_no_series(registry: CollectorRegistry) -> None:
+    metrics = Metrics(registry, ("a",))
+    count(metrics, "junk")
+    count(metrics, "a")
+
+    def number() -> int:
+        return sum(len(family.samples) for family in registry.collect())
+
+    before = number()
+    for i in range(10_000):
+        count(metrics, f"junk-{i}")
+    assert number() == before
+    assert len(metrics._calls._endings) == 2
+    assert total(registry, "polyroute_requests_total", model="_other") == 10_001
+
+
+def test_times_of_a_model_are_those_of_its_own_whole_answers(registry: CollectorRegistry) -> None:
+    """A stored answer and a failure have a duration; neither says how fast the model is."""
+    metrics = Metrics(registry, ("a",))
+    timing, usage = Timing(first_token_s=0.5, total_s=2.5), Usage(10, 5, 4)
+    for cache, outcome in ((CacheResult.MISS, "ok"), (CacheResult.HIT, "ok"), (CacheResult.BYPASS, "CANCELLED")):
+        metrics.call_begun()
+        metrics.call_ended(Route(requested="a", deployment="a", cache=cache), outcome, timing, usage)
+    assert total(registry, "gen_ai_server_request_duration_seconds_sum") == 7.5
+    assert total(registry, "gen_ai_server_request_duration_seconds_sum", cache="hit", error_type="") == 2.5
+    assert total(registry, "gen_ai_server_request_duration_seconds_count", error_type="CANCELLED") == 1
+    assert total(registry, "gen_ai_server_time_to_first_token_seconds_sum") == 0.5
+    assert total(registry, "gen_ai_server_time_per_output_token_seconds_sum") == 0.5
+    assert total(registry, "gen_ai_client_token_usage_sum", gen_ai_token_type="input") == 30
+    assert total(registry, "polyroute_prompt_tokens_reused_total") == 4
+    assert total(registry, "polyroute_requests_in_flight") == 0
+
+
+def test_exemplars_lead_to_recorded_traces(registry: CollectorRegistry) -> None:
+    metrics = Metrics(registry, ("a",))
+    for trace_id in ("", "0af7651916cd43dd8448eb211c80319c"):
+        metrics.call_begun()
+        metrics.call_ended(Route(requested="a", deployment="a"), "ok", Timing(), Usage(), trace_id=trace_id)
+    found = {
+        sample.name: sample.exemplar.labels
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.exemplar is not None
+    }
+    assert found == {
+        "gen_ai_server_request_duration_seconds_bucket": {"trace_id": "0af7651916cd43dd8448eb211c80319c"},
+        "gen_ai_server_time_to_first_token_seconds_bucket": {"trace_id": "0af7651916cd43dd8448eb211c80319c"},
+    }
