@@ -158,7 +158,18 @@ class Peer(InferenceServiceServicer, ModelServiceServicer, AdminServiceServicer)
         await self._begin("GetCacheStats", request, context)
         return admin_pb2.GetCacheStatsResponse(
             tiers=[admin_pb2.CacheTier(name="disk", entries=4, bytes=100, max_bytes=200, location="/cache")],
-            models=[admin_pb2.CacheModelStats(model="demo", hits=2, saved_time=Duration(seconds=1, nanos=500_000_000))],
+            models=[
+                admin_pb2.CacheModelStats(
+                    model="demo",
+                    hits=2,
+                    misses=6,
+                    saved_time=Duration(seconds=1, nanos=500_000_000),
+                    tiers=[admin_pb2.CacheModelTier(name="disk", entries=3, bytes=2048, hits=2)],
+                    semantic=admin_pb2.CacheSemanticStats(
+                        mode=admin_pb2.SEMANTIC_MODE_MEASURE, threshold=0.95, lookups=10, near=4, compared=4, agreed=1
+                    ),
+                )
+            ],
         )
 
     async def InvalidateCache(self, request: Any, context: Any) -> Any:

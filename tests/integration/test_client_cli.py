@@ -276,6 +276,19 @@ async def test_an_operators_command(command: str, code: int, shown: str) -> None
     json.loads(printed.out)
 
 
+async def test_cache_stats_are_tables_of_tiers_models_and_near_requests() -> None:
+    async with serving(Peer()) as peer:
+        done = await polyroute("cache", "stats", "--model", "demo", peer=peer)
+        await polyroute("cache", "clear", "--key", "0f", peer=peer)
+    rows = [line.split() for line in done.out.splitlines()]
+    assert ["disk", "4", "100", "B", "200", "B", "0", "0", "0", "/cache"] in rows
+    assert ["demo", "2", "(25%)", "6", "0", "0", "0", "1.5", "s"] in rows
+    assert ["disk", "3", "2.0", "KiB", "2"] in rows
+    assert ["demo", "measure", "0.95", "0", "10", "4", "(40%)", "0", "4", "1", "(25%)", "-", "0"] in rows
+    assert peer.requests("GetCacheStats")[0].model == "demo"
+    assert peer.requests("InvalidateCache")[0].key == "0f"
+
+
 async def test_what_a_server_does_not_have_yet_is_said_in_its_words() -> None:
     later = Failure(grpc.StatusCode.UNIMPLEMENTED, "rollouts come later", "UNIMPLEMENTED")
     async with serving(Peer(failures=[later])) as peer:

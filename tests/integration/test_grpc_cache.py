@@ -13,6 +13,28 @@ from polyroute.v1 import inference_pb2 as pb
 from tests.integration.grpc_serving import refused, serving, until
 
 
+async def test_an_answer_tells_its_key_by_which_it_alone_is_removed(tmp_path: Path) -> None:
+    echo = EchoBackend("m")
+    async with serving(echo, folder=tmp_path, cache=CacheConfig()) as at:
+        one, other = (pb.GenerateRequest(prompt=prompt, temperature=0) for prompt in ("one", "other"))
+        key = (await at.inference.Generate(one)).route.cache_key
+        assert key != (await at.inference.Generate(other)).route.cache_key
+        for request in (one, other):
+            while (await at.inference.Generate(request)).route.cache != pb.CACHE_RESULT_HIT:
+                pass  # it is written behind the answer
+        assert (await at.inference.Generate(one)).route.cache_key == key
+        bypassing = pb.GenerateRequest(prompt="one", cache=pb.CacheOptions(mode=pb.CACHE_MODE_BYPASS))
+        assert not (await at.inference.Generate(bypassing)).route.cache_key
+
+        for wrong in ("x", key.upper(), key + "0", "../" + key):
+            error = await refused(at.admin.InvalidateCache(admin_pb2.InvalidateCacheRequest(key=wrong)))
+            assert (error.code, error.field) == (grpc.StatusCode.INVALID_ARGUMENT, "key")
+        assert (await at.admin.InvalidateCache(admin_pb2.InvalidateCacheRequest(key=key))).removed == 1
+        results = [(await at.inference.Generate(request)).route.cache for request in (one, other)]
+        assert results == [pb.CACHE_RESULT_MISS, pb.CACHE_RESULT_HIT]
+        assert (await at.admin.InvalidateCache(admin_pb2.InvalidateCacheRequest(key="0" * 64))).removed == 0
+
+
 async def test_a_repeat_replays_the_deltas(tmp_path: Path) -> None:
     echo = EchoBackend("m", script=Script(texts=["Grü", "ße", " 👋"]))
     request = pb.GenerateRequest(prompt="x", temperature=0)

@@ -57,6 +57,7 @@ class Route:
 
     `replica` is empty for an answer from the cache, `variant` where the route has none. `upstream` is the peer's own
     route, when the peer is a Polyroute too. `hash_point` (in [0, 1)) and `probability` (0 to 1) belong to the variant.
+    `cache_key` is what `polyroute cache clear --key` takes.
     """
 
     requested: str = ""
@@ -74,6 +75,7 @@ class Route:
     hash_point: float | None = None
     probability: float | None = None
     cache_age_s: float | None = None
+    cache_key: str = ""
 
     @property
     def summary(self) -> str:
@@ -95,6 +97,7 @@ class Route:
         failed = [(attempt, attempt.error) for attempt in self.attempts if attempt.error is not None]
         lines += [f"  tried {attempt.where}: {error.reason}: {error.message}" for attempt, error in failed]
         lines += [f"  because {reason}" for reason in self.reasons]
+        lines += [f"  cache key {self.cache_key}"] if self.cache_key else []
         if self.upstream is not None:
             lines += [
                 f"  upstream: {line}" if i == 0 else f"  {line}"

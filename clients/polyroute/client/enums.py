@@ -55,6 +55,15 @@ class ModelState(StrEnum):
     FAILED = "failed"
 
 
+class SemanticMode(StrEnum):
+    """What the cache's semantic tier does with a request that is worded in another way."""
+
+    UNSPECIFIED = "unspecified"
+    OFF = "off"
+    MEASURE = "measure"
+    SERVE = "serve"
+
+
 class RolloutState(StrEnum):
     """State of a rollout."""
 

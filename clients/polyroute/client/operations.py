@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from polyroute.client.enums import RolloutState
+from polyroute.client.enums import RolloutState, SemanticMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,10 @@ class Reloaded:
 
 @dataclass(frozen=True, slots=True)
 class CacheTier:
-    """One tier of the answer cache; hits, misses and errors count since the server started."""
+    """One tier of the answer cache; hits, misses and errors count since the server started.
+
+    `trouble` says in words why it is left out now; empty while it is used.
+    """
 
     name: str
     entries: int
@@ -53,11 +56,47 @@ class CacheTier:
     misses: int
     errors: int
     location: str = ""
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheModelTier:
+    """What one tier holds of one model, and how often it found an answer there since the server started."""
+
+    name: str
+    entries: int = 0
+    bytes: int = 0
+    hits: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSemanticStats:
+    """The semantic tier as one model sees it; what is counted, is so since the server started.
+
+    Of `lookups`, `near` found a request above the threshold, and `served` were answered with its answer. `compared`
+    fresh answers were held against the one that would have been served: `agreed` of them were equal to it, and
+    `mean_agreement` is how similar all were, 0 to 1. `skipped` went on without the tier.
+    """
+
+    mode: SemanticMode
+    threshold: float
+    entries: int = 0
+    bytes: int = 0
+    lookups: int = 0
+    near: int = 0
+    served: int = 0
+    compared: int = 0
+    agreed: int = 0
+    mean_agreement: float | None = None
+    skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class CacheModelStats:
-    """The answer cache as one model sees it, since the server started."""
+    """The answer cache as one model sees it, since the server started; `tiers` are those that can tell.
+
+    `semantic` is None where that tier is off for the model.
+    """
 
     model: str
     hits: int = 0
@@ -65,6 +104,9 @@ class CacheModelStats:
     stores: int = 0
     saved_tokens: int = 0
     saved_time_s: float | None = None
+    tiers: tuple[CacheModelTier, ...] = ()
+    coalesced: int = 0
+    semantic: CacheSemanticStats | None = None
 
 
 @dataclass(frozen=True, slots=True)

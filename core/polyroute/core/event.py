@@ -86,7 +86,10 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """How a call was routed. Each layer fills in what it knows; the router completes it."""
+    """How a call was routed. Each layer fills in what it knows; the router completes it.
+
+    `cache_key` is what the answer is stored under, in hexadecimal; empty where the cache was not asked.
+    """
 
     requested: str = ""
     model: str = ""
@@ -103,6 +106,7 @@ class Route:
     hash_point: float | None = None
     probability: float | None = None
     cache_age_s: float | None = None
+    cache_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)

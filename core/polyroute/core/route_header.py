@@ -20,7 +20,7 @@ MAX_DEPTH: Final = 8
 MAX_ITEMS: Final = 64
 """Most attempts or reasons that are read."""
 
-_TEXTS = ("requested", "model", "version", "deployment", "replica", "variant", "trace_id", "sticky_by")
+_TEXTS = ("requested", "model", "version", "deployment", "replica", "variant", "trace_id", "sticky_by", "cache_key")
 _NUMBERS = ("hash_point", "probability", "cache_age_s")
 _ATTEMPT_TEXTS = ("deployment", "replica", "variant", "reason", "message")
 _SHORT = 40
@@ -54,7 +54,8 @@ def _ever_shorter(route: Route) -> Iterator[Route]:
     yield route
     route = replace(route, attempts=())
     yield route
-    yield replace(route, **{name: getattr(route, name)[:_SHORT] for name in _TEXTS})
+    short = {name: getattr(route, name)[:_SHORT] for name in _TEXTS}
+    yield replace(route, **{**short, "cache_key": ""})  # the beginning of a key is none
 
 
 def _without_reasons(route: Route) -> Route:

@@ -23,6 +23,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _SemanticMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SemanticModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SemanticMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SEMANTIC_MODE_UNSPECIFIED: _SemanticMode.ValueType  # 0
+    """Not known."""
+    SEMANTIC_MODE_OFF: _SemanticMode.ValueType  # 1
+    """Nothing: it is off."""
+    SEMANTIC_MODE_MEASURE: _SemanticMode.ValueType  # 2
+    """Answers fresh, and notes what it would have answered."""
+    SEMANTIC_MODE_SERVE: _SemanticMode.ValueType  # 3
+    """Answers with the stored answer of the nearest request."""
+
+class SemanticMode(_SemanticMode, metaclass=_SemanticModeEnumTypeWrapper):
+    """What the semantic tier does with a request that is worded in another way."""
+
+SEMANTIC_MODE_UNSPECIFIED: SemanticMode.ValueType  # 0
+"""Not known."""
+SEMANTIC_MODE_OFF: SemanticMode.ValueType  # 1
+"""Nothing: it is off."""
+SEMANTIC_MODE_MEASURE: SemanticMode.ValueType  # 2
+"""Answers fresh, and notes what it would have answered."""
+SEMANTIC_MODE_SERVE: SemanticMode.ValueType  # 3
+"""Answers with the stored answer of the nearest request."""
+Global___SemanticMode: _TypeAlias = SemanticMode  # noqa: Y015
+
 class _RolloutState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -349,6 +377,7 @@ class CacheTier(_message.Message):
     MISSES_FIELD_NUMBER: _builtins.int
     ERRORS_FIELD_NUMBER: _builtins.int
     LOCATION_FIELD_NUMBER: _builtins.int
+    TROUBLE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name: `memory`, `disk` or `redis`."""
     entries: _builtins.int
@@ -365,6 +394,8 @@ class CacheTier(_message.Message):
     """Operations that failed since the server started; each counted as a miss."""
     location: _builtins.str
     """Where the tier lives: a folder or an address, without secrets."""
+    trouble: _builtins.str
+    """Why it is left out now, in words; empty while it is used."""
     def __init__(
         self,
         *,
@@ -376,10 +407,11 @@ class CacheTier(_message.Message):
         misses: _builtins.int = ...,
         errors: _builtins.int = ...,
         location: _builtins.str = ...,
+        trouble: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "entries", b"entries", "errors", b"errors", "hits", b"hits", "location", b"location", "max_bytes", b"max_bytes", "misses", b"misses", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "entries", b"entries", "errors", b"errors", "hits", b"hits", "location", b"location", "max_bytes", b"max_bytes", "misses", b"misses", "name", b"name", "trouble", b"trouble"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -397,6 +429,9 @@ class CacheModelStats(_message.Message):
     STORES_FIELD_NUMBER: _builtins.int
     SAVED_TOKENS_FIELD_NUMBER: _builtins.int
     SAVED_TIME_FIELD_NUMBER: _builtins.int
+    TIERS_FIELD_NUMBER: _builtins.int
+    COALESCED_FIELD_NUMBER: _builtins.int
+    SEMANTIC_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model ID."""
     hits: _builtins.int
@@ -407,9 +442,19 @@ class CacheModelStats(_message.Message):
     """Answers stored since the server started."""
     saved_tokens: _builtins.int
     """Completion tokens that hits did not generate again."""
+    coalesced: _builtins.int
+    """Calls that joined a run of an equal one since the server started."""
     @_builtins.property
     def saved_time(self) -> _duration_pb2.Duration:
         """Time that the stored answers had taken to generate."""
+
+    @_builtins.property
+    def tiers(self) -> _containers.RepeatedCompositeFieldContainer[Global___CacheModelTier]:
+        """What each tier holds of the model and found for it, nearest first; a tier that cannot tell is missing."""
+
+    @_builtins.property
+    def semantic(self) -> Global___CacheSemanticStats:
+        """The semantic tier; absent where it is off for the model."""
 
     def __init__(
         self,
@@ -420,14 +465,115 @@ class CacheModelStats(_message.Message):
         stores: _builtins.int = ...,
         saved_tokens: _builtins.int = ...,
         saved_time: _duration_pb2.Duration | None = ...,
+        tiers: _abc.Iterable[Global___CacheModelTier] | None = ...,
+        coalesced: _builtins.int = ...,
+        semantic: Global___CacheSemanticStats | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["saved_time", b"saved_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["saved_time", b"saved_time", "semantic", b"semantic"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "misses", b"misses", "model", b"model", "saved_time", b"saved_time", "saved_tokens", b"saved_tokens", "stores", b"stores"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coalesced", b"coalesced", "hits", b"hits", "misses", b"misses", "model", b"model", "saved_time", b"saved_time", "saved_tokens", b"saved_tokens", "semantic", b"semantic", "stores", b"stores", "tiers", b"tiers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CacheModelStats: _TypeAlias = CacheModelStats  # noqa: Y015
+
+@_typing.final
+class CacheModelTier(_message.Message):
+    """One tier of the cache as one model sees it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    HITS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the tier."""
+    entries: _builtins.int
+    """Answers of the model that it holds."""
+    bytes: _builtins.int
+    """Bytes that they occupy."""
+    hits: _builtins.int
+    """Answers of the model found here since the server started."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        entries: _builtins.int = ...,
+        bytes: _builtins.int = ...,
+        hits: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "entries", b"entries", "hits", b"hits", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CacheModelTier: _TypeAlias = CacheModelTier  # noqa: Y015
+
+@_typing.final
+class CacheSemanticStats(_message.Message):
+    """The semantic tier of the cache as one model sees it; what is counted, is so since the server started."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODE_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    LOOKUPS_FIELD_NUMBER: _builtins.int
+    NEAR_FIELD_NUMBER: _builtins.int
+    SERVED_FIELD_NUMBER: _builtins.int
+    COMPARED_FIELD_NUMBER: _builtins.int
+    AGREED_FIELD_NUMBER: _builtins.int
+    MEAN_AGREEMENT_FIELD_NUMBER: _builtins.int
+    SKIPPED_FIELD_NUMBER: _builtins.int
+    mode: Global___SemanticMode.ValueType
+    """What it does."""
+    threshold: _builtins.float
+    """Least cosine similarity of two requests, above which one stands for the other."""
+    entries: _builtins.int
+    """Requests that it knows."""
+    bytes: _builtins.int
+    """Bytes that their embeddings occupy."""
+    lookups: _builtins.int
+    """Requests that it looked for a near one of."""
+    near: _builtins.int
+    """Those that had one above the threshold."""
+    served: _builtins.int
+    """Those that were answered with its answer."""
+    compared: _builtins.int
+    """Fresh answers that were compared with the one that would have been served."""
+    agreed: _builtins.int
+    """Those that were equal to it, white space and letter case aside."""
+    mean_agreement: _builtins.float
+    """Mean similarity of the answers compared, 0 to 1; absent while there are none."""
+    skipped: _builtins.int
+    """Requests that went on without it, for the embedder was down or slow."""
+    def __init__(
+        self,
+        *,
+        mode: Global___SemanticMode.ValueType = ...,
+        threshold: _builtins.float = ...,
+        entries: _builtins.int = ...,
+        bytes: _builtins.int = ...,
+        lookups: _builtins.int = ...,
+        near: _builtins.int = ...,
+        served: _builtins.int = ...,
+        compared: _builtins.int = ...,
+        agreed: _builtins.int = ...,
+        mean_agreement: _builtins.float | None = ...,
+        skipped: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_mean_agreement", b"_mean_agreement", "mean_agreement", b"mean_agreement"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mean_agreement", b"_mean_agreement", "agreed", b"agreed", "bytes", b"bytes", "compared", b"compared", "entries", b"entries", "lookups", b"lookups", "mean_agreement", b"mean_agreement", "mode", b"mode", "near", b"near", "served", b"served", "skipped", b"skipped", "threshold", b"threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__mean_agreement: _TypeAlias = _typing.Literal["mean_agreement"]  # noqa: Y015
+    _WhichOneofArgType__mean_agreement: _TypeAlias = _typing.Literal["_mean_agreement", b"_mean_agreement"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mean_agreement) -> _WhichOneofReturnType__mean_agreement | None: ...
+
+Global___CacheSemanticStats: _TypeAlias = CacheSemanticStats  # noqa: Y015
 
 @_typing.final
 class InvalidateCacheRequest(_message.Message):

@@ -914,6 +914,7 @@ class Route(_message.Message):
     HASH_POINT_FIELD_NUMBER: _builtins.int
     PROBABILITY_FIELD_NUMBER: _builtins.int
     CACHE_AGE_FIELD_NUMBER: _builtins.int
+    CACHE_KEY_FIELD_NUMBER: _builtins.int
     requested: _builtins.str
     """The model or route that the caller named, or the default that stood in for it."""
     model: _builtins.str
@@ -938,6 +939,8 @@ class Route(_message.Message):
     """The request's hash point in [0, 1), from which the variant follows."""
     probability: _builtins.float
     """The variant's share of the traffic when it was assigned, 0 to 1."""
+    cache_key: _builtins.str
+    """What the answer is stored under, as `InvalidateCacheRequest.key` takes it; empty where the cache was not asked."""
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
         """The attempts in order; the last one answered."""
@@ -972,10 +975,11 @@ class Route(_message.Message):
         hash_point: _builtins.float | None = ...,
         probability: _builtins.float | None = ...,
         cache_age: _duration_pb2.Duration | None = ...,
+        cache_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_hash_point", b"_hash_point", "_probability", b"_probability", "cache_age", b"cache_age", "hash_point", b"hash_point", "probability", b"probability", "upstream", b"upstream"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hash_point", b"_hash_point", "_probability", b"_probability", "attempts", b"attempts", "cache", b"cache", "cache_age", b"cache_age", "deployment", b"deployment", "hash_point", b"hash_point", "model", b"model", "probability", b"probability", "reasons", b"reasons", "replica", b"replica", "requested", b"requested", "sticky_by", b"sticky_by", "trace_id", b"trace_id", "upstream", b"upstream", "variant", b"variant", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hash_point", b"_hash_point", "_probability", b"_probability", "attempts", b"attempts", "cache", b"cache", "cache_age", b"cache_age", "cache_key", b"cache_key", "deployment", b"deployment", "hash_point", b"hash_point", "model", b"model", "probability", b"probability", "reasons", b"reasons", "replica", b"replica", "requested", b"requested", "sticky_by", b"sticky_by", "trace_id", b"trace_id", "upstream", b"upstream", "variant", b"variant", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__hash_point: _TypeAlias = _typing.Literal["hash_point"]  # noqa: Y015
     _WhichOneofArgType__hash_point: _TypeAlias = _typing.Literal["_hash_point", b"_hash_point"]  # noqa: Y015

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import replace
@@ -13,7 +14,7 @@ from opentelemetry.trace import Tracer
 from polyroute.core.backend import BackendStatus, ModelState, Preview, Previewing, Unloading
 from polyroute.core.call import Call
 from polyroute.core.config import LimitsConfig
-from polyroute.core.errors import InvalidArgument, NoReplica
+from polyroute.core.errors import InvalidArgument, NoReplica, clip
 from polyroute.core.event import Event
 from polyroute.routing.cache.store import AnswerStore
 from polyroute.routing.layers.intake import Intake
@@ -32,6 +33,7 @@ from polyroute.routing.views import (
 )
 
 _AT_A_TIME: Final = 64
+_KEY: Final = re.compile("[0-9a-f]{64}")
 
 
 class Gateway:
@@ -192,8 +194,13 @@ class Gateway:
         return CacheStats((await self._store.stats(),), tuple(deployment.cached.ledger.stats for deployment in chosen))
 
     async def invalidate_cache(self, model_id: str = "", key: str = "") -> int:
-        """Removes stored answers: of one model, or of all; or the one with this key. Returns how many."""
+        """Removes stored answers: of one model, or of all; or the one with this key. Returns how many.
+
+        A key is that of `Route.cache_key`; raises `InvalidArgument` for what is none.
+        """
         self._chosen(model_id)
+        if key and not _KEY.fullmatch(key):
+            raise InvalidArgument("key", f"`{clip(key, 80)}` is none; a key has 64 hexadecimal digits in small letters")
         return await (self._store.delete(key) if key else self._store.clear(model_id))
 
     async def start(self) -> None:

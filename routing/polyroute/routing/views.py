@@ -93,7 +93,10 @@ class ModelTokenCount:
 
 @dataclass(frozen=True, slots=True)
 class TierStats:
-    """One tier of the answer cache; hits, misses and errors count since the server started."""
+    """One tier of the answer cache; hits, misses and errors count since the server started.
+
+    `trouble` says in words why it is left out now; empty while it is used.
+    """
 
     name: str
     location: str
@@ -103,11 +106,47 @@ class TierStats:
     hits: int
     misses: int
     errors: int
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTierStats:
+    """What one tier holds of one model, in answers and bytes, and found for it since the server started."""
+
+    name: str
+    entries: int
+    bytes: int
+    hits: int
+
+
+@dataclass(frozen=True, slots=True)
+class SemanticStats:
+    """The semantic tier as one model sees it; what is counted, is so since the server started.
+
+    Of `lookups`, `near` found a request above the threshold, and `served` were answered with its answer. `compared`
+    fresh answers were held against the one that would have been served: `agreed` of them were equal to it, and
+    `mean_agreement` is how similar all were, 0 to 1, None while there are none. `skipped` went on without the tier.
+    """
+
+    mode: Literal["off", "measure", "serve"]
+    threshold: float
+    entries: int = 0
+    bytes: int = 0
+    lookups: int = 0
+    near: int = 0
+    served: int = 0
+    compared: int = 0
+    agreed: int = 0
+    mean_agreement: float | None = None
+    skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCacheStats:
-    """The answer cache as one model sees it, since the server started."""
+    """The answer cache as one model sees it, since the server started; `tiers` are those that can tell.
+
+    `semantic` is None where that tier is off for the model.
+    """
 
     model: str
     hits: int = 0
@@ -115,6 +154,9 @@ class ModelCacheStats:
     stores: int = 0
     saved_tokens: int = 0
     saved_s: float = 0.0
+    coalesced: int = 0
+    tiers: tuple[ModelTierStats, ...] = ()
+    semantic: SemanticStats | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ def routes(upstream: st.SearchStrategy[Route | None]) -> st.SearchStrategy[Route
         numbers,
         numbers,
         numbers,
+        texts,
     )
 
 
@@ -44,7 +45,7 @@ def test_a_route_survives_its_header(route: Route) -> None:
 
 def test_every_field_of_a_route_is_carried() -> None:
     route = Route(
-        "a", "b", "c", "d", "e", "f", CacheResult.HIT, (Attempt("g"),), ("h",), Route(), "i", "j", 0.1, 0.2, 3
+        "a", "b", "c", "d", "e", "f", CacheResult.HIT, (Attempt("g"),), ("h",), Route(), "i", "j", 0.1, 0.2, 3, "k"
     )
     assert set(orjson.loads(route_to_header(route))) == set(Route.__dataclass_fields__)
 

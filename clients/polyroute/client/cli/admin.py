@@ -1,4 +1,4 @@
-"""The operator's commands, over the admin address."""
+"""The operator's commands, over the admin address; those on the cache stand in `cache`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-model_option = click.option("--model", "-m", type=text, default="", help="Of this model alone.")
 reason_option = click.option("--reason", type=text, default="", help="Why; kept in the rollout's history.")
 route_argument = click.argument("route", type=text)
 
@@ -83,44 +82,6 @@ def _reloaded(done: Reloaded, *, dry_run: bool) -> list[str]:
     if not lines:
         lines = ["ok" if dry_run else "changed" if done.changed else "nothing changed"]
     return lines + [f"takes a restart: {key}" for key in done.needs_restart]
-
-
-@click.group()
-def cache() -> None:
-    """Show or clear the answer cache."""
-
-
-@cache.command("stats")
-@model_option
-@json_option
-@admin_options
-def cache_stats(model: str, as_json: bool, server: Server) -> None:
-    """Show what the cache holds and how often it helped."""
-    stats = ask(server, lambda admin: admin.cache_stats(model))
-    if as_json:
-        print_json(stats)
-        return
-    tiers = [
-        (t.name, str(t.entries), f"{t.bytes} / {t.max_bytes}", str(t.hits), str(t.misses), str(t.errors), t.location)
-        for t in stats.tiers
-    ]
-    print_table(("tier", "answers", "bytes", "hits", "misses", "errors", "where"), tiers)
-    models = [(m.model, str(m.hits), str(m.misses), str(m.stores), str(m.saved_tokens)) for m in stats.models]
-    print_table(("model", "hits", "misses", "stored", "tokens saved"), models)
-
-
-@cache.command("clear")
-@model_option
-@click.option("--key", type=text, default="", help="The one answer with this key.")
-@json_option
-@admin_options
-def cache_clear(model: str, key: str, as_json: bool, server: Server) -> None:
-    """Make stored answers unreachable, at once: all, a model's, or one."""
-    removed = ask(server, lambda admin: admin.cache_clear(model, key=key))
-    if as_json:
-        print_json({"removed": removed})
-    else:
-        click.echo(f"{removed} answers removed")
 
 
 @click.group()

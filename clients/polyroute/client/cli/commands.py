@@ -16,7 +16,7 @@ SIGPIPE_EXIT = 141  # 128 + SIGPIPE, as a shell reports a command whose reader h
 
 _CLI = "polyroute.client.cli"
 OWN = {
-    "cache": (f"{_CLI}.admin:cache", "Show or clear the answer cache."),
+    "cache": (f"{_CLI}.cache:cache", "Show or clear the answer cache."),
     "chat": (f"{_CLI}.chat:chat", "Hold a conversation with a model."),
     "experiment": (f"{_CLI}.admin:experiment", "Report what an experiment has shown."),
     "explain": (f"{_CLI}.explain:explain", "Show the plan that a request would get, and why."),

@@ -143,6 +143,7 @@ class Cached:
                 version=answer.version,
                 cache=CacheResult.HIT,
                 cache_age_s=age_s,
+                cache_key=digest(answer.key),
                 reasons=(use.reason, f"cache: found, stored {age_s:.0f} s ago"),
             )
         )
@@ -153,12 +154,14 @@ class Cached:
     async def _run(self, call: Call, use: Use) -> AsyncGenerator[Event, None]:
         begun = time.monotonic()
         tokens: list[Token] | None = [] if use.write else None
-        version, size = "", 0
+        key, version, size = b"", "", 0
         async with aclosing(generator(self._inner(call))) as events:
             async for event in events:
                 if isinstance(event, Started):
                     version = event.route.version
-                    event = Started(self._told(event.route, use))
+                    if tokens is not None and version:
+                        key = self._shelf.key(call, version)
+                    event = Started(self._told(event.route, use, key))
                 elif isinstance(event, Token) and tokens is not None:
                     size += len(event.text) + _LOGPROB_BYTES * len(event.logprobs)
                     tokens.append(event)
@@ -167,19 +170,19 @@ class Cached:
                         self._metrics.cache_store(self._shelf.model, "refused")
                 elif isinstance(event, Finished) and tokens is not None:
                     # Begun before the end is passed on: who has the end may never come back for more.
-                    self._keep(call, version, tokens, event, time.monotonic() - begun)
+                    self._keep(key, version, tokens, event, time.monotonic() - begun)
                 yield event
 
-    def _told(self, route: Route, use: Use) -> Route:
+    def _told(self, route: Route, use: Use, key: bytes) -> Route:
         result = CacheResult.MISS if use.read else CacheResult.BYPASS
         reasons = (use.reason, "cache: not found") if use.read else (use.reason,)
-        return replace(route, cache=result, reasons=(*route.reasons, *reasons))
+        cache_key = digest(key) if key else ""
+        return replace(route, cache=result, cache_key=cache_key, reasons=(*route.reasons, *reasons))
 
-    def _keep(self, call: Call, version: str, tokens: list[Token], finished: Finished, took_s: float) -> None:
+    def _keep(self, key: bytes, version: str, tokens: list[Token], finished: Finished, took_s: float) -> None:
         # A peer of the older dialect gives whole answers without a reason; a filtered one is not the whole answer.
         if finished.reason is FinishReason.CONTENT_FILTER or not version:
             return
-        key = self._shelf.key(call, version)
         answer = StoredAnswer(key, self._shelf.model, version, tuple(tokens), finished, self._wall(), took_s)
         task = asyncio.create_task(self._write(answer))
         self.ledger.writing.add(task)

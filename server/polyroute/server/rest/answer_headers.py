@@ -31,6 +31,7 @@ def _facts(route: Route) -> Iterator[tuple[str, str]]:
     yield "Replica", route.replica
     yield "Variant", route.variant
     yield "Cache", "" if route.cache is CacheResult.UNSPECIFIED else route.cache.name.lower()
+    yield "Cache-Key", route.cache_key
     yield "Attempts", str(len(route.attempts)) if route.attempts else ""
     yield "Trace-Id", route.trace_id
     yield "Reasons", "; ".join(route.reasons)

@@ -9,7 +9,8 @@ import grpc.aio
 from polyroute.core.errors import InvalidArgument, Unimplemented
 from polyroute.routing.gateway import Gateway
 from polyroute.server.reload import Reload
-from polyroute.server.wire.models import cache_stats_to_wire, model_to_wire
+from polyroute.server.wire.cache import cache_stats_to_wire
+from polyroute.server.wire.models import model_to_wire
 from polyroute.server.wire.reload import reloaded_to_wire
 from polyroute.server.wire.values import seconds_of
 from polyroute.v1 import admin_pb2 as pb

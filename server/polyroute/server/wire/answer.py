@@ -129,6 +129,7 @@ def route_to_wire(route: Route) -> pb.Route:
         hash_point=route.hash_point,
         probability=route.probability,
         cache_age=duration(route.cache_age_s) if route.cache_age_s is not None else None,
+        cache_key=route.cache_key,
     )
 
 

@@ -1,13 +1,12 @@
-"""What the router shows of itself, as `polyroute.v1` messages."""
+"""Models and plans as the router shows them, as `polyroute.v1` messages."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from polyroute.core.backend import ModelState, ReplicaStatus
-from polyroute.routing.views import CacheStats, ModelView, Plan
-from polyroute.server.wire.values import duration, timestamp
-from polyroute.v1 import admin_pb2
+from polyroute.routing.views import ModelView, Plan
+from polyroute.server.wire.values import timestamp
 from polyroute.v1 import models_pb2 as pb
 
 _TYPES: Final = {
@@ -62,36 +61,6 @@ def plan_to_wire(plan: Plan) -> pb.ExplainRouteResponse:
         reasons=plan.reasons,
         sticky_by=plan.sticky_by,
         hash_point=plan.hash_point,
-    )
-
-
-def cache_stats_to_wire(stats: CacheStats) -> admin_pb2.GetCacheStatsResponse:
-    """What the cache holds and how often it helped."""
-    return admin_pb2.GetCacheStatsResponse(
-        tiers=[
-            admin_pb2.CacheTier(
-                name=tier.name,
-                entries=tier.entries,
-                bytes=tier.bytes,
-                max_bytes=tier.max_bytes,
-                hits=tier.hits,
-                misses=tier.misses,
-                errors=tier.errors,
-                location=tier.location,
-            )
-            for tier in stats.tiers
-        ],
-        models=[
-            admin_pb2.CacheModelStats(
-                model=model.model,
-                hits=model.hits,
-                misses=model.misses,
-                stores=model.stores,
-                saved_tokens=model.saved_tokens,
-                saved_time=duration(model.saved_s),
-            )
-            for model in stats.models
-        ],
     )
 
 

@@ -56,6 +56,7 @@ ROUTE = Route(
     hash_point=0.0,
     probability=1.0,
     cache_age_s=0.0,
+    cache_key="k",
 )
 NOT_ON_THE_WIRE = {"backend_s"}  # of Timing: the router's own
 

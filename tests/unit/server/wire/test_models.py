@@ -1,4 +1,4 @@
-"""Models, plans and cache statistics reach the wire with every field."""
+"""Models and plans reach the wire with every field."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ import pytest
 
 from polyroute.core.backend import BackendStatus, ModelState, ReplicaStatus
 from polyroute.routing.views import (
-    CacheStats,
-    ModelCacheStats,
     ModelView,
     Plan,
     PlannedAttempt,
     PlannedShadow,
-    TierStats,
     VariantView,
 )
-from polyroute.server.wire.models import cache_stats_to_wire, model_to_wire, plan_to_wire
+from polyroute.server.wire.models import model_to_wire, plan_to_wire
 from polyroute.v1 import models_pb2 as pb
 
 VIEW = ModelView(
@@ -48,7 +45,6 @@ PLAN = Plan(
     0.0,
     0.5,
 )
-STATS = CacheStats((TierStats("disk", "/x", 1, 2, 3, 4, 5, 6),), (ModelCacheStats("m", 1, 2, 3, 4, 0.5),))
 
 
 def unset(message: Any) -> list[str]:
@@ -61,7 +57,7 @@ def unset(message: Any) -> list[str]:
     return missing
 
 
-@pytest.mark.parametrize("message", [model_to_wire(VIEW), plan_to_wire(PLAN), cache_stats_to_wire(STATS)])
+@pytest.mark.parametrize("message", [model_to_wire(VIEW), plan_to_wire(PLAN)])
 def test_no_field_is_left_empty(message: Any) -> None:
     assert unset(message) == []
 
