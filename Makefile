@@ -13,7 +13,7 @@ STUBS := build/stubs
 BASELINE := protos/released.binpb
 ARGS ?=
 
-.PHONY: help install run test bench bench-registry bench-routing check fmt proto proto-release constraints image clean
+.PHONY: help install run test bench bench-registry bench-routing bench-experiments check fmt proto proto-release constraints image clean
 
 help:  ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1mmake %-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ bench-registry: install  ## measure what 10,000 models and 1,000 routes cost the
 
 bench-routing: install  ## simulate how calls find replicas under each policy (ARGS=--help tells all)
 	@$(BIN)/python -m benchmarks.routing $(ARGS)
+
+bench-experiments: install  ## simulate experiments under continuous looks, and rollouts (ARGS=--help tells all)
+	@$(BIN)/python -m benchmarks.experiments $(ARGS)
 
 # Clients in other languages: skipped, with a word, where there is no Node.js.
 $(NODE_DIR)/node_modules/.installed: $(NODE_DIR)/package.json $(NODE_DIR)/package-lock.json
