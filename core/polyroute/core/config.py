@@ -426,8 +426,30 @@ class RolloutConfig(Section):
         return steps
 
 
+class LayerConfig(Section):
+    """The part of a layer that takes part in a route's experiment: keys that fall into `slice`, bounds in [0, 1].
+
+    Routes that name one layer exclude each other: a key falls to the same point for all of them.
+    """
+
+    name: Name
+    slice: tuple[float, float]
+
+    @field_validator("slice")
+    @classmethod
+    def _bounds(cls, bounds: tuple[float, float]) -> tuple[float, float]:
+        low, high = bounds
+        if not 0 <= low < high <= 1:
+            raise ValueError(f"[{low:g}, {high:g}] is no part of [0, 1]; write one such as [0, 0.5]")
+        return bounds
+
+
 class RouteConfig(Section):
-    """A name that callers may send as `model`, with the rule behind it: an alias of one `model`, or `variants`."""
+    """A name that callers may send as `model`, with the rule behind it: an alias of one `model`, or `variants`.
+
+    The others are compared with the variant `control`, the first where it is None. A share of the keys, `holdout`, and
+    the keys outside of the `layer`'s slice, are kept out of the experiment and get the control.
+    """
 
     id: Name
     model: Name | None = None
@@ -435,6 +457,20 @@ class RouteConfig(Section):
     sticky_by: tuple[StickyKey, ...] = ("user", "session", "affinity_key")
     fallback: tuple[Name, ...] = ()
     when_cold: Literal["wait", "fallback"] = "wait"
+    control: Name | None = None
+    holdout: float = Field(default=0.0, ge=0, lt=1)
+    layer: LayerConfig | None = None
+    allow_pin: bool = True
+    record_content: bool = False
+
+    @model_validator(mode="after")
+    def _experiment(self) -> Self:
+        names = [variant.name for variant in self.variants]
+        if self.control is not None and self.control not in names:
+            raise ValueError(f"`control` is `{self.control}`, which is none of the variants")
+        if (self.holdout or self.layer is not None) and not names:
+            raise ValueError("`holdout` and `layer` keep keys out of an experiment; there is none without `variants`")
+        return self
 
     @model_validator(mode="after")
     def _arms(self) -> Self:
@@ -459,6 +495,12 @@ class RouteConfig(Section):
         return (self.model,) if self.model is not None else tuple(variant.model for variant in self.variants)
 
 
+class ExperimentsConfig(Section):
+    """How long records, pairs and feedback are kept, in seconds."""
+
+    retention: Seconds = 30 * 86400.0
+
+
 class LimitsConfig(Section):
     """Largest input that is accepted at all; a model's own context is checked besides."""
 
@@ -474,6 +516,7 @@ class Config(Section):
     routes: tuple[RouteConfig, ...] = ()
     cache: CacheConfig = CacheConfig()
     limits: LimitsConfig = LimitsConfig()
+    experiments: ExperimentsConfig = ExperimentsConfig()
     memory_budget: ByteSize | None = Field(default=None, ge=64 * 1024 * 1024)
 
     @property

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import yaml
 from pydantic import ValidationError
 
-from polyroute.core.config import Config, RemoteConfig, SecretFile
+from polyroute.core.config import Config, RemoteConfig, RouteConfig, SecretFile
 from polyroute.core.secret import SecretUnreadable, read_secret
 
 LATER = {
@@ -302,11 +302,31 @@ def _references(config: Config) -> Iterator[tuple[Loc, str]]:
         for j, name in enumerate(route.fallback):
             if name not in seen:
                 yield ("routes", i, "fallback", j), f"`{name}` is no model or route of this file"
+    yield from _layers(config)
     fallbacks = {route.id: route.fallback for route in config.routes}
     for i, route in enumerate(config.routes):
         cycle = _cycle(route.id, fallbacks)
         if cycle:
             yield ("routes", i, "fallback"), "goes in a circle: " + " -> ".join(cycle)
+
+
+def _layers(config: Config) -> Iterator[tuple[Loc, str]]:
+    """Where routes of one layer would not exclude each other."""
+    earlier: dict[str, list[RouteConfig]] = {}
+    for i, route in enumerate(config.routes):
+        if route.layer is None:
+            continue
+        low, high = route.layer.slice
+        for other in earlier.setdefault(route.layer.name, []):
+            if other.layer is not None and low < other.layer.slice[1] and other.layer.slice[0] < high:
+                yield (
+                    ("routes", i, "layer", "slice"),
+                    f"overlaps that of `{other.id}`, whose layer it is",
+                )
+            if other.sticky_by != route.sticky_by:
+                keys = ", ".join(other.sticky_by)
+                yield ("routes", i, "layer"), f"needs the `sticky_by` of `{other.id}`, which shares it: [{keys}]"
+        earlier[route.layer.name].append(route)
 
 
 def _unreadable_secrets(config: Config) -> Iterator[tuple[Loc, str]]:

@@ -200,6 +200,12 @@ class PeerFailed(Unavailable):
     http, reason = 502, "PEER_FAILED"
 
 
+class StateUnavailable(Unavailable):
+    """The state database cannot be used; the message says why."""
+
+    reason, try_next = "STATE_UNAVAILABLE", False
+
+
 class DeadlineExceeded(PolyrouteError):
     """The caller's deadline, or the model's own `timeout`, has passed."""
 

@@ -233,3 +233,9 @@ LOOP_LAG = Metric(
     (),
     (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1),
 )
+EXPERIMENT_RECORDS = Metric(
+    "polyroute_experiment_records",
+    "Records of calls in experiments, by result: `written`, or `dropped` where too many waited to be written.",
+    ("result",),
+)
+RECORDS_WAITING = Metric("polyroute_experiment_records_waiting", "Records that wait to be written.", gauge=True)

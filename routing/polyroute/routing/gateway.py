@@ -17,8 +17,10 @@ from polyroute.core.config import LimitsConfig
 from polyroute.core.errors import InvalidArgument, NoReplica, clip
 from polyroute.core.event import Event
 from polyroute.routing.cache.store import AnswerStore
+from polyroute.routing.experiments.records import Recorder
 from polyroute.routing.layers.intake import Intake
 from polyroute.routing.layers.observed import Observed
+from polyroute.routing.layers.recorded import Recorded
 from polyroute.routing.metrics import Metrics
 from polyroute.routing.plan import Rule
 from polyroute.routing.registry import Deployment, Snapshot
@@ -37,15 +39,25 @@ _KEY: Final = re.compile("[0-9a-f]{64}")
 
 
 class Gateway:
-    """Answers calls over one registry snapshot. gRPC, REST and the admin service are faces of this."""
+    """Answers calls over one registry snapshot. gRPC, REST and the admin service are faces of this.
+
+    `recorder` is told of each call that takes part in an experiment.
+    """
 
     def __init__(
-        self, snapshot: Snapshot, store: AnswerStore, metrics: Metrics, *, tracer: Tracer | None = None
+        self,
+        snapshot: Snapshot,
+        store: AnswerStore,
+        metrics: Metrics,
+        *,
+        recorder: Recorder | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._snapshot = snapshot
         self._store = store
         self._metrics = metrics
-        self._intake = Intake(Router(lambda: self._snapshot, metrics))
+        recorded = None if recorder is None else Recorded(recorder)
+        self._intake = Intake(Router(lambda: self._snapshot, metrics, recorded=recorded))
         self._observed = Observed(self._intake, metrics, tracer=tracer)
         self._loads: set[asyncio.Task[None]] = set()
         metrics.know(snapshot.rules)

@@ -6,10 +6,11 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from polyroute.core.call import Call
 from polyroute.core.config import HEADER_KEY, StickyKey
-from polyroute.core.errors import InvalidArgument, clip
+from polyroute.core.errors import InvalidArgument, PermissionDenied, clip
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +23,21 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True)
+class Layer:
+    """A partition of keys that several routes share, and the part of it, [low, high) in [0, 1], that is one route's."""
+
+    name: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
-    """What a name that callers send stands for. One unnamed variant is that of a model's own name or of an alias."""
+    """What a name that callers send stands for. One unnamed variant is that of a model's own name or of an alias.
+
+    Keys that fall into the share `holdout`, or outside of `layer`, are kept out of the experiment: they get the variant
+    `control`, the first where it is empty.
+    """
 
     id: str
     variants: tuple[Variant, ...]
@@ -31,10 +45,20 @@ class Rule:
     fallback: tuple[str, ...] = ()
     direct: bool = False
     wait_for_load: bool = True
+    control: str = ""
+    holdout: float = 0.0
+    layer: Layer | None = None
+    allow_pin: bool = True
+    record_content: bool = False
 
     def share(self, variant: Variant) -> float:
         """The variant's part of the traffic, 0 to 1."""
         return variant.weight / sum(each.weight for each in self.variants)
+
+    @property
+    def control_variant(self) -> Variant:
+        """The variant that others are compared with, and that keys get which are kept out."""
+        return next((variant for variant in self.variants if variant.name == self.control), self.variants[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +76,7 @@ class Decision:
     """The steps of one call in order, and why they are these.
 
     `hash_point` lies in [0, 1); it and `probability`, the variant's share, are None where nothing was drawn.
+    `held_out` is `holdout` or `layer` where the call's key is kept out of the experiment.
     """
 
     requested: str
@@ -61,6 +86,12 @@ class Decision:
     sticky_by: str = ""
     hash_point: float | None = None
     probability: float | None = None
+    held_out: str = ""
+
+    @property
+    def own_step(self) -> Step:
+        """The step that is the variant's own, wherever it stands in the order."""
+        return next(step for step in self.steps if not step.fallback)
 
 
 def decide(rule: Rule, call: Call, rules: Mapping[str, Rule], failed: Callable[[str], bool]) -> Decision:
@@ -99,7 +130,15 @@ def decide(rule: Rule, call: Call, rules: Mapping[str, Rule], failed: Callable[[
         sticky_by=first.sticky_by,
         hash_point=first.point,
         probability=None if first.point is None else rule.share(first.variant),
+        held_out=first.held_out,
     )
+
+
+@lru_cache(1024)
+def shares(variants: tuple[Variant, ...]) -> tuple[tuple[str, float], ...]:
+    """Each variant's name and part of the traffic, by name; the parts add up to 1."""
+    weights = math.fsum(variant.weight for variant in variants)
+    return tuple(sorted((variant.name, variant.weight / weights) for variant in variants))
 
 
 def hash_point(salt: str, key: str) -> float:
@@ -135,6 +174,7 @@ class _Draw:
     reasons: tuple[str, ...]
     sticky_by: str = ""
     point: float | None = None
+    held_out: str = ""
 
     @classmethod
     def of(cls, rule: Rule, call: Call, pin: str = "") -> _Draw:
@@ -149,13 +189,35 @@ class _Draw:
         if pin:
             return cls(_pinned(rule, pin), (what, f"pinned to `{pin}` by the request"))
         sticky_by, key = _sticky_key(rule.sticky_by, call)
+        held_out, why = _held_out(rule, key)
+        if held_out:
+            control = rule.control_variant
+            kept = f"keyed on {sticky_by}: {why}, so it gets the control `{control.name}`"
+            return cls(control, (what, kept), sticky_by, held_out=held_out)
         point = hash_point(rule.id, key)
         variant = fall(rule.variants, point)
         keyed = f"keyed on {sticky_by}: {point:.3f} falls to `{variant.name}` (share {rule.share(variant):.3g})"
         return cls(variant, (what, keyed), sticky_by, point)
 
 
+def _held_out(rule: Rule, key: str) -> tuple[str, str]:
+    """By what a key is kept out of the experiment, and why in words; empty where it takes part.
+
+    Both draws have salts of their own, so that they say nothing about the variant. A holdout takes the low end:
+    widening it brings nobody back in.
+    """
+    if rule.layer is not None:
+        point = hash_point(f"layer {rule.layer.name}", key)
+        if not rule.layer.low <= point < rule.layer.high:
+            return "layer", f"{point:.3f} of the layer `{rule.layer.name}` is outside of this route's part"
+    if rule.holdout and hash_point(f"holdout {rule.id}", key) < rule.holdout:
+        return "holdout", f"in the holdout of {rule.holdout:.3g}"
+    return "", ""
+
+
 def _pinned(rule: Rule, pin: str) -> Variant:
+    if not rule.allow_pin:
+        raise PermissionDenied(f"routing.variant: `{rule.id}` lets no request choose its variant")
     for variant in rule.variants:
         if variant.name == pin:
             return variant

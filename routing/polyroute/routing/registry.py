@@ -27,7 +27,7 @@ from polyroute.routing.layers.cached import Cached, Shelf
 from polyroute.routing.near import NearNames
 from polyroute.routing.occupancy import Occupancy
 from polyroute.routing.permits import Permits
-from polyroute.routing.plan import Decision, Rule, Variant, decide
+from polyroute.routing.plan import Decision, Layer, Rule, Variant, decide
 
 REMOTE_CONCURRENCY = 128
 """Permits of a remote deployment that sets none; a local one has as many as its replicas run sequences."""
@@ -189,4 +189,15 @@ def _rule(route: RouteConfig) -> Rule:
         variants: tuple[Variant, ...] = (Variant("", route.model),)
     else:
         variants = tuple(Variant(v.name, v.model, v.weight) for v in route.variants)
-    return Rule(route.id, variants, route.sticky_by, route.fallback, wait_for_load=route.when_cold == "wait")
+    return Rule(
+        route.id,
+        variants,
+        route.sticky_by,
+        route.fallback,
+        wait_for_load=route.when_cold == "wait",
+        control=route.control or "",
+        holdout=route.holdout,
+        layer=None if route.layer is None else Layer(route.layer.name, *route.layer.slice),
+        allow_pin=route.allow_pin,
+        record_content=route.record_content,
+    )

@@ -10,6 +10,7 @@ from dataclasses import replace
 from polyroute.core.call import Call
 from polyroute.core.errors import DeadlineExceeded, ModelLoading, PolyrouteError, clip
 from polyroute.core.event import Attempt, CacheResult, Event, Finished, Route, Started
+from polyroute.routing.layers.recorded import Recorded
 from polyroute.routing.metrics import Metrics
 from polyroute.routing.plan import Decision, Step
 from polyroute.routing.registry import Snapshot
@@ -20,20 +21,32 @@ _WITHOUT_ATTEMPT = (CacheResult.HIT, CacheResult.COALESCED)
 
 
 class Router:
-    """A service over all deployments. `snapshot` gives the registry in force; each call keeps the one it began with."""
+    """A service over all deployments. `snapshot` gives the registry in force; each call keeps the one it began with.
+
+    `recorded` looks on at calls that take part in an experiment.
+    """
 
     def __init__(
-        self, snapshot: Callable[[], Snapshot], metrics: Metrics, *, clock: Callable[[], float] = time.monotonic
+        self,
+        snapshot: Callable[[], Snapshot],
+        metrics: Metrics,
+        *,
+        recorded: Recorded | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._snapshot = snapshot
         self._metrics = metrics
+        self._recorded = recorded
         self._clock = clock
 
     async def __call__(self, call: Call) -> AsyncIterator[Event]:
         snapshot = self._snapshot()
         decision = snapshot.decide(call)
         with snapshot.occupied(step.deployment for step in decision.steps):
-            async with aclosing(self._carry_out(call, snapshot, decision)) as events:
+            events = self._carry_out(call, snapshot, decision)
+            if self._recorded is not None and decision.variant:
+                events = self._recorded(events, call, decision, snapshot)
+            async with aclosing(events):
                 async for event in events:
                     yield event
 

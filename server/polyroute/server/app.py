@@ -83,6 +83,7 @@ class Server:
         departures = Departures(settings.drain_s)
         assembly = Assembly(settings, metrics, departures, backends or {})
         self.gateway = assembly.gateway(tracing)
+        self._journal = assembly.journal
         succession = Succession(self.gateway, assembly.deployment, departures, assembly.adopt)
         self.reload = Reload(settings.source, set_variables(environ), settings.config, succession, metrics)
         self.grpc_address, self.http_address, self.admin_address = settings.grpc, settings.http, settings.admin
@@ -90,6 +91,8 @@ class Server:
         self._ends = AsyncExitStack()  # what was begun last ends first
         self._ends.push_async_callback(tracing.close, _TELEMETRY_S)
         self._ends.callback(assembly.close)
+        if self._journal is not None:
+            self._ends.push_async_callback(self._journal.close)
         self._ends.push_async_callback(self.gateway.close)
         self._ends.push_async_callback(departures.close)
 

@@ -20,6 +20,8 @@ from polyroute.core.backend import Backend
 from polyroute.core.config import Config, LocalConfig, ModelConfig, RemoteConfig
 from polyroute.routing.cache.store import AnswerStore
 from polyroute.routing.departures import Departures
+from polyroute.routing.experiments.database import Database
+from polyroute.routing.experiments.journal import Journal
 from polyroute.routing.gateway import Gateway
 from polyroute.routing.metrics import Metrics
 from polyroute.routing.registry import Deployment, Snapshot
@@ -53,6 +55,8 @@ class Assembly:
         self._names = Names()
         self._store = AnswerStore(settings.cache_dir / "answers", settings.cache_bytes)
         self._codec = AnswerCodec()
+        self.journal = self._journal()
+        """What keeps the records of experiments; None where the settings name no database."""
         metrics.watch_memory(lambda: (MemoryView(d, memory.held(d), memory.budget(d)) for d in memory.devices()))
 
     def gateway(self, tracing: Tracing) -> Gateway:
@@ -60,7 +64,7 @@ class Assembly:
         config = self._settings.config
         deployments = {model.id: self.deployment(model) for model in config.effective_models}
         snapshot = Snapshot.of(config, deployments)
-        self._gateway = Gateway(snapshot, self._store, self._metrics, tracer=tracing.tracer)
+        self._gateway = Gateway(snapshot, self._store, self._metrics, recorder=self.journal, tracer=tracing.tracer)
         return self._gateway
 
     def deployment(
@@ -79,10 +83,16 @@ class Assembly:
     def adopt(self, config: Config) -> None:
         """What deployments share takes on a configuration that has come into force."""
         self._memory.resize(config.memory_budget)
+        if self.journal is not None:
+            self.journal.retention_s = config.experiments.retention
 
     def close(self) -> None:
         """Ends what deployments share, once they are stopped."""
         self._names.close()
+
+    def _journal(self) -> Journal | None:
+        url, config = self._settings.state_url, self._settings.config
+        return None if url is None else Journal(Database(url), self._metrics, config.experiments.retention)
 
     def _backend(self, model: ModelConfig) -> Backend:
         return self._local(model) if isinstance(model, LocalConfig) else self._remote(model)

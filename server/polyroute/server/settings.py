@@ -12,12 +12,13 @@ from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from polyroute.core.config import Config
 from polyroute.core.config_file import format_path
+from polyroute.routing.experiments.database import checked_url, default_url
 from polyroute.server.config_source import ConfigSource
 
 DEFAULT_MODEL: Final = "meta-llama/Llama-3.1-8B-Instruct"
 DEFAULT_CACHE_SIZE: Final = "1GiB"
 DEFAULT_DRAIN_S: Final = 30.0
-UNUSED: Final = ("POLYROUTE_STATE_URL", "POLYROUTE_REDIS_URL")
+UNUSED: Final = ("POLYROUTE_REDIS_URL",)
 """Variables of the full design that this version reads no further than to say so."""
 
 
@@ -55,6 +56,7 @@ class Address:
 class Settings:
     """Everything that the composition root needs to know. Sizes are in bytes, times in seconds.
 
+    `state_url` names the database of experiments and rollouts; None keeps nothing of them.
     `source` is the file that the configuration was read from, None in single-model mode; with `watch` the server looks
     for changes there by itself.
     """
@@ -69,6 +71,7 @@ class Settings:
     unused: tuple[str, ...] = ()
     source: ConfigSource | None = None
     watch: bool = True
+    state_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +102,22 @@ def settings(flags: Flags, environ: Mapping[str, str]) -> Settings:
         unused=tuple(name for name in UNUSED if name in given),
         source=source,
         watch=_watch(flags, given),
+        state_url=_state_url(given),
     )
 
 
 def set_variables(environ: Mapping[str, str]) -> dict[str, str]:
     """The variables of the environment that are not empty: those count as not set."""
     return {name: value for name, value in environ.items() if value != ""}
+
+
+def _state_url(environ: Mapping[str, str]) -> str:
+    if "POLYROUTE_STATE_URL" not in environ:
+        return default_url(Path(platformdirs.user_state_dir("polyroute")))
+    try:
+        return checked_url(environ["POLYROUTE_STATE_URL"])
+    except ValueError as error:
+        raise SettingsError(f"POLYROUTE_STATE_URL: {error}") from None
 
 
 def _watch(flags: Flags, environ: Mapping[str, str]) -> bool:

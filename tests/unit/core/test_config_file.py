@@ -325,3 +325,44 @@ def test_the_file_of_a_secret_must_hold_one(tmp_path: Path) -> None:
     model = read_config(config, {}).models[0]
     assert isinstance(model, RemoteConfig)
     assert "sekret" not in repr(model)
+
+
+ROUTE = REMOTE + "routes:\n  - id: chat\n    variants: [{name: a, model: m}, {name: b, model: m}]\n"
+LAYERED = (
+    ROUTE
+    + "    layer: {name: tone, slice: [0, 0.6]}\n  - id: talk\n    variants: [{name: a, model: m}]\n"
+    + "    layer: {name: tone, slice: [%s]}\n    sticky_by: [%s]\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (ROUTE + "    control: c\n", "models.yaml:6: routes[0]: `control` is `c`, which is none of the variants"),
+        (ROUTE + "    holdout: 1\n", "models.yaml:8: routes[0].holdout: input should be less than 1"),
+        (
+            ROUTE + "    layer: {name: tone, slice: [0.5, 0.2]}\n",
+            "models.yaml:8: routes[0].layer.slice: [0.5, 0.2] is no part of [0, 1]; write one such as [0, 0.5]",
+        ),
+        (
+            REMOTE + "routes:\n  - {id: chat, model: m, holdout: 0.1}\n",
+            "models.yaml:6: routes[0]: `holdout` and `layer` keep keys out of an experiment; there is none without",
+        ),
+        (
+            LAYERED % ("0.5, 1", "user, session, affinity_key"),
+            "models.yaml:11: routes[1].layer.slice: overlaps that of `chat`, whose layer it is",
+        ),
+        (
+            LAYERED % ("0.6, 1", "user"),
+            "models.yaml:11: routes[1].layer: needs the `sticky_by` of `chat`, which shares it: [user, session, affini",
+        ),
+    ],
+)
+def test_an_experiment_that_makes_no_sense(text: str, expected: str) -> None:
+    found = problems(text)
+    assert any(problem.startswith(expected) for problem in found), found
+
+
+def test_routes_may_share_a_layer_side_by_side() -> None:
+    config = parse_config(LAYERED % ("0.6, 1", "user, session, affinity_key"), "f", {})
+    assert [route.layer.slice for route in config.routes if route.layer] == [(0, 0.6), (0.6, 1)]

@@ -19,6 +19,7 @@ from polyroute.core.event import Event
 from polyroute.core.request import Request
 from polyroute.routing.cache.codec import StoredAnswer
 from polyroute.routing.cache.store import AnswerStore
+from polyroute.routing.experiments.records import Recorder
 from polyroute.routing.gateway import Gateway
 from polyroute.routing.metrics import Metrics
 from polyroute.routing.registry import Snapshot
@@ -93,12 +94,12 @@ def until() -> Callable[..., Any]:
 def build(store: AnswerStore, codec: JsonCodec, metrics: Metrics) -> Callable[..., Gateway]:
     """A gateway over a configuration and the backends of its models, by ID."""
 
-    def _build(config: dict[str, Any], backends: Mapping[str, Backend]) -> Gateway:
+    def _build(config: dict[str, Any], backends: Mapping[str, Backend], recorder: Recorder | None = None) -> Gateway:
         parsed = Config.model_validate(config)
         deployments = {
             model.id: deploy(model, backends[model.id], store=store, codec=codec, metrics=metrics)
             for model in parsed.effective_models
         }
-        return Gateway(Snapshot.of(parsed, deployments), store, metrics)
+        return Gateway(Snapshot.of(parsed, deployments), store, metrics, recorder=recorder)
 
     return _build

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyroute.core.call import Call
-from polyroute.core.errors import InvalidArgument
+from polyroute.core.errors import InvalidArgument, PermissionDenied
 from polyroute.core.request import Request, RoutingOptions
-from polyroute.routing.plan import Decision, Rule, Variant, decide, fall, hash_point
+from polyroute.routing.plan import Decision, Layer, Rule, Variant, decide, fall, hash_point, shares
 
 
 def model(name: str) -> Rule:
@@ -317,3 +317,50 @@ def test_no_plan_names_a_failed_model_first_while_another_of_its_steps_is_health
     names = [step.deployment for step in decision.steps]
     assert names[0] not in failed or failed.issuperset(names)
     assert sorted(names) == sorted(s.deployment for s in plan(chat, call, *map(model, MODELS)).steps)
+
+
+def test_a_holdout_keeps_its_share_of_keys_with_the_control_and_widening_it_brings_nobody_back() -> None:
+    chat = Rule("chat", (Variant("a", "m-a"), Variant("b", "m-b")), ("user",), control="b", holdout=0.2)
+    held = {}
+    for share in (0.2, 0.5):
+        decisions = [plan(replace(chat, holdout=share), asks(user=f"u{i}")) for i in range(4000)]
+        held[share] = {i for i, decision in enumerate(decisions) if decision.held_out}
+        assert len(held[share]) / 4000 == pytest.approx(share, abs=0.03)
+        kept = decisions[min(held[share])]
+        assert (kept.variant, kept.held_out, kept.sticky_by) == ("b", "holdout", "user")
+        assert (kept.hash_point, kept.probability) == (None, None)
+        assert kept.reasons[-1] == f"keyed on user: in the holdout of {share}, so it gets the control `b`"
+        inside = Counter(decision.variant for decision in decisions if not decision.held_out)
+        assert inside["a"] / sum(inside.values()) == pytest.approx(0.5, abs=0.04), (
+            "the holdout says nothing of variants"
+        )
+    assert held[0.2] < held[0.5]
+
+
+def test_routes_of_one_layer_exclude_each_other() -> None:
+    arms = (Variant("a", "m-a"), Variant("b", "m-b"))
+    low = Rule("low", arms, ("user",), layer=Layer("tone", 0.0, 0.5))
+    high = Rule("high", arms, ("user",), layer=Layer("tone", 0.5, 1.0))
+    for i in range(500):
+        takes_part = [not plan(rule, asks(rule.id, user=f"u{i}")).held_out for rule in (low, high)]
+        assert takes_part.count(True) == 1
+    outside = next(d for d in (plan(low, asks("low", user=f"u{i}")) for i in range(50)) if d.held_out)
+    assert (outside.variant, outside.held_out) == ("a", "layer")
+    assert "of the layer `tone` is outside of this route's part, so it gets the control `a`" in outside.reasons[-1]
+
+
+def test_a_route_may_refuse_pins() -> None:
+    chat = replace(route("chat", {"a": 1}), allow_pin=False)
+    with pytest.raises(PermissionDenied, match=r"routing.variant: `chat` lets no request choose its variant"):
+        plan(chat, asks(variant="a"))
+
+
+def test_a_pin_goes_before_a_holdout() -> None:
+    chat = Rule("chat", (Variant("a", "m-a"), Variant("b", "m-b")), ("user",), holdout=0.99)
+    assert plan(chat, asks(user="ada", variant="b")).variant == "b"
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=8).filter(lambda weights: sum(weights) > 0))
+def test_shares_add_up(weights: list[float]) -> None:
+    arms = tuple(Variant(f"v{i}", "m", weight) for i, weight in enumerate(weights))
+    assert math.fsum(share for _, share in shares(arms)) == pytest.approx(1.0)

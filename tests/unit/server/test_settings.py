@@ -91,3 +91,10 @@ def test_the_file_is_watched_unless_told_otherwise(tmp_path: Path) -> None:
     assert settings(Flags(demo=True), {}).source is None
     with pytest.raises(SettingsError, match="POLYROUTE_WATCH: `maybe`"):
         settings(Flags(), {"POLYROUTE_WATCH": "maybe"})
+
+
+def test_the_state_database_is_a_file_of_the_users_or_the_one_that_is_named() -> None:
+    assert (settings(Flags(), {}).state_url or "").endswith("/polyroute/state.db")
+    assert settings(Flags(), {"POLYROUTE_STATE_URL": "postgresql://db/p"}).state_url == "postgresql://db/p"
+    with pytest.raises(SettingsError, match="POLYROUTE_STATE_URL: `mysql` is neither sqlite nor postgresql"):
+        settings(Flags(), {"POLYROUTE_STATE_URL": "mysql://db/p"})

@@ -39,6 +39,8 @@ class Metrics:
         self._reloads = counter(telemetry.CONFIG_RELOADS, registry)
         self._config = gauge(telemetry.CONFIG, registry)
         self._config_loaded = gauge(telemetry.CONFIG_LOADED, registry)
+        self._records = counter(telemetry.EXPERIMENT_RECORDS, registry)
+        self._records_waiting = gauge(telemetry.RECORDS_WAITING, registry)
 
     def know(self, names: Iterable[str]) -> None:
         """From now on these are the names that may become labels. The series of others that were known end."""
@@ -126,6 +128,14 @@ class Metrics:
     def hedged(self, deployment: str, outcome: str) -> None:
         """A slow call was given to a second replica of `deployment`, or might have been."""
         self._of(self._hedges, deployment, outcome).inc()
+
+    def record_kept(self, result: str) -> None:
+        """A record of an experiment was `written`, or `dropped`."""
+        self._records.labels(result).inc()
+
+    def watch_records(self, waiting: Callable[[], float]) -> None:
+        """Reads how many records wait to be written at every scrape."""
+        self._records_waiting.set_function(waiting)
 
     def watch(self, models: Callable[[], Iterable[ModelView]]) -> None:
         """Reads the state of `models`, which are no routes, at every scrape."""

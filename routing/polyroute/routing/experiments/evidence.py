@@ -1,0 +1,105 @@
+"""What a report is made of: counts and sums of each metric, by route, minute, split and arm."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from polyroute.routing.experiments.records import CallRecord, Shares
+
+ASSIGNED: Final = "assigned"
+"""Metric that counts what chance assigned: each key once, or each call where calls fall anew."""
+
+ERRORS: Final = "error_rate"
+FIRST_TOKEN: Final = "first_token_s"  # noqa: S105 - no password
+TOTAL: Final = "total_s"
+TOKENS: Final = "completion_tokens"
+
+FEEDBACK: Final = "feedback."
+"""How the metric of a caller's feedback begins; its own name follows."""
+
+PER_REQUEST: Final = "request"
+"""`sticky_by` of calls that fall anew each."""
+
+
+class Cell(NamedTuple):
+    """Where an observation is counted. `arm` is the variant, or `(holdout)` or `(layer)`; `minute` of Unix time."""
+
+    route: str
+    minute: int
+    split: str
+    arm: str
+    model: str
+    version: str
+    metric: str
+
+
+@dataclass(slots=True)
+class Sum:
+    """Count, sum and sum of squares of observations."""
+
+    count: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+
+    def add(self, value: float) -> None:
+        """One more observation."""
+        self.count += 1
+        self.total += value
+        self.squares += value * value
+
+
+def summed(records: Iterable[CallRecord]) -> dict[Cell, Sum]:
+    """What the records add to each metric; keys that are assigned are counted by `units`, apart from this."""
+    sums: dict[Cell, Sum] = {}
+    for record in records:
+        arm = arm_of(record)
+        if not arm:
+            continue
+        if record.assigned and record.sticky_by == PER_REQUEST:
+            sums.setdefault(cell(record, ASSIGNED), Sum()).add(1.0)
+        if not record.evidence:
+            continue
+        sums.setdefault(cell(record, ERRORS), Sum()).add(float(record.failed))
+        if not record.failed:
+            for metric, value in (
+                (FIRST_TOKEN, record.first_token_s),
+                (TOTAL, record.total_s),
+                (TOKENS, float(record.completion_tokens)),
+            ):
+                sums.setdefault(cell(record, metric), Sum()).add(value)
+    return sums
+
+
+def arm_of(record: CallRecord) -> str:
+    """The arm that a record counts for; empty for a call that was pinned, which counts for none."""
+    if record.held_out:
+        return f"({record.held_out})"
+    return record.variant if record.assigned else ""
+
+
+def cell(record: CallRecord, metric: str) -> Cell:
+    """Where an observation of the record's call is counted."""
+    minute = int(record.at // 60)
+    split = digest(record.shares)
+    return Cell(record.route, minute, split, arm_of(record), record.model, record.version, metric)
+
+
+def digest(shares: Shares) -> str:
+    """The name of a split in the database; equal splits have equal names, on every machine."""
+    return _named(shares)[0]
+
+
+def written(shares: Shares) -> str:
+    """A split as a JSON object of each variant's share."""
+    return _named(shares)[1]
+
+
+@lru_cache(4096)
+def _named(shares: Shares) -> tuple[str, str]:
+    text = json.dumps({name: round(share, 12) for name, share in shares}, sort_keys=True)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=9).hexdigest(), text

@@ -1,0 +1,136 @@
+"""Keeps what experiments leave: records in batches behind the calls, feedback as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from itertools import islice
+from typing import Final
+
+import structlog
+
+from polyroute.core.errors import StateUnavailable
+from polyroute.routing.experiments.database import Database
+from polyroute.routing.experiments.records import CallRecord
+from polyroute.routing.experiments.store import (
+    SUMS_OUTLIVE,
+    Feedback,
+    add_feedback,
+    add_records,
+    forget,
+    recorded_routes,
+)
+from polyroute.routing.metrics import Metrics
+
+MOST_WAITING: Final = 16_384
+"""Records that may wait to be written, some 10 MB; what comes beyond them is dropped and counted."""
+
+BATCH: Final = 256
+"""Most records that one transaction holds."""
+
+_PAUSE_S: Final = 0.1
+"""How long records gather before they are written."""
+
+_RETRY_S: Final = 2.0
+_CLOSE_S: Final = 5.0
+_SWEEP_S: Final = 3600.0
+
+log = structlog.get_logger(__name__)
+
+
+class Journal:
+    """Writes to the state database, and never delays a call for it. `retention_s` is how long records are kept.
+
+    Implements `polyroute.routing.experiments.records.Recorder`. While the database cannot be used, records wait, and
+    those that find no room any more are dropped.
+    """
+
+    def __init__(
+        self, database: Database, metrics: Metrics, retention_s: float, *, now: Callable[[], float] = time.time
+    ) -> None:
+        self.database = database
+        self.retention_s = retention_s
+        self._metrics = metrics
+        self._now = now
+        self._waiting: deque[CallRecord] = deque()
+        self._arrived = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._tasks: list[asyncio.Task[None]] = []
+        metrics.watch_records(lambda: len(self._waiting))
+
+    def __repr__(self) -> str:
+        return f"<Journal {self.database!r} {len(self._waiting)} waiting>"
+
+    def recorded(self, record: CallRecord) -> None:
+        """A call has ended: its record is written soon, or dropped where too many wait."""
+        if len(self._waiting) >= MOST_WAITING:
+            self._metrics.record_kept("dropped")
+            return
+        self._waiting.append(record)
+        if not self._tasks:
+            self._tasks = [asyncio.create_task(self._write_on(), name="experiment records")]
+            self._tasks.append(asyncio.create_task(self._sweep_on(), name="experiment retention"))
+        self._arrived.set()
+
+    async def feedback(self, given: Feedback) -> bool:
+        """Keeps feedback, and says whether a record of its request is there. Raises `StateUnavailable`."""
+        await self.flush()
+        return await self.database.write(partial(add_feedback, given=given))
+
+    async def flush(self) -> None:
+        """Writes the records that wait. Raises `StateUnavailable`."""
+        async with self._turn:
+            while self._waiting:
+                batch = list(islice(self._waiting, BATCH))
+                await self.database.write(partial(add_records, batch=batch))
+                for _ in batch:
+                    self._waiting.popleft()
+                    self._metrics.record_kept("written")
+
+    async def sweep(self) -> None:
+        """Removes what has been kept for long enough. Raises `StateUnavailable`."""
+        now = self._now()
+        before, sums_before = now - self.retention_s, now - SUMS_OUTLIVE * self.retention_s
+        routes = await self.database.read(recorded_routes)
+        work = partial(forget, routes=routes, before=before, sums_before=sums_before)
+        more = True
+        while more:
+            more = await self.database.write(work)
+            await asyncio.sleep(_PAUSE_S if more else 0)  # those who write have their turns in between
+
+    async def close(self) -> None:
+        """Writes what waits, for 5 seconds at most, and closes the database."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                await self.flush()
+        except (StateUnavailable, TimeoutError) as error:
+            log.warning("records.lost", records=len(self._waiting), error=str(error))
+            for _ in self._waiting:
+                self._metrics.record_kept("dropped")
+        await self.database.close()
+
+    async def _write_on(self) -> None:
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            await asyncio.sleep(_PAUSE_S)
+            try:
+                await self.flush()
+            except StateUnavailable as error:
+                log.warning("records.waiting", records=len(self._waiting), limit=MOST_WAITING, error=error.message)
+                await asyncio.sleep(_RETRY_S)
+                self._arrived.set()
+
+    async def _sweep_on(self) -> None:
+        while True:
+            try:
+                await self.sweep()
+            except StateUnavailable as error:
+                log.warning("records.not_swept", error=error.message)
+            await asyncio.sleep(_SWEEP_S)

@@ -1,0 +1,195 @@
+"""What is written to the state database about experiments: plain functions of a connection in a transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from types import ModuleType
+from typing import Any, Final
+
+from sqlalchemy import Connection, RowMapping, Table, delete, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from polyroute.routing.experiments.evidence import (
+    ASSIGNED,
+    FEEDBACK,
+    PER_REQUEST,
+    Cell,
+    Sum,
+    cell,
+    digest,
+    summed,
+    written,
+)
+from polyroute.routing.experiments.records import CallRecord
+from polyroute.routing.experiments.tables import feedback, records, splits, sums, units
+
+FORGET_ROWS: Final = 5_000
+"""Most rows that one `forget` removes of a table, so that nobody who writes waits long for it."""
+
+SUMS_OUTLIVE: Final = 12
+"""Sums are small: they are kept this many times as long as records."""
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What a caller thought of an answer: a number, or 1 and 0 for yes and no. Times are Unix time."""
+
+    request_id: str
+    metric: str
+    value: float
+    boolean: bool
+    observed_at: float
+    recorded_at: float
+
+
+def add_records(connection: Connection, batch: Sequence[CallRecord]) -> None:
+    """Keeps records, sums them up, and joins feedback that came before them."""
+    shares = {digest(record.shares): written(record.shares) for record in batch}
+    _insert_new(connection, splits, [{"split": name, "shares": text} for name, text in sorted(shares.items())])
+    connection.execute(records.insert(), [_row(record) for record in batch])
+    added = summed(batch)
+    for record in _new_units(connection, batch):
+        added.setdefault(cell(record, ASSIGNED), Sum()).add(1.0)
+    for record, row in _waiting_feedback(connection, batch):
+        if record.assigned or record.held_out:
+            added.setdefault(cell(record, FEEDBACK + row["metric"]), Sum()).add(row["value"])
+    add_sums(connection, added)
+
+
+def add_feedback(connection: Connection, given: Feedback) -> bool:
+    """Keeps feedback, and says whether a record of the request is there.
+
+    The same again changes nothing. Another value takes the place of the first, unless it was observed earlier.
+    """
+    place = (feedback.c.request_id == given.request_id, feedback.c.metric == given.metric)
+    before = connection.execute(select(feedback).where(*place)).mappings().first()
+    if before is not None and before["observed_at"] > given.observed_at:
+        return before["record_id"] is not None
+    found = _record_of(connection, given.request_id, None if before is None else before["record_id"])
+    values = {
+        "value": given.value,
+        "boolean": given.boolean,
+        "observed_at": given.observed_at,
+        "recorded_at": given.recorded_at,
+        "record_id": None if found is None else found["id"],
+    }
+    if before is None:
+        connection.execute(feedback.insert().values(request_id=given.request_id, metric=given.metric, **values))
+    else:
+        connection.execute(update(feedback).where(*place).values(**values))
+    if found is None:
+        return False
+    record = _read(found)
+    if record.assigned or record.held_out:
+        change = Sum(1, given.value, given.value**2)
+        if before is not None and before["record_id"] is not None:
+            old = before["value"]
+            change = Sum(0, given.value - old, given.value**2 - old**2)
+        add_sums(connection, {cell(record, FEEDBACK + given.metric): change})
+    return True
+
+
+def add_sums(connection: Connection, added: Mapping[Cell, Sum]) -> None:
+    """Adds to what is summed up already; in one order, so that two routers never wait for each other in a circle."""
+    if not added:
+        return
+    rows = [
+        {**place._asdict(), "count": each.count, "total": each.total, "squares": each.squares}
+        for place, each in sorted(added.items(), key=lambda item: item[0])
+    ]
+    insert = _dialect(connection).insert(sums)
+    columns = ("count", "total", "squares")
+    statement = insert.on_conflict_do_update(
+        index_elements=list(Cell._fields), set_={name: sums.c[name] + insert.excluded[name] for name in columns}
+    )
+    connection.execute(statement, rows)
+
+
+def forget(connection: Connection, routes: Iterable[str], before: float, sums_before: float) -> bool:
+    """Removes what is older than `before` (sums: `sums_before`), Unix time; says whether more is left to remove."""
+    full = False
+    for route in sorted(routes):
+        old = select(records.c.id).where(records.c.route == route, records.c.at < before).limit(FORGET_ROWS)
+        full |= connection.execute(delete(records).where(records.c.id.in_(old))).rowcount >= FORGET_ROWS
+    connection.execute(delete(feedback).where(feedback.c.recorded_at < before))
+    connection.execute(delete(sums).where(sums.c.minute < int(sums_before // 60)))
+    in_use = select(sums.c.split).where(sums.c.minute >= int(before // 60))
+    connection.execute(delete(units).where(units.c.at < before, units.c.split.not_in(in_use)))
+    return full
+
+
+def recorded_routes(connection: Connection) -> list[str]:
+    """The routes of which there are sums."""
+    return list(connection.scalars(select(sums.c.route).distinct()))
+
+
+def _new_units(connection: Connection, batch: Sequence[CallRecord]) -> list[CallRecord]:
+    """A record of each key that its split has not seen before."""
+    keyed = {
+        (record.route, digest(record.shares), record.hash_point): record
+        for record in batch
+        if record.assigned and record.sticky_by != PER_REQUEST
+    }
+    if not keyed:
+        return []
+    rows = [
+        {"route": route, "split": split, "point": point, "at": record.at}
+        for (route, split, point), record in sorted(keyed.items(), key=lambda item: (*item[0][:2], item[0][2] or 0.0))
+    ]
+    insert = _dialect(connection).insert(units).on_conflict_do_nothing()
+    made = connection.execute(insert.returning(units.c.route, units.c.split, units.c.point), rows)
+    return [keyed[route, split, point] for route, split, point in made]
+
+
+def _waiting_feedback(connection: Connection, batch: Sequence[CallRecord]) -> list[tuple[CallRecord, RowMapping]]:
+    """Feedback that came before the record of its request, which it now belongs to."""
+    if connection.execute(select(feedback.c.request_id).where(feedback.c.record_id.is_(None)).limit(1)).first() is None:
+        return []
+    by_request = {record.request_id: record for record in batch}
+    waiting = (
+        connection.execute(
+            select(feedback).where(feedback.c.record_id.is_(None), feedback.c.request_id.in_(list(by_request)))
+        )
+        .mappings()
+        .all()
+    )
+    for row in waiting:
+        newest = select(records.c.id).where(records.c.request_id == row["request_id"])
+        number = newest.order_by(records.c.id.desc()).limit(1).scalar_subquery()
+        place = (feedback.c.request_id == row["request_id"], feedback.c.metric == row["metric"])
+        connection.execute(update(feedback).where(*place).values(record_id=number))
+    return [(by_request[row["request_id"]], row) for row in waiting]
+
+
+def _record_of(connection: Connection, request_id: str, known: int | None) -> RowMapping | None:
+    """The record that feedback belongs to: the one it did before, else the latest of the request."""
+    query = select(records, splits.c.shares).join(splits, splits.c.split == records.c.split)
+    if known is not None:
+        return connection.execute(query.where(records.c.id == known)).mappings().first()
+    latest = query.where(records.c.request_id == request_id).order_by(records.c.id.desc()).limit(1)
+    return connection.execute(latest).mappings().first()
+
+
+def _insert_new(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    connection.execute(_dialect(connection).insert(table).on_conflict_do_nothing(), rows)
+
+
+def _row(record: CallRecord) -> dict[str, Any]:
+    row = {name: getattr(record, name) for name in _FIELDS}
+    row["split"] = digest(record.shares)
+    return row
+
+
+def _read(row: RowMapping) -> CallRecord:
+    shares = tuple(sorted(json.loads(row["shares"]).items()))
+    return CallRecord(shares=shares, **{name: row[name] for name in _FIELDS})
+
+
+def _dialect(connection: Connection) -> ModuleType:
+    """What has `INSERT ... ON CONFLICT` for the database: both have the same."""
+    return postgresql if connection.dialect.name == "postgresql" else sqlite
+
+
+_FIELDS: Final = tuple(field.name for field in fields(CallRecord) if field.name != "shares")

@@ -1,0 +1,116 @@
+"""Records are written behind the calls; what finds no room is dropped and counted, and nothing waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+from sqlalchemy import Connection, func, select
+
+from polyroute.core.errors import StateUnavailable
+from polyroute.routing.experiments import journal as module
+from polyroute.routing.experiments.database import Database, default_url
+from polyroute.routing.experiments.journal import BATCH, Journal
+from polyroute.routing.experiments.records import CallRecord
+from polyroute.routing.experiments.store import Feedback
+from polyroute.routing.experiments.tables import records
+from polyroute.routing.metrics import Metrics
+
+Make = Callable[..., CallRecord]
+
+
+@pytest.fixture
+async def journal(database: Database, metrics: Metrics) -> AsyncIterator[Journal]:
+    journal = Journal(database, metrics, 3600.0, now=lambda: 9000.0)
+    yield journal
+    await journal.close()
+
+
+def written(connection: Connection) -> int:
+    return connection.scalar(select(func.count()).select_from(records)) or 0
+
+
+def counted(registry: CollectorRegistry, result: str) -> float:
+    return registry.get_sample_value("polyroute_experiment_records_total", {"result": result}) or 0.0
+
+
+async def test_records_are_written_by_themselves(
+    journal: Journal, record: Make, until: Callable[..., Any], registry: CollectorRegistry
+) -> None:
+    for i in range(2 * BATCH + 1):
+        journal.recorded(record(f"r{i}", at=8000.0))
+    assert registry.get_sample_value("polyroute_experiment_records_waiting") == 2 * BATCH + 1
+    await until(lambda: counted(registry, "written") == 2 * BATCH + 1)
+    assert await journal.database.read(written) == 2 * BATCH + 1
+
+
+async def test_what_finds_no_room_is_dropped_and_counted(
+    journal: Journal, record: Make, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_WAITING", 3)
+    for i in range(5):
+        journal.recorded(record(f"r{i}", at=8000.0))
+    assert counted(registry, "dropped") == 2
+    await journal.flush()
+    assert await journal.database.read(written) == 3
+
+
+async def test_records_wait_for_a_database_that_cannot_be_used(
+    tmp_path: Path, metrics: Metrics, record: Make, until: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_RETRY_S", 0.01)
+    (tmp_path / "state").write_text("in the way")
+    journal = Journal(Database(default_url(tmp_path / "state")), metrics, 3600.0, now=lambda: 9000.0)
+    journal.recorded(record(at=8000.0))
+    with pytest.raises(StateUnavailable):
+        await journal.flush()
+    (tmp_path / "state").unlink()
+    await until(lambda: "0 waiting" in repr(journal))
+    assert await journal.database.read(written) == 1
+    await journal.close()
+
+
+async def test_closing_writes_what_waits(
+    database: Database, metrics: Metrics, record: Make, registry: CollectorRegistry
+) -> None:
+    journal = Journal(database, metrics, 3600.0)
+    journal.recorded(record())
+    await journal.close()
+    again = Database(database.url)
+    assert await again.read(written) == 1
+    await again.close()
+
+
+async def test_closing_over_a_database_that_cannot_be_used_counts_what_is_lost(
+    tmp_path: Path, metrics: Metrics, record: Make, registry: CollectorRegistry
+) -> None:
+    (tmp_path / "state").write_text("in the way")
+    journal = Journal(Database(default_url(tmp_path / "state")), metrics, 3600.0)
+    journal.recorded(record())
+    await journal.close()
+    assert counted(registry, "dropped") == 1
+
+
+async def test_feedback_sees_records_that_still_waited(journal: Journal, record: Make) -> None:
+    journal.recorded(record("r1", at=8000.0))
+    assert await journal.feedback(Feedback("r1", "helpful", 1.0, True, 8100.0, 8100.0))
+    assert not await journal.feedback(Feedback("r2", "helpful", 1.0, True, 8100.0, 8100.0))
+
+
+async def test_a_sweep_removes_what_is_older_than_the_retention(journal: Journal, record: Make) -> None:
+    journal.recorded(record("old", at=100.0))
+    journal.recorded(record("new", at=8000.0))
+    await journal.flush()
+    await journal.sweep()
+    assert await journal.database.read(lambda c: c.scalars(select(records.c.request_id)).all()) == ["new"]
+
+
+async def test_a_call_that_is_recorded_awaits_nothing(journal: Journal, record: Make) -> None:
+    """`recorded` is a plain function: what it does besides is one append, whatever the database does."""
+    assert not asyncio.iscoroutinefunction(journal.recorded)
+    journal.recorded(record())
+    assert not journal.database.opened
