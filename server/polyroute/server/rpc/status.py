@@ -30,6 +30,7 @@ _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 _DESCRIPTION_LIMIT: Final = 700
 _VALUE_LIMIT: Final = 200
 _MOST_VALUES: Final = 4
+_LONGEST_PUSHBACK_S: Final = 30.0
 _MARK_ROOM: Final = 32  # for what `clip` adds where it cuts
 
 
@@ -62,13 +63,19 @@ def refusal(error: PolyrouteError, request_id: str) -> Refusal:
     if delay_s is not None:
         details.append(RetryInfo(retry_delay=duration(delay_s)))
         if error.try_next:  # a client takes a pushback for leave to retry (gRFC A6)
-            trailers.append(("grpc-retry-pushback-ms", str(round(delay_s * 1000))))
+            trailers.append(("grpc-retry-pushback-ms", _pushback(delay_s)))
     for detail in details:
         packed = Packed()
         packed.Pack(detail)
         status.details.append(packed)
     trailers.append(("grpc-status-details-bin", status.SerializeToString()))
     return Refusal(_CODES[GRPC_CODES[error.grpc]], message, tuple(trailers))
+
+
+def _pushback(delay_s: float) -> str:
+    """In milliseconds. A client's library sleeps through a pushback without a word: a long delay is for its caller to
+    wait out, and a negative one says so."""
+    return str(round(delay_s * 1000)) if delay_s <= _LONGEST_PUSHBACK_S else "-1"
 
 
 def fit(text: str, limit: int) -> str:

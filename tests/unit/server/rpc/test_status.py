@@ -65,6 +65,12 @@ def test_a_delay_that_is_known_is_told_exactly() -> None:
     assert dict(ending.trailers)["grpc-retry-pushback-ms"] == "12500"
 
 
+def test_a_long_delay_is_told_and_left_to_the_caller() -> None:
+    ending = refusal(errors.ModelLoading("m", retry_after_s=31), "id")
+    assert details(ending)[RetryInfo].retry_delay.ToMilliseconds() == 31_000
+    assert dict(ending.trailers)["grpc-retry-pushback-ms"] == "-1"
+
+
 def test_nobody_is_invited_to_retry_what_cannot_succeed() -> None:
     ending = refusal(errors.DeadlineExceeded("m", retry_after_s=1), "id")
     assert "grpc-retry-pushback-ms" not in dict(ending.trailers)
