@@ -207,12 +207,13 @@ async def test_a_bug_of_ours_tells_the_request_id_and_nothing_else(tmp_path: Pat
         assert await at.text("next") == "next"
 
 
-async def test_tokens_are_counted_and_feedback_waits_for_experiments(tmp_path: Path) -> None:
+async def test_tokens_are_counted_and_feedback_needs_a_state_database(tmp_path: Path) -> None:
     async with serving(EchoBackend("m", context_length=99), folder=tmp_path) as at:
         count = await at.inference.CountTokens(pb.CountTokensRequest(prompt="one two three"))
         assert (count.prompt_tokens, count.context_length, count.model, count.version) == (3, 99, "m", "echo-1")
         error = await refused(at.inference.CountTokens(pb.CountTokensRequest()))
         assert error.field == "prompt"
-        error = await refused(at.inference.RecordFeedback(pb.RecordFeedbackRequest(request_id="x"), timeout=WAIT_S))
+        given = pb.RecordFeedbackRequest(request_id="x", metric="rating", number_value=4)
+        error = await refused(at.inference.RecordFeedback(given, timeout=WAIT_S))
         assert error.code is grpc.StatusCode.UNIMPLEMENTED
-        assert "experiments are not in this version" in error.message
+        assert "this server keeps no records of experiments" in error.message

@@ -31,6 +31,7 @@ from polyroute.routing.metrics import Metrics
 from polyroute.routing.succession import Succession
 from polyroute.server.assembly import Assembly
 from polyroute.server.config_watch import ConfigWatch
+from polyroute.server.feedback import FeedbackIntake
 from polyroute.server.reload import Reload
 from polyroute.server.rest.app import build_rest
 from polyroute.server.rpc.admin import AdminService
@@ -84,6 +85,7 @@ class Server:
         assembly = Assembly(settings, metrics, departures, backends or {})
         self.gateway = assembly.gateway(tracing)
         self._journal = assembly.journal
+        self._feedback = FeedbackIntake(self._journal)
         succession = Succession(self.gateway, assembly.deployment, departures, assembly.adopt)
         self.reload = Reload(settings.source, set_variables(environ), settings.config, succession, metrics)
         self.grpc_address, self.http_address, self.admin_address = settings.grpc, settings.http, settings.admin
@@ -146,7 +148,9 @@ class Server:
 
     async def _serve_public(self) -> Address:
         server = self._grpc_server()
-        inference_pb2_grpc.add_InferenceServiceServicer_to_server(InferenceService(self.gateway), server)
+        inference_pb2_grpc.add_InferenceServiceServicer_to_server(
+            InferenceService(self.gateway, self._feedback), server
+        )
         models_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self.gateway), server)
         add_reflection(server, (*_PUBLIC, _HEALTH), _files(inference_pb2, models_pb2, health_pb2, error_details_pb2))
         return await self._listen(server, self.settings.grpc)
@@ -175,7 +179,9 @@ class Server:
         return Address(address.host, port, address.source)
 
     async def _serve_http(self) -> Address:
-        app = build_rest(self.gateway, registry=self.registry, drain=lambda: self.gateway.draining)
+        app = build_rest(
+            self.gateway, registry=self.registry, feedback=self._feedback, drain=lambda: self.gateway.draining
+        )
         # A caller that leaves cancels its handler, and so the work below it.
         runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_LAST_WORDS_S)
         await runner.setup()

@@ -20,6 +20,7 @@ OWN = {
     "chat": (f"{_CLI}.chat:chat", "Hold a conversation with a model."),
     "experiment": (f"{_CLI}.admin:experiment", "Report what an experiment has shown."),
     "explain": (f"{_CLI}.explain:explain", "Show the plan that a request would get, and why."),
+    "feedback": (f"{_CLI}.feedback:feedback", "Record what somebody thought of an answer."),
     "generate": (f"{_CLI}.generate:generate", "Answer one prompt."),
     "load": (f"{_CLI}.admin:load", "Load a model now."),
     "models": (f"{_CLI}.models:models", "List the models and routes."),

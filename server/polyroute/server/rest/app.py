@@ -8,6 +8,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from polyroute.routing.gateway import Gateway
+from polyroute.server.feedback import FeedbackIntake
 from polyroute.server.rest.edge import edge
 from polyroute.server.rest.endpoints import Endpoint, endpoints
 from polyroute.server.rest.failures import json_response
@@ -19,6 +20,7 @@ def build_rest(
     gateway: Gateway,
     *,
     registry: CollectorRegistry,
+    feedback: FeedbackIntake | None = None,
     drain: Callable[[], bool] = lambda: False,
 ) -> web.Application:
     """Everything on the HTTP address, over one gateway.
@@ -27,7 +29,7 @@ def build_rest(
     with their answers. Run it with `handler_cancellation=True`, without which a caller that leaves stops nothing.
     """
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[edge(drain)])
-    listed = endpoints(gateway, registry, drain)
+    listed = endpoints(gateway, registry, drain, feedback or FeedbackIntake(None))
 
     async def openapi(http: web.Request) -> web.Response:
         return json_response(document)

@@ -10,11 +10,13 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from polyroute.routing.gateway import Gateway
+from polyroute.server.feedback import FeedbackIntake
 from polyroute.server.rest.bodies import BatchBody, GenerateBody
 from polyroute.server.rest.chat import ChatEndpoint
 from polyroute.server.rest.chat_body import ChatBody
 from polyroute.server.rest.completions import CompletionEndpoint
 from polyroute.server.rest.console import PAGES, page
+from polyroute.server.rest.feedback import FeedbackAnswer, FeedbackBody, FeedbackEndpoint
 from polyroute.server.rest.health import Alive, HealthPages, Readiness
 from polyroute.server.rest.json_body import Body
 from polyroute.server.rest.models import Model, ModelList, ModelsEndpoints
@@ -41,7 +43,9 @@ _EVENTS = "text/event-stream"
 _CALL = (400, 404, 429, 500, 501, 502, 503, 504)
 
 
-def endpoints(gateway: Gateway, registry: CollectorRegistry, draining: Callable[[], bool]) -> list[Endpoint]:
+def endpoints(
+    gateway: Gateway, registry: CollectorRegistry, draining: Callable[[], bool], feedback: FeedbackIntake
+) -> list[Endpoint]:
     """Every endpoint over one gateway, `/openapi.json` excepted: it describes them."""
     native, models = NativeEndpoints(gateway), ModelsEndpoints(gateway)
     chat, completion = ChatEndpoint(gateway), CompletionEndpoint(gateway)
@@ -86,6 +90,15 @@ def endpoints(gateway: Gateway, registry: CollectorRegistry, draining: Callable[
             CompletionAnswer,
             (_EVENTS,),
             _CALL,
+        ),
+        Endpoint(
+            "POST",
+            "/v1/feedback",
+            "What a caller thought of an answer",
+            FeedbackEndpoint(feedback).record,
+            FeedbackBody,
+            FeedbackAnswer,
+            failures=(400, 501, 503),
         ),
         Endpoint("GET", "/v1/models", "Every model and route", models.list, answer=ModelList),
         Endpoint(

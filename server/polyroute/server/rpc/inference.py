@@ -9,14 +9,16 @@ from typing import Any
 import grpc.aio
 
 from polyroute.core.call import Call
-from polyroute.core.errors import Unimplemented
+from polyroute.core.errors import InvalidArgument
 from polyroute.core.event import Started, Token
 from polyroute.core.request import Request
 from polyroute.routing.gateway import Gateway
 from polyroute.routing.streams import generator
+from polyroute.server.feedback import FeedbackIntake
 from polyroute.server.rpc.calls import call_from
 from polyroute.server.wire.answer import collect, delta_to_wire, end_to_wire, start_to_wire
 from polyroute.server.wire.request import request_from_count, request_from_wire
+from polyroute.server.wire.values import unix_of
 from polyroute.v1 import inference_pb2 as pb
 from polyroute.v1.inference_pb2_grpc import InferenceServiceServicer
 
@@ -24,8 +26,9 @@ from polyroute.v1.inference_pb2_grpc import InferenceServiceServicer
 class InferenceService(InferenceServiceServicer):
     """Answers from one gateway; unary calls collect the same stream that streamed ones relay."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, feedback: FeedbackIntake) -> None:
         self._gateway = gateway
+        self._feedback = feedback
 
     async def Generate(  # noqa: N802
         self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -63,7 +66,13 @@ class InferenceService(InferenceServiceServicer):
     async def RecordFeedback(  # noqa: N802
         self, request: pb.RecordFeedbackRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.RecordFeedbackResponse:
-        raise Unimplemented("RecordFeedback: experiments are not in this version")
+        kind = request.WhichOneof("value")
+        if kind is None:
+            raise InvalidArgument("value", "set bool_value or number_value")
+        value: bool | float = getattr(request, kind)
+        observed = unix_of(request.observed) if request.HasField("observed") else None
+        matched = await self._feedback.take(request.request_id, request.metric, value, observed)
+        return pb.RecordFeedbackResponse(matched=matched)
 
     def _call(self, asked: Request, context: grpc.aio.ServicerContext[Any, Any]) -> Call:
         return call_from(asked, context, self._gateway.limits, self._gateway.sticky_headers)

@@ -14,6 +14,7 @@ from polyroute.routing.cache.store import AnswerStore
 from polyroute.routing.gateway import Gateway
 from polyroute.routing.metrics import Metrics
 from polyroute.routing.registry import Snapshot
+from polyroute.server.feedback import FeedbackIntake
 from polyroute.server.rest.chat_body import ChatBody
 from polyroute.server.rest.endpoints import endpoints
 from polyroute.server.rest.openapi import describe
@@ -24,7 +25,7 @@ def document(tmp_path: Path) -> dict[str, Any]:
     config = Config.model_validate({"models": [{"id": "m", "type": "remote", "base_url": "http://x"}]})
     registry = CollectorRegistry()
     gateway = Gateway(Snapshot.of(config, {}), AnswerStore(tmp_path, 1), Metrics(registry))
-    return describe(endpoints(gateway, registry, lambda: False))
+    return describe(endpoints(gateway, registry, lambda: False, FeedbackIntake(None)))
 
 
 def nodes(value: Any) -> Iterator[dict[str, Any]]:
