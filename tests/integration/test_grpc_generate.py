@@ -69,7 +69,7 @@ async def test_the_callers_trace_goes_on(tmp_path: Path) -> None:
     async with serving(echo, folder=tmp_path) as at:
         answer = await at.inference.Generate(pb.GenerateRequest(prompt="x"), metadata=headers)
         assert answer.route.trace_id == trace
-        sent = dict(echo.calls[0].trace)
+        sent = echo.calls[0].trace.headers()
         assert sent["traceparent"].split("-")[1] == trace
         assert sent["tracestate"] == "a=1,b=2"
 

@@ -18,6 +18,7 @@ from polyroute.core.errors import Draining, PeerUnreachable, Unimplemented, Unsu
 from polyroute.core.event import CacheResult, Event, Finished, FinishReason, Route, Started, Token, Usage
 from polyroute.core.request import Message, Request
 from polyroute.core.route_header import ROUTE_HEADER, route_to_header
+from polyroute.core.trace import parse
 from tests.integration.conftest import Remote
 from tests.integration.peers import (
     END,
@@ -164,14 +165,14 @@ async def test_headers(scripted_peer: ScriptedPeer, remote: Remote, tmp_path: Pa
     key = tmp_path / "key"
     key.write_text("one")
     scripted_peer.plays[CHAT] = streaming(END)
-    trace = (("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), ("tracestate", "a=b"))
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     backend = remote(api_key={"file": key}, headers={"X-Team": "blue"})
-    await events_of(backend, Call(REQUEST, "the-id", deadline=time.monotonic() + 500, trace=trace))
+    await events_of(backend, Call(REQUEST, "the-id", deadline=time.monotonic() + 500, trace=parse(parent, "a=b")))
     headers = scripted_peer.requests[-1].headers
     assert headers["authorization"] == "Bearer one"
     assert headers["x-team"] == "blue"
     assert headers["x-request-id"] == "the-id"
-    assert (headers["traceparent"], headers["tracestate"]) == (trace[0][1], "a=b")
+    assert (headers["traceparent"], headers["tracestate"]) == (parent, "a=b")
     assert 0 < int(headers["x-polyroute-timeout-ms"]) <= 500_000
     assert headers["accept-encoding"] == "identity"
     await events_of(backend)

@@ -17,11 +17,12 @@ from polyroute.core.call import Call
 from polyroute.core.errors import DeadlineExceeded, Overloaded, PeerFailed, PolyrouteError, Unavailable, Unsupported
 from polyroute.core.event import Event, Finished, FinishReason, Started, Token, Usage
 from polyroute.core.request import CacheMode, CacheOptions, Message, Request, ResponseFormat, Sampling, Tool, ToolCall
+from polyroute.core.trace import parse
 from tests.integration.conftest import Remote
 from tests.integration.rest_serving import rest_over, until
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
-PARENT = (("traceparent", f"00-{TRACE}-b7ad6b7169203331-01"),)
+PARENT = parse(f"00-{TRACE}-b7ad6b7169203331-01")
 PROMPT = Request(model="ours", prompt="one two three")
 CHAT = Request(model="ours", messages=(Message("user", "one two three"),))
 
@@ -48,7 +49,7 @@ async def test_an_answer_crosses(remote: Remote, api: str, request_: Request) ->
         assert len(tokens) == (1 if api == "generate" else 3)
         assert last == Finished(FinishReason.STOP, Usage(3, 3))
         assert theirs.calls[0].request_id == "r1"
-        assert TRACE in dict(theirs.calls[0].trace)["traceparent"]
+        assert theirs.calls[0].trace == PARENT
 
 
 @pytest.mark.parametrize("api", ["openai", "generate"])

@@ -9,17 +9,29 @@ from typing import TypeAlias
 
 from polyroute.core.event import Event
 from polyroute.core.request import Request
+from polyroute.core.trace import NO_TRACE, Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """Where a call came in: `protocol` is `grpc` or `http`, empty for a call of our own.
+
+    `method` is `package.Service/Method`, or a method and a path such as `POST /v1/generate`.
+    """
+
+    protocol: str = ""
+    method: str = "generate"
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
     """A request together with who asks, until when, and as part of which trace.
 
-    `arrived` and `deadline` are on the clock of `time.monotonic`, in seconds. `trace` holds the W3C headers
-    (`traceparent`, `tracestate`) to pass on to whatever does the work. A model that is not loaded is loaded for the
+    `arrived` and `deadline` are on the clock of `time.monotonic`, in seconds. `trace` is where the
+    call stands in its trace, for whatever does the work. A model that is not loaded is loaded for the
     call; `wait_for_load` says whether it waits for that, or is refused with `ModelLoading` meanwhile. `headers` holds,
     by their names in small letters, those of the caller's headers or metadata that some route is keyed on, and no
-    others.
+    others. `entrance` is where it came in.
     """
 
     request: Request
@@ -27,9 +39,10 @@ class Call:
     arrived: float = field(default_factory=time.monotonic)
     deadline: float | None = None
     caller: str = ""
-    trace: tuple[tuple[str, str], ...] = ()
+    trace: Trace = NO_TRACE
     wait_for_load: bool = True
     headers: Mapping[str, str] = field(default_factory=dict)
+    entrance: Entrance = Entrance()
 
     def remaining_s(self, now: float) -> float | None:
         """Seconds left until the deadline, never below zero; None when there is no deadline."""

@@ -9,13 +9,12 @@ from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import replace
 from typing import Final
 
-from opentelemetry.trace import Tracer
-
 from polyroute.core.backend import BackendStatus, ModelState, Preview, Previewing, Unloading
 from polyroute.core.call import Call
 from polyroute.core.config import LimitsConfig
-from polyroute.core.errors import InvalidArgument, NoReplica, clip
+from polyroute.core.errors import InvalidArgument, NoReplica, PolyrouteError, clip
 from polyroute.core.event import Event
+from polyroute.core.trace import Begin, untraced
 from polyroute.routing.cache.store import AnswerStore
 from polyroute.routing.experiments.records import Recorder
 from polyroute.routing.layers.intake import Intake
@@ -42,6 +41,7 @@ class Gateway:
     """Answers calls over one registry snapshot. gRPC, REST and the admin service are faces of this.
 
     `recorder` is told of each call that takes part in an experiment.
+    `begin` and `content_chars` are as of `polyroute.routing.layers.observed.Observed`.
     """
 
     def __init__(
@@ -51,14 +51,15 @@ class Gateway:
         metrics: Metrics,
         *,
         recorder: Recorder | None = None,
-        tracer: Tracer | None = None,
+        begin: Begin = untraced,
+        content_chars: int = 0,
     ) -> None:
         self._snapshot = snapshot
         self._store = store
         self._metrics = metrics
         recorded = None if recorder is None else Recorded(recorder)
         self._intake = Intake(Router(lambda: self._snapshot, metrics, recorded=recorded))
-        self._observed = Observed(self._intake, metrics, tracer=tracer)
+        self._observed = Observed(self._intake, metrics, begin=begin, content_chars=content_chars)
         self._loads: set[asyncio.Task[None]] = set()
         metrics.know(snapshot.rules)
         metrics.watch(self._deployed)
@@ -104,6 +105,10 @@ class Gateway:
     def generate(self, call: Call) -> AsyncIterator[Event]:
         """Answers a call: `Started` with the complete route, `Token`s, `Finished` with the complete timing."""
         return self._observed(call)
+
+    def refused(self, call: Call, error: PolyrouteError) -> None:
+        """Tells of a call that was refused before it could be made: it counts, and leaves its line and its span."""
+        self._observed.refused(call, error)
 
     async def count_tokens(self, call: Call) -> ModelTokenCount:
         """Counts the tokens of the call's input by the model that would answer it first."""

@@ -7,9 +7,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 
+from polyroute.core.attributes import DEPLOYMENT
 from polyroute.core.call import Call
 from polyroute.core.errors import DeadlineExceeded, ModelLoading, PolyrouteError, clip
 from polyroute.core.event import Attempt, CacheResult, Event, Finished, Route, Started
+from polyroute.core.trace import Span
 from polyroute.routing.layers.recorded import Recorded
 from polyroute.routing.metrics import Metrics
 from polyroute.routing.plan import Decision, Step
@@ -68,7 +70,8 @@ class Router:
                             self._count(step, event.route.attempts)
                             if event.route.cache not in _WITHOUT_ATTEMPT:
                                 self._metrics.attempted(step.deployment, "ok")
-                            event = Started(_complete(event.route, decision, step, failed, self._clock() - begun))
+                            took_s = self._clock() - begun
+                            event = Started(_complete(event.route, call, decision, step, failed, took_s))
                         elif isinstance(event, Finished) and failed:
                             event = _with_lost_time(event, lost_s)
                         yield event
@@ -79,6 +82,8 @@ class Router:
                 duration_s = self._clock() - begun
                 lost_s += duration_s
                 attempts = (*failed, *_failures(step, error, duration_s))
+                if call.trace.span is not None and not error.attempts:
+                    _keep(call.trace.span, step, error, duration_s)
                 self._count(step, attempts[len(failed) :])
                 if not error.try_next or step is decision.steps[-1]:
                     raise error.after(attempts, _with_history(error.message, attempts[:-1])) from error
@@ -98,11 +103,21 @@ def _failures(step: Step, error: PolyrouteError, duration_s: float) -> tuple[Att
     return (Attempt(step.deployment, "", step.variant, error.reason, message, duration_s),)
 
 
+def _keep(span: Span, step: Step, error: PolyrouteError, duration_s: float) -> None:
+    """The span of a step that came to no replica: those that do are kept where replicas are attempted."""
+    begun_ns = time.time_ns() - int(duration_s * 1e9)
+    attempt = span.child(f"attempt {step.deployment}", "internal", {DEPLOYMENT: step.deployment}, begun_ns=begun_ns)
+    attempt.failed(error.reason, error.message)
+    attempt.end()
+
+
 def _of(step: Step, attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
     return tuple(replace(attempt, deployment=step.deployment, variant=step.variant) for attempt in attempts)
 
 
-def _complete(route: Route, decision: Decision, step: Step, failed: tuple[Attempt, ...], duration_s: float) -> Route:
+def _complete(
+    route: Route, call: Call, decision: Decision, step: Step, failed: tuple[Attempt, ...], duration_s: float
+) -> Route:
     reasons = decision.reasons
     if failed:
         reasons += tuple(_why_not(attempt) for attempt in failed)
@@ -116,6 +131,7 @@ def _complete(route: Route, decision: Decision, step: Step, failed: tuple[Attemp
         variant=decision.variant,
         attempts=(*failed, *here, Attempt(step.deployment, route.replica, step.variant, duration_s=answered_s)),
         reasons=(*reasons, *route.reasons),
+        trace_id=call.trace.trace_id,
         sticky_by=decision.sticky_by,
         hash_point=decision.hash_point,
         probability=decision.probability,

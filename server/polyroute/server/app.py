@@ -165,7 +165,7 @@ class Server:
 
     def _grpc_server(self) -> grpc.aio.Server:
         options = channel_options(self.settings.config.limits)
-        server = grpc.aio.server(interceptors=(Boundary(),), options=options)
+        server = grpc.aio.server(interceptors=(Boundary(self.gateway.refused),), options=options)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         return server
 

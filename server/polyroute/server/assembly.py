@@ -64,7 +64,14 @@ class Assembly:
         config = self._settings.config
         deployments = {model.id: self.deployment(model) for model in config.effective_models}
         snapshot = Snapshot.of(config, deployments)
-        self._gateway = Gateway(snapshot, self._store, self._metrics, recorder=self.journal, tracer=tracing.tracer)
+        self._gateway = Gateway(
+            snapshot,
+            self._store,
+            self._metrics,
+            recorder=self.journal,
+            begin=tracing.begin,
+            content_chars=tracing.content_chars,
+        )
         return self._gateway
 
     def deployment(

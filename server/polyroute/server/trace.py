@@ -1,19 +1,21 @@
-"""W3C trace context as callers send it (https://www.w3.org/TR/trace-context/)."""
+"""W3C trace context as callers send it, in gRPC metadata or HTTP headers (https://www.w3.org/TR/trace-context/)."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
-from typing import Final
 
-_PARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[\x21-\x7e]{0,128})?")
-_STATE: Final = re.compile(r"[\x20-\x7e]{1,512}")
+from polyroute.core.trace import NO_TRACE, Trace, parse
 
 
-def trace_headers(parents: Iterable[str], states: Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """The headers as `Call.trace` holds them; whatever is not well formed is left out, as the standard asks."""
-    parent = ",".join(parents)
-    if not _PARENT.fullmatch(parent):
-        return ()
-    state = ",".join(states)
-    return (("traceparent", parent), *((("tracestate", state),) if _STATE.fullmatch(state) else ()))
+def trace_of(headers: Iterable[tuple[str, str | bytes]]) -> Trace:
+    """The trace that a caller's `traceparent` and `tracestate` tell; names are in small letters.
+
+    Of several parents none can be told from the others: then there is none. States are joined.
+    """
+    parents, states = [], []
+    for name, value in headers:
+        if name == "traceparent":
+            parents.append(str(value))
+        elif name == "tracestate":
+            states.append(str(value))
+    return parse(parents[0], ",".join(states)) if len(parents) == 1 else NO_TRACE

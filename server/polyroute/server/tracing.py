@@ -1,51 +1,163 @@
-"""Spans: made for every call, exported only where an OTLP endpoint is configured by the standard variables."""
+"""Traces: which calls are sampled, and how their spans get to a collector, by OpenTelemetry's own variables.
+
+https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
+"""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
 
 import structlog
+from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import Event, ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-from opentelemetry.trace import Tracer
+from opentelemetry.sdk.trace.sampling import Decision, Sampler
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    TraceState,
+    set_span_in_context,
+)
 
-_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+from polyroute.core.trace import SAMPLED, Begin, Span, Trace, Value, new_span_id, new_trace_id, untraced
+from polyroute.server.span_export import exporter_for
+
+CONTENT_CHARS = 16 * 1024
+"""Most characters of a prompt, and of an answer, that a span has where content is asked for."""
+
+_CONTENT = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+_ON_SPANS = ("true", "span_only", "span_and_event")
+_KINDS = {"server": SpanKind.SERVER, "client": SpanKind.CLIENT, "internal": SpanKind.INTERNAL}
+_SCOPE = InstrumentationScope("polyroute", schema_url="https://opentelemetry.io/schemas/1.40.0")
 
 log = structlog.get_logger(__name__)
 
 
 class Tracing:
-    """The process's tracer provider. Without an endpoint no span is recorded, yet trace IDs are made and passed on."""
+    """Decides which calls are sampled, and sends their spans. Without an exporter none is, and traces are passed on.
+
+    Spans wait in a bounded queue for a thread that sends them in batches; a collector that does not keep up, or is
+    not there, loses spans and holds up nothing.
+    """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self._provider = _provider(environ)
-
-    @property
-    def tracer(self) -> Tracer:
-        """What makes the spans."""
-        return self._provider.get_tracer("polyroute")
+        self.content_chars = CONTENT_CHARS if environ.get(_CONTENT, "").lower() in _ON_SPANS else 0
+        exporter = exporter_for(environ)
+        self._processor: SpanProcessor | None = None
+        self.begin: Begin = untraced
+        """Begins the trace of a call; see `polyroute.core.trace.Begin`."""
+        if exporter is not None:
+            provider = TracerProvider(
+                resource=Resource.create({"service.name": environ.get("OTEL_SERVICE_NAME") or "polyroute"}),
+                shutdown_on_exit=False,
+            )
+            self._processor = BatchSpanProcessor(exporter)
+            self.begin = Sampling(provider.sampler, Outlet(self._processor, provider.resource)).begin
 
     async def close(self, budget_s: float) -> None:
         """Sends what is left, for `budget_s` seconds at most: a dead collector does not hold up the end."""
-        flushing = asyncio.create_task(asyncio.to_thread(self._provider.force_flush, int(budget_s * 1000)))
-        done, _ = await asyncio.wait({flushing}, timeout=budget_s)
-        if not done:
+        if self._processor is None:
+            return
+        sent = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        processor = self._processor
+
+        def end() -> None:
+            processor.shutdown()
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(sent.set)
+
+        # A daemon: neither the loop nor the interpreter waits for it, as they would for a thread of an executor.
+        threading.Thread(target=end, name="last spans", daemon=True).start()
+        try:
+            async with asyncio.timeout(budget_s):
+                await sent.wait()
+        except TimeoutError:
             log.warning("trace.unsent", waited_s=budget_s)
 
 
-def _provider(environ: Mapping[str, str]) -> TracerProvider:
-    wanted = any(environ.get(name) for name in _ENDPOINTS) and environ.get("OTEL_TRACES_EXPORTER", "otlp") != "none"
-    if wanted:
-        try:
-            from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-        except ImportError:
-            log.warning("trace.no_exporter", fix="pip install 'polyroute[otlp]'")
-        else:
-            name = environ.get("OTEL_SERVICE_NAME", "polyroute")
-            provider = TracerProvider(resource=Resource.create({"service.name": name}))  # sampler: OTEL_TRACES_SAMPLER
-            provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-            return provider
-    return TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
+class Sampling:
+    """Asks an OpenTelemetry sampler about each call that comes in; its spans, where it is sampled, go to `outlet`."""
+
+    def __init__(self, sampler: Sampler, outlet: Outlet) -> None:
+        self._sampler = sampler
+        self._outlet = outlet
+
+    def begin(self, parent: Trace, name: str, attributes: Mapping[str, Value]) -> Trace:
+        """As `polyroute.core.trace.Begin`. A call that is not sampled costs an ID or two, and no span."""
+        trace_id = parent.trace_id or new_trace_id()
+        result = self._sampler.should_sample(
+            _context(parent), int(trace_id, 16), name, SpanKind.SERVER, attributes, trace_state=_state(parent.state)
+        )
+        if result.decision is not Decision.RECORD_AND_SAMPLE:
+            return Trace(trace_id, parent.span_id or new_span_id(), parent.flags & ~SAMPLED, parent.state)
+        state = parent.state if result.trace_state is None else result.trace_state.to_header()
+        trace = Trace(trace_id, parent.span_id, SAMPLED, state)
+        span = Span(
+            name,
+            "server",
+            trace,
+            self._outlet.keep,
+            {**attributes, **result.attributes},
+            parent_is_remote=True,
+        )
+        return trace.under(span)
+
+
+class Outlet:
+    """Gives spans that have ended to a processor of OpenTelemetry's, in the form that its exporters take."""
+
+    def __init__(self, processor: SpanProcessor, resource: Resource) -> None:
+        self._processor = processor
+        self._resource = resource
+        limits = SpanLimits()  # of OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT and the like
+        self._most = limits.max_span_attributes
+        self._longest = limits.max_span_attribute_length
+
+    def keep(self, span: Span) -> None:
+        """Queues a span to be sent; never waits."""
+        self._processor.on_end(self._readable(span))
+
+    def _readable(self, span: Span) -> ReadableSpan:
+        parent = None
+        if span.parent_id:
+            parent = _span_context(span.trace_id, span.parent_id, SAMPLED, span.state, remote=span.parent_is_remote)
+        return ReadableSpan(
+            name=span.name,
+            context=_span_context(span.trace_id, span.span_id, SAMPLED, span.state, remote=False),
+            parent=parent,
+            resource=self._resource,
+            attributes=BoundedAttributes(self._most, span.attributes, max_value_len=self._longest),
+            events=[Event(event.name, event.attributes, event.at_ns) for event in span.events],
+            kind=_KINDS[span.kind],
+            status=Status(StatusCode.UNSET) if span.error is None else Status(StatusCode.ERROR, span.error),
+            start_time=span.begun_ns,
+            end_time=span.ended_ns,
+            instrumentation_scope=_SCOPE,
+        )
+
+
+def _context(parent: Trace) -> Context | None:
+    """What a sampler that follows the caller's decision looks into."""
+    if not parent.trace_id:
+        return Context()
+    context = _span_context(parent.trace_id, parent.span_id, parent.flags, parent.state, remote=True)
+    return set_span_in_context(NonRecordingSpan(context), Context())
+
+
+def _span_context(trace_id: str, span_id: str, flags: int, state: str, *, remote: bool) -> SpanContext:
+    return SpanContext(int(trace_id, 16), int(span_id, 16), remote, TraceFlags(flags), _state(state))
+
+
+def _state(state: str) -> TraceState | None:
+    return TraceState.from_header([state]) if state else None

@@ -1,26 +1,23 @@
-"""Trace headers are passed on where they are well formed, and dropped where they are not."""
+"""A caller's trace is found among its headers, wherever they stand."""
 
 from __future__ import annotations
 
-import pytest
-
-from polyroute.server.trace import trace_headers
+from polyroute.core.trace import NO_TRACE, parse
+from polyroute.server.trace import trace_of
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-def test_well_formed_headers_go_on() -> None:
-    assert trace_headers([PARENT], []) == (("traceparent", PARENT),)
-    assert trace_headers([PARENT], ["a=1", "b=2"]) == (("traceparent", PARENT), ("tracestate", "a=1,b=2"))
+def test_the_trace_stands_among_other_headers() -> None:
+    headers = [("user-agent", "x"), ("traceparent", PARENT), ("x-bin", b"1"), ("tracestate", "a=1")]
+    assert trace_of(headers) == parse(PARENT, "a=1")
 
 
-@pytest.mark.parametrize(
-    "parents", [[], [""], ["nonsense"], [PARENT.upper()], [PARENT, PARENT], [PARENT + "\n"], [PARENT + "x"]]
-)
-def test_others_do_not(parents: list[str]) -> None:
-    assert trace_headers(parents, ["a=1"]) == ()
+def test_states_are_joined_in_their_order() -> None:
+    assert trace_of([("tracestate", "a=1"), ("traceparent", PARENT), ("tracestate", "b=2")]).state == "a=1,b=2"
 
 
-def test_a_bad_state_leaves_the_parent() -> None:
-    assert trace_headers([PARENT], ["x" * 600]) == (("traceparent", PARENT),)
-    assert trace_headers([PARENT], ["\x00"]) == (("traceparent", PARENT),)
+def test_of_two_parents_there_is_none() -> None:
+    assert trace_of([("traceparent", PARENT), ("traceparent", PARENT)]) == NO_TRACE
+    assert trace_of([]) == NO_TRACE
+    assert trace_of([("tracestate", "a=1")]) == NO_TRACE

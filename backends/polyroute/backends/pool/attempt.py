@@ -4,30 +4,45 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import replace
 from typing import cast
 
+from polyroute.backends.pool.attempt_span import begin
 from polyroute.backends.pool.patience import Patience
 from polyroute.backends.pool.replica import Replica
+from polyroute.core.attributes import OUTCOME
 from polyroute.core.call import Call
-from polyroute.core.errors import FirstTokenTimeout, PeerFailed, PolyrouteError, clip
+from polyroute.core.errors import Cancelled, FirstTokenTimeout, PeerFailed, PolyrouteError, clip
 from polyroute.core.event import Attempt, Event
+from polyroute.core.trace import Span
 
 _QUOTED_CHARS = 300
 
 
 class Try:
-    """The call is in flight at `replica` from the making of this until `close`, which is to follow in any case.
+    """The call is in flight at `replica` of `model` from the making of this until `close`, which is to follow anyway.
 
     `first` gives the first event, `events` the others, `done` is to be called after the last of them; `lost` with
     the error that came instead of one.
     """
 
     def __init__(
-        self, replica: Replica, call: Call, patience: Patience, why: str, *, clock: Callable[[], float]
+        self,
+        model: str,
+        replica: Replica,
+        call: Call,
+        patience: Patience,
+        why: str,
+        *,
+        clock: Callable[[], float],
     ) -> None:
         self.replica = replica
         self.why = why
         """Why this replica, in words; empty where there was no choice."""
+        self._span: Span | None = None
+        if call.trace.span is not None:
+            self._span = begin(call.trace.span, call, model, replica.name, why)
+            call = replace(call, trace=call.trace.under(self._span))
         self.events = cast("AsyncGenerator[Event, None]", replica.backend.stream(call))
         self.begun_at = clock()
         self._patience = patience
@@ -72,6 +87,8 @@ class Try:
         if not self._judged:
             self._judged = True
             self.replica.failed(self._admission, error, excused=excused)
+            if self._span is not None:
+                self._span.failed(error.reason, error.message)
 
     def done(self) -> None:
         """The answer is complete."""
@@ -87,11 +104,15 @@ class Try:
             await self.events.aclose()
         finally:
             if not self._judged:
+                if self._span is not None:
+                    self._span.attributes[OUTCOME] = Cancelled.reason
                 if self._begun:
                     self.done()
                 else:
                     self.replica.breaker.left(self._admission)
             self.replica.release()
+            if self._span is not None:
+                self._span.end()
 
     def told(self, error: PolyrouteError) -> Attempt:
         """The failed attempt, for the route; whoever knows the deployment fills it in."""

@@ -194,7 +194,8 @@ class Attempts:
     def _try(self, course: Course, chosen: _Chosen) -> Try:
         replica, why = chosen
         course.tried.add(replica.name)
-        return Try(replica, course.call, self._patience(course, replica), why, clock=self._around.clock)
+        model, limit = self._config.id, self._patience(course, replica)
+        return Try(model, replica, course.call, limit, why, clock=self._around.clock)
 
     def _second(self, course: Course) -> Try | None:
         """An attempt at another replica that is well, beside the one that takes long."""

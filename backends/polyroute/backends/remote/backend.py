@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Final
 
+import aiohttp
 import structlog
 
 from polyroute.backends.remote import count, exchange
@@ -16,12 +17,14 @@ from polyroute.backends.remote.openai import OpenAIDialect
 from polyroute.backends.remote.peer import Peer
 from polyroute.backends.remote.turns import Turns
 from polyroute.backends.remote.watch import Watch
+from polyroute.core.attributes import HTTP_STATUS, SERVER_ADDRESS, SERVER_PORT
 from polyroute.core.backend import BackendStatus, Facts, ModelState, ReplicaStatus, TokenCount
 from polyroute.core.call import Call
 from polyroute.core.config import ModelConfig, RemoteConfig
 from polyroute.core.errors import PeerUnreachable, PolyrouteError, Unimplemented
 from polyroute.core.event import Event, Route, Started, Token
 from polyroute.core.route_header import ROUTE_HEADER, route_from_header
+from polyroute.core.trace import Span
 
 UNVERSIONED: Final = "unversioned"
 """Version of a model whose peer does not tell one."""
@@ -99,6 +102,8 @@ class RemoteBackend:
                 self._watch.lost(error)
                 raise
             try:
+                if call.trace.span is not None:
+                    _describe(call.trace.span, response)
                 if response.status < 500:
                     self._watch.reached()
                 if not 200 <= response.status < 300:
@@ -171,3 +176,9 @@ class RemoteBackend:
             ready_since=watch.ready_since,
             replicas=(ReplicaStatus(self._name, watch.state, watch.detail, self._in_flight, self._version),),
         )
+
+
+def _describe(span: Span, response: aiohttp.ClientResponse) -> None:
+    span.attributes |= {SERVER_ADDRESS: response.url.host or "", HTTP_STATUS: response.status}
+    if response.url.port is not None:
+        span.attributes[SERVER_PORT] = response.url.port

@@ -241,7 +241,7 @@ def _answer_begun(error: Exception) -> bool:
 def _call_headers(call: Call | None) -> dict[str, str]:
     if call is None:
         return {}
-    headers = {"X-Request-ID": call.request_id, **dict(call.trace)}
+    headers = {"X-Request-ID": call.request_id, **call.trace.headers()}
     cache = call.request.cache
     if cache.mode in (CacheMode.BYPASS, CacheMode.REFRESH):  # or a Polyroute would answer from its own cache
         headers["X-Polyroute-Cache"] = cache.mode.name.lower()

@@ -6,13 +6,19 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Final
 
+from polyroute.core.attributes import WAIT
 from polyroute.core.call import Call, Service
 from polyroute.core.errors import FirstTokenTimeout, Overloaded, PolyrouteError
 from polyroute.core.event import Event, Finished, Started
+from polyroute.core.trace import Span
 from polyroute.routing.metrics import Metrics
 from polyroute.routing.permits import REFUSAL, Permit, Permits
 from polyroute.routing.streams import generator
+
+_WAITED_S: Final = 0.001
+"""A wait of less, in seconds, is none that a trace would show."""
 
 
 class Limited:
@@ -35,6 +41,8 @@ class Limited:
         try:
             queue_s = self._clock() - asked
             self._metrics.queued(self._permits.name, queue_s)
+            if call.trace.span is not None and queue_s >= _WAITED_S:
+                _keep(call.trace.span, queue_s)
             backend_s = 0.0
             async with aclosing(generator(self._inner(call))) as events:
                 while True:
@@ -56,6 +64,11 @@ class Limited:
         except PolyrouteError as error:
             self._metrics.refused(self._permits.name, error.metadata[REFUSAL])
             raise
+
+
+def _keep(span: Span, queue_s: float) -> None:
+    waited = span.child("queue", "internal", {WAIT: queue_s}, begun_ns=time.time_ns() - int(queue_s * 1e9))
+    waited.end()
 
 
 async def _next(events: AsyncGenerator[Event, None], permit: Permit) -> Event:

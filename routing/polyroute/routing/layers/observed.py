@@ -1,4 +1,4 @@
-"""Every call leaves one span, one log line and its counts, however it ends."""
+"""Every call leaves one log line and its counts, however it ends, and a span where it is sampled."""
 
 from __future__ import annotations
 
@@ -7,179 +7,101 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Final
 
 import structlog
-from opentelemetry import trace
-from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, Tracer
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from polyroute.core.attributes import CHAT, COMPLETION
 from polyroute.core.call import Call, Service
-from polyroute.core.errors import Cancelled, Internal, PolyrouteError
-from polyroute.core.event import Attempt, Event, Finished, Route, Started, Timing, Usage
+from polyroute.core.errors import Internal, PolyrouteError
+from polyroute.core.event import Event
+from polyroute.core.trace import Begin, untraced
+from polyroute.routing.call_line import write_line
+from polyroute.routing.call_span import describe, entrance_attributes
 from polyroute.routing.metrics import Metrics
+from polyroute.routing.observation import Observation
 from polyroute.routing.streams import generator
+
+_FACES: Final = {"grpc": "grpc", "http": "rest"}
 
 log = structlog.get_logger(__name__)
 
-_W3C = TraceContextTextMapPropagator()
-_IDS = RandomIdGenerator()
-
 
 class Observed:
-    """Outermost of the layers: what it sees is what the caller sees. Prompts and answers it never looks at."""
+    """Outermost of the layers: what it sees is what the caller sees.
+
+    `begin` begins the trace of each call. Prompts and answers it looks at only where `content_chars` is above 0: then
+    the spans of calls have so many characters of each.
+    """
 
     def __init__(
         self,
         inner: Service,
         metrics: Metrics,
         *,
-        tracer: Tracer | None = None,
+        begin: Begin = untraced,
+        content_chars: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._inner = inner
         self._metrics = metrics
-        self._tracer = tracer or trace.get_tracer("polyroute")
+        self._begin = begin
+        self._content_chars = content_chars
         self._clock = clock
 
     async def __call__(self, call: Call) -> AsyncIterator[Event]:
-        span = self._tracer.start_span(
-            "polyroute.generate", context=_W3C.extract(dict(call.trace)), kind=SpanKind.SERVER
-        )
-        observation = _Observation(call, span, self._clock)
+        seen = self._seen(call)
         self._metrics.call_begun()
         try:
-            async with aclosing(generator(self._inner(observation.call))) as events:
+            async with aclosing(generator(self._inner(seen.call))) as events:
                 async for event in events:
-                    event = observation.saw(event)
+                    event = seen.saw(event)
                     begun = self._clock()
                     yield event
-                    observation.held_s += self._clock() - begun
+                    seen.held_s += self._clock() - begun
         except PolyrouteError as error:
-            observation.failed(error)
+            seen.failed(error)
             raise
         except (asyncio.CancelledError, GeneratorExit):
-            if not observation.complete:  # a caller that has the end of the answer did not leave early
-                observation.outcome = Cancelled.reason
+            seen.left()
             raise
         except Exception as error:
-            log.exception("call.crashed", request_id=call.request_id)
-            observation.failed(Internal(call.request_id))
-            raise Internal(call.request_id) from error
+            log.exception("call.crashed", request_id=call.request_id, trace_id=seen.call.trace.trace_id)
+            internal = Internal(call.request_id)
+            seen.failed(internal)
+            raise internal from error
         finally:
-            observation.close(self._metrics)
+            self._over(seen)
 
+    def refused(self, call: Call, error: PolyrouteError) -> None:
+        """A call that never came this far, since what it asks makes no sense, is one all the same."""
+        seen = self._seen(call)
+        seen.failed(error)
+        self._metrics.call_rejected(_FACES.get(call.entrance.protocol, ""), error.reason)
+        self._tell(seen)
 
-class _Observation:
-    """What is known of one call so far."""
+    def _seen(self, call: Call) -> Observation:
+        trace = self._begin(call.trace, call.entrance.method, entrance_attributes(call.entrance))
+        if trace is not call.trace:
+            call = replace(call, trace=trace)
+        return Observation(call, self._clock, kept=0 if trace.span is None else self._content_chars)
 
-    def __init__(self, call: Call, span: Span, clock: Callable[[], float]) -> None:
-        self._span = span
-        self._clock = clock
-        self._arrived = call.arrived
-        context = span.get_span_context()
-        if not context.is_valid:  # nobody records spans, and the caller has no trace: one is begun all the same
-            context = SpanContext(_IDS.generate_trace_id(), _IDS.generate_span_id(), is_remote=False)
-        self.trace_id = trace.format_trace_id(context.trace_id)
-        headers = dict(call.trace)
-        _W3C.inject(headers, trace.set_span_in_context(trace.NonRecordingSpan(context)))
-        self.call = replace(call, trace=tuple(headers.items()))
-        self.route = Route(requested=call.request.model)
-        self.timing = Timing()
-        self.usage = Usage()
-        self.outcome = "ok"
-        self.error = ""
-        self.held_s = 0.0
-        self.complete = False
-        self._level = "info"
-
-    def saw(self, event: Event) -> Event:
-        """Notes an event, and completes it with what only this layer knows."""
-        if isinstance(event, Started):
-            self.route = replace(event.route, trace_id=self.trace_id)
-            self.timing = replace(self.timing, first_token_s=self._clock() - self._arrived)
-            return Started(self.route)
-        if isinstance(event, Finished):
-            total_s = self._clock() - self._arrived
-            elsewhere_s = event.timing.queue_s + event.timing.backend_s + self.held_s
-            self.timing = replace(
-                event.timing,
-                first_token_s=self.timing.first_token_s,
-                total_s=total_s,
-                router_overhead_s=max(0.0, total_s - elsewhere_s),
-            )
-            self.usage = event.usage
-            self.complete = True
-            return replace(event, timing=self.timing)
-        return event
-
-    def failed(self, error: PolyrouteError) -> None:
-        """The call ends with an error."""
-        self.outcome = error.reason
-        self.error = error.message
-        if error.attempts:
-            last = error.attempts[-1]
-            self.route = replace(self.route, deployment=last.deployment, variant=last.variant, attempts=error.attempts)
-        self._level = "error" if error.http == 500 else "warning" if error.http > 500 else "info"
-
-    def close(self, metrics: Metrics) -> None:
-        """The call is over: counts, span and log line."""
-        route, cache = self.route, self.route.cache.name.lower()
-        timing = self.timing if self.complete else replace(self.timing, total_s=self._clock() - self._arrived)
-        metrics.call_ended(
-            route,
-            self.outcome,
-            timing,
-            self.usage,
-            operation="text_completion" if self.call.request.messages is None else "chat",
-            trace_id=self.trace_id if self._span.is_recording() else "",
+    def _over(self, seen: Observation) -> None:
+        seen.over()
+        trace, operation = seen.call.trace, COMPLETION if seen.call.request.messages is None else CHAT
+        self._metrics.call_ended(
+            seen.route,
+            seen.outcome,
+            seen.timing,
+            seen.usage,
+            operation=operation,
+            trace_id="" if trace.span is None else trace.trace_id,
         )
-        if self._span.is_recording():
-            self._describe()
-        self._span.end()
-        getattr(log, self._level)(
-            "call.finished",
-            request_id=self.call.request_id,
-            trace_id=self.trace_id,
-            requested=route.requested,
-            model=route.model,
-            version=route.version,
-            deployment=route.deployment,
-            replica=route.replica,
-            variant=route.variant,
-            cache=cache,
-            attempts=[f"{_where(attempt)}: {attempt.reason or 'ok'}" for attempt in route.attempts],
-            outcome=self.outcome,
-            **({"error": self.error} if self.error else {}),
-            queue_s=round(self.timing.queue_s, 6),
-            first_token_s=round(self.timing.first_token_s, 6),
-            total_s=round(self._clock() - self._arrived, 6),
-            backend_s=round(self.timing.backend_s, 6),
-            router_overhead_s=round(self.timing.router_overhead_s, 6),
-            prompt_tokens=self.usage.prompt_tokens,
-            completion_tokens=self.usage.completion_tokens,
-        )
+        self._tell(seen)
 
-    def _describe(self) -> None:
-        self._span.set_attributes(
-            {
-                "polyroute.request_id": self.call.request_id,
-                "gen_ai.operation.name": "generate_content",
-                "gen_ai.request.model": self.route.requested,
-                "gen_ai.response.model": self.route.model,
-                "gen_ai.usage.input_tokens": self.usage.prompt_tokens,
-                "gen_ai.usage.output_tokens": self.usage.completion_tokens,
-                "polyroute.deployment": self.route.deployment,
-                "polyroute.replica": self.route.replica,
-                "polyroute.cache": self.route.cache.name,
-                "polyroute.outcome": self.outcome,
-                **{f"polyroute.label.{key}": value for key, value in self.call.request.labels.items()},
-            }
-        )
-        if self.outcome != "ok":
-            self._span.set_attribute("error.type", self.outcome)
-            self._span.set_status(Status(StatusCode.ERROR, self.error or self.outcome))
-
-
-def _where(attempt: Attempt) -> str:
-    return f"{attempt.deployment} at {attempt.replica}" if attempt.replica else attempt.deployment
+    def _tell(self, seen: Observation) -> None:
+        span = seen.call.trace.span
+        if span is not None:
+            describe(span, seen, self._content_chars)
+            span.end()
+        write_line(seen)

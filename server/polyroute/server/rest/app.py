@@ -28,8 +28,9 @@ def build_rest(
     `drain()` says whether the server is draining: then new calls are refused, `/readyz` says so and connections end
     with their answers. Run it with `handler_cancellation=True`, without which a caller that leaves stops nothing.
     """
-    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[edge(drain)])
     listed = endpoints(gateway, registry, drain, feedback or FeedbackIntake(None))
+    generating = {endpoint.entrance for endpoint in listed if endpoint.generates}
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[edge(drain, generating, gateway.refused)])
 
     async def openapi(http: web.Request) -> web.Response:
         return json_response(document)

@@ -10,15 +10,22 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from polyroute.core.call import Call
+from polyroute.core.call import Call, Entrance
+from polyroute.core.config import LimitsConfig
 from polyroute.core.errors import InvalidArgument, clip
 from polyroute.core.request import CacheMode, CacheOptions, Request, RoutingOptions
+from polyroute.core.trace import Trace
+from polyroute.core.validate import validate
 from polyroute.server.sticky import headers_of
-from polyroute.server.trace import trace_headers
+from polyroute.server.trace import trace_of
 
 MAX_TIMEOUT_MS = 24 * 3600 * 1000
 
 REQUEST_ID = web.RequestKey("request_id", str)
+MODEL = web.RequestKey("model", str)
+"""The model or route that the request asks for, once that is read."""
+CALLED = web.RequestKey("called", bool)
+"""Whether the request has become a call, or several: the gateway tells of those."""
 
 ROUTING_HEADERS = {
     "X-Polyroute-User": "user",
@@ -50,6 +57,7 @@ def call(http: web.Request, asked: Request, carried: Collection[str]) -> Call:
     `carried` names, in small letters, the headers that the call carries along as they are.
     """
     request_id = http[REQUEST_ID]
+    http[MODEL] = asked.model
     arrived = time.monotonic()
     timeout_s = _timeout_s(http)
     return Call(
@@ -60,9 +68,28 @@ def call(http: web.Request, asked: Request, carried: Collection[str]) -> Call:
         arrived=arrived,
         deadline=None if timeout_s is None else arrived + timeout_s,
         caller=http.remote or "",
-        trace=trace_headers(http.headers.getall("traceparent", ()), http.headers.getall("tracestate", ())),
+        trace=trace_in(http),
         headers=headers_of(http.headers.items(), carried),
+        entrance=entrance(http),
     )
+
+
+def accept(http: web.Request, made: Call, limits: LimitsConfig) -> None:
+    """The call is to be made, unless `validate` refuses it; raises `InvalidArgument`."""
+    validate(made.request, limits)
+    http[CALLED] = True
+
+
+def trace_in(http: web.Request) -> Trace:
+    """The trace that the request's headers tell."""
+    headers = http.headers
+    return trace_of((name, value) for name in ("traceparent", "tracestate") for value in headers.getall(name, ()))
+
+
+def entrance(http: web.Request) -> Entrance:
+    """The endpoint that the request came in by."""
+    resource = http.match_info.route.resource
+    return Entrance("http", f"{http.method} {http.path if resource is None else resource.canonical}")
 
 
 def _routing(http: web.Request, asked: RoutingOptions) -> RoutingOptions:

@@ -7,11 +7,10 @@ import time
 from aiohttp import web
 
 from polyroute.core.event import Event, Finished, Route, Token
-from polyroute.core.validate import validate
 from polyroute.routing.gateway import Gateway
 from polyroute.server.rest.answer_headers import route_headers
 from polyroute.server.rest.answers import Answer, answered
-from polyroute.server.rest.call_headers import call
+from polyroute.server.rest.call_headers import accept, call
 from polyroute.server.rest.chat_body import ChatBody
 from polyroute.server.rest.edge import DIALECT
 from polyroute.server.rest.failures import FailureBody, json_response
@@ -43,7 +42,7 @@ class ChatEndpoint:
         body = await read_body(http, ChatBody, {"messages": self._gateway.limits.max_messages})
         made = call(http, body.request(), self._gateway.sticky_headers)
         http[DIALECT] = body.dialect
-        validate(made.request, self._gateway.limits)
+        accept(http, made, self._gateway.limits)
         name = f"chatcmpl-{made.request_id}"
         if body.stream:
             return await stream(http, self._gateway, made, _Frames(name, bool(body.logprobs), body.wants_usage))

@@ -7,11 +7,10 @@ import time
 from aiohttp import web
 
 from polyroute.core.event import Event, Finished, Route, Token, TokenLogprob
-from polyroute.core.validate import validate
 from polyroute.routing.gateway import Gateway
 from polyroute.server.rest.answer_headers import route_headers
 from polyroute.server.rest.answers import answered
-from polyroute.server.rest.call_headers import call
+from polyroute.server.rest.call_headers import accept, call
 from polyroute.server.rest.edge import DIALECT
 from polyroute.server.rest.failures import FailureBody, json_response
 from polyroute.server.rest.json_body import read_body
@@ -31,7 +30,7 @@ class CompletionEndpoint:
         body = await read_body(http, CompletionBody)
         made = call(http, body.request(), self._gateway.sticky_headers)
         http[DIALECT] = COMPLETION
-        validate(made.request, self._gateway.limits)
+        accept(http, made, self._gateway.limits)
         shape = _Shape(f"cmpl-{made.request_id}", body.logprobs is not None)
         if body.stream:
             return await stream(http, self._gateway, made, _Frames(shape, body.wants_usage))

@@ -1,22 +1,35 @@
-"""The outermost frame of every HTTP request: its ID, its errors, and the headers of its answer."""
+"""The outermost frame of every HTTP request: its ID, its errors, the headers of its answer, and what is told of it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Container
 from http import HTTPStatus
 
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from polyroute.core.errors import Draining, NotFound, clip
-from polyroute.server.rest.call_headers import REQUEST_ID, request_id
+from polyroute.core.call import Call
+from polyroute.core.errors import (
+    MESSAGE_LIMIT,
+    Cancelled,
+    Draining,
+    InvalidArgument,
+    NotFound,
+    PolyrouteError,
+    clip,
+)
+from polyroute.core.request import Request
+from polyroute.server.rest.call_headers import CALLED, MODEL, REQUEST_ID, entrance, request_id, trace_in
 from polyroute.server.rest.dialect import AS_THEY_ARE, Dialect
 from polyroute.server.rest.failures import failure_response, json_response, known, refusal
 
 DIALECT = web.RequestKey("dialect", Dialect)
+ARRIVED = web.RequestKey("arrived", float)
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Refused = Callable[[Call, PolyrouteError], None]
 
 DRAINING_RETRY_S = 5.0
 """When a caller may try again, by which time another server or the next one should answer."""
@@ -24,16 +37,21 @@ DRAINING_RETRY_S = 5.0
 _log = structlog.get_logger(__name__)
 
 
-def edge(draining: Callable[[], bool]) -> Middleware:
-    """The frame as aiohttp wants it. While `draining()`, every answer asks its connection to end."""
+def edge(draining: Callable[[], bool], generating: Container[str], refused: Refused) -> Middleware:
+    """The frame as aiohttp wants it. While `draining()`, every answer asks its connection to end.
+
+    `refused` is told of each request to one of the entrances `generating` that should have become a call and did not.
+    """
 
     @web.middleware
     async def frame(request: web.Request, handler: Answer) -> web.StreamResponse:
-        request[REQUEST_ID] = request_id(request)
+        request[REQUEST_ID], request[ARRIVED] = request_id(request), time.monotonic()
+        tell = refused if entrance(request).method in generating else _told
         try:
-            response = await _answered(request, _refused if draining() and request.method == "POST" else handler)
-        except asyncio.CancelledError:
-            _log.info("rest.caller_left", request_id=request[REQUEST_ID], path=request.path)
+            answer = _draining if draining() and request.method == "POST" else handler
+            response = await _answered(request, answer, tell)
+        except (asyncio.CancelledError, ConnectionError):
+            _failed(request, Cancelled("the caller left"), tell)
             raise
         if not response.prepared:
             response.headers.update(always(request))
@@ -58,16 +76,41 @@ async def _answer_and_close(request: web.Request, response: web.StreamResponse) 
     request.protocol.force_close()
 
 
-async def _refused(request: web.Request) -> web.StreamResponse:
+async def _draining(request: web.Request) -> web.StreamResponse:
     raise Draining("the server is shutting down and takes no new calls", retry_after_s=DRAINING_RETRY_S)
 
 
-async def _answered(request: web.Request, answer: Answer) -> web.StreamResponse:
+def _failed(request: web.Request, error: PolyrouteError, tell: Refused) -> None:
+    """Tells of a request that fails, unless it has become a call: of those the gateway tells."""
+    if not request.get(CALLED):
+        call = Call(
+            Request(request.get(MODEL, "")),
+            request[REQUEST_ID],
+            request[ARRIVED],
+            caller=request.remote or "",
+            trace=trace_in(request),
+            entrance=entrance(request),
+        )
+        tell(call, error)
+
+
+def _told(call: Call, error: PolyrouteError) -> None:
+    _log.info(
+        "rest.refused",
+        entrance=call.entrance.method,
+        request_id=call.request_id,
+        outcome=error.reason,
+        error=clip(error.message, MESSAGE_LIMIT),
+    )
+
+
+async def _answered(request: web.Request, answer: Answer, tell: Refused) -> web.StreamResponse:
     try:
         return await answer(request)
     except web.HTTPMethodNotAllowed as error:
         allowed = ", ".join(sorted(error.allowed_methods))
         message = f"{request.method} is not possible here; {clip(request.path, 200)} takes {allowed}"
+        _failed(request, InvalidArgument("", message), tell)
         response = json_response(
             refusal(HTTPStatus.METHOD_NOT_ALLOWED, message, request[REQUEST_ID]), status=HTTPStatus.METHOD_NOT_ALLOWED
         )
@@ -75,16 +118,16 @@ async def _answered(request: web.Request, answer: Answer) -> web.StreamResponse:
         return response
     except web.HTTPNotFound:
         path = clip(request.path, 200)
-        return failure_response(
-            NotFound("endpoint", path, f"no endpoint `{path}`; /openapi.json lists them"),
-            request[REQUEST_ID],
-            AS_THEY_ARE,
-        )
+        missing = NotFound("endpoint", path, f"no endpoint `{path}`; /openapi.json lists them")
+        _failed(request, missing, tell)
+        return failure_response(missing, request[REQUEST_ID], AS_THEY_ARE)
     except web.HTTPException as error:
         status = HTTPStatus(error.status)
+        _failed(request, InvalidArgument("", error.reason), tell)
         return json_response(refusal(status, error.reason, request[REQUEST_ID]), status=status)
     except ConnectionError:
         raise  # the caller has gone; aiohttp ends the connection
     except Exception as error:  # noqa: BLE001 - the outermost frame: whatever it is, the caller gets an answer
         found = known(error, request[REQUEST_ID])
+        _failed(request, found, tell)
         return failure_response(found, request[REQUEST_ID], request.get(DIALECT, AS_THEY_ARE))

@@ -27,7 +27,10 @@ from polyroute.server.rest.openai_shapes import ChatAnswer, CompletionAnswer
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One method of one path. `body` and `answer` are its JSON; `media` lists what else it may answer with."""
+    """One method of one path. `body` and `answer` are its JSON; `media` lists what else it may answer with.
+
+    `generates` says that each request is a call, or several.
+    """
 
     method: str
     path: str
@@ -37,6 +40,12 @@ class Endpoint:
     answer: Any = None
     media: tuple[str, ...] = ()
     failures: tuple[int, ...] = ()
+    generates: bool = False
+
+    @property
+    def entrance(self) -> str:
+        """As `polyroute.core.call.Entrance.method` names it."""
+        return f"{self.method} {self.path}"
 
 
 _EVENTS = "text/event-stream"
@@ -60,8 +69,18 @@ def endpoints(
             GenerateBody,
             NativeAnswer,
             failures=_CALL,
+            generates=True,
         ),
-        Endpoint("POST", "/v1/generate/batch", "Several prompts", native.batch, BatchBody, BatchAnswer, failures=_CALL),
+        Endpoint(
+            "POST",
+            "/v1/generate/batch",
+            "Several prompts",
+            native.batch,
+            BatchBody,
+            BatchAnswer,
+            failures=_CALL,
+            generates=True,
+        ),
         Endpoint(
             "POST",
             "/v1/stream",
@@ -70,6 +89,7 @@ def endpoints(
             GenerateBody,
             media=(_EVENTS,),
             failures=_CALL,
+            generates=True,
         ),
         Endpoint(
             "POST",
@@ -80,6 +100,7 @@ def endpoints(
             ChatAnswer,
             (_EVENTS,),
             _CALL,
+            generates=True,
         ),
         Endpoint(
             "POST",
@@ -90,6 +111,7 @@ def endpoints(
             CompletionAnswer,
             (_EVENTS,),
             _CALL,
+            generates=True,
         ),
         Endpoint(
             "POST",

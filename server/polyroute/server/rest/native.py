@@ -18,7 +18,7 @@ from polyroute.routing.gateway import Gateway
 from polyroute.server.rest.answer_headers import ascii_header, route_headers
 from polyroute.server.rest.answers import Answer, answered
 from polyroute.server.rest.bodies import MAX_BATCH, NATIVE, BatchBody, GenerateBody
-from polyroute.server.rest.call_headers import REQUEST_ID, call
+from polyroute.server.rest.call_headers import CALLED, REQUEST_ID, accept, call
 from polyroute.server.rest.edge import DIALECT
 from polyroute.server.rest.failures import FailureBody, json_response
 from polyroute.server.rest.json_body import read_body
@@ -112,7 +112,7 @@ class NativeEndpoints:
         body = await read_body(http, GenerateBody)
         made = call(http, body.request(body.prompt), self._gateway.sticky_headers)
         http[DIALECT] = NATIVE
-        validate(made.request, self._gateway.limits)
+        accept(http, made, self._gateway.limits)
         return made
 
     async def batch(self, http: web.Request) -> web.Response:
@@ -122,6 +122,7 @@ class NativeEndpoints:
             raise InvalidArgument("prompts", "must not be empty")
         http[DIALECT] = NATIVE
         calls = [self._one_of(http, i, body.request(prompt)) for i, prompt in enumerate(body.prompts)]
+        http[CALLED] = True
         answers = await self._all(calls)
         models = {a.route.model for a in answers}
         model = models.pop() if len(models) == 1 else answers[0].route.requested

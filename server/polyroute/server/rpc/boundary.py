@@ -1,13 +1,15 @@
-"""The outermost frame of every RPC: its ID, and its errors."""
+"""The outermost frame of every RPC: its ID, its errors, and what is told of those that never became a call."""
 
 from __future__ import annotations
 
 import asyncio
 import re
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
@@ -15,34 +17,66 @@ import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError
 
-from polyroute.core.errors import Cancelled, Internal, InvalidArgument, PolyrouteError, Unimplemented, clip
+from polyroute.core.call import Call, Entrance
+from polyroute.core.errors import (
+    MESSAGE_LIMIT,
+    Cancelled,
+    Internal,
+    InvalidArgument,
+    PolyrouteError,
+    Unimplemented,
+    clip,
+)
+from polyroute.core.request import Request
 from polyroute.server.rpc.status import refusal
+from polyroute.server.trace import trace_of
 from polyroute.v1.inference_pb2 import GenerateRequest
 
 STALL_S: Final = 60.0
 """How long a caller may leave unread what was sent before it is taken to have left, in seconds: it holds a permit."""
 
+GENERATING: Final = ("/polyroute.v1.InferenceService/Generate", "/polyroute.v1.InferenceService/StreamGenerate")
+"""The methods of which each RPC is a call."""
+
 _REQUEST_ID_FORM: Final = re.compile(r"[\x21-\x7e]{1,128}")
-_REQUEST_ID: Final = ContextVar("request_id", default="")
 
 _Rpc: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+_Refused: TypeAlias = Callable[[Call, PolyrouteError], None]
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Frame:
+    """What is known of an RPC before it is read; `called` once it has become a call, which the gateway tells of."""
+
+    entrance: Entrance
+    request_id: str
+    arrived: float
+    called: bool = False
+
+
+_FRAME: Final[ContextVar[Frame]] = ContextVar("frame")
 
 
 class _Undecodable:
     """Stands for request bytes that are no message of the method's type."""
 
 
-def current_request_id() -> str:
-    """ID of the RPC that runs in this task."""
-    return _REQUEST_ID.get()
+def current_frame() -> Frame:
+    """That of the RPC that runs in this task."""
+    return _FRAME.get()
 
 
 class Boundary(grpc.aio.ServerInterceptor):
     """Catches everything that a servicer lets out, so that gRPC never shows an exception's text to a caller.
 
-    Stock services pass through it too.
+    Stock services pass through it too. `refused` is told of what should have become a call and did not.
     """
+
+    def __init__(self, refused: _Refused = lambda _call, _error: None) -> None:
+        self._refused = refused
+        self._wrapped: dict[str, _Handler] = {}
 
     async def intercept_service(
         self,
@@ -50,45 +84,92 @@ class Boundary(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any]:
         method = handler_call_details.method
-        found = await continuation(handler_call_details)
-        if found is None:
-            return grpc.unary_unary_rpc_method_handler(_unary(_unknown(method), method))
+        wrapped = self._wrapped.get(method)
+        if wrapped is None:
+            found = await continuation(handler_call_details)
+            if found is None:  # not kept: callers may make up as many names as they like
+                return grpc.unary_unary_rpc_method_handler(_unary(_unknown(method), self._edge(method)))
+            wrapped = self._wrapped[method] = self._wrap(found, self._edge(method))
+        return wrapped
+
+    def _edge(self, method: str) -> _Edge:
+        entrance = Entrance("grpc", method.removeprefix("/"))
+        return _Edge(entrance, self._refused if method in GENERATING else _told)
+
+    def _wrap(self, found: _Handler, edge: _Edge) -> _Handler:
         decode = _forgiving(found.request_deserializer)
         if found.response_streaming:
-            wrapped = _streaming(found.stream_stream or found.unary_stream, method)
+            wrapped = _streaming(found.stream_stream or found.unary_stream, edge)
             make = (
                 grpc.stream_stream_rpc_method_handler
                 if found.request_streaming
                 else grpc.unary_stream_rpc_method_handler
             )
             return make(wrapped, decode, found.response_serializer)
-        plain = _unary(found.stream_unary or found.unary_unary, method)
+        plain = _unary(found.stream_unary or found.unary_unary, edge)
         unary = grpc.stream_unary_rpc_method_handler if found.request_streaming else grpc.unary_unary_rpc_method_handler
         return unary(plain, decode, found.response_serializer)
 
 
-def _unary(inner: Any, method: str) -> Callable[..., Awaitable[Any]]:
+@dataclass(frozen=True, slots=True)
+class _Edge:
+    """A method, and who is told of an RPC of it that has failed without having become a call."""
+
+    entrance: Entrance
+    refused: _Refused
+
+    def begin(self, request: Any, rpc: _Rpc) -> None:
+        """Gives the RPC its frame and its ID: the caller's own where it is usable, else a new one."""
+        given = request.request_id if isinstance(request, GenerateRequest) else ""
+        usable = _REQUEST_ID_FORM.fullmatch(given) is not None
+        frame = Frame(self.entrance, given if usable else uuid.uuid4().hex, time.monotonic())
+        _FRAME.set(frame)
+        rpc.set_trailing_metadata((("x-request-id", frame.request_id),))
+
+    def failed(self, error: PolyrouteError, request: Any, rpc: _Rpc) -> None:
+        """Tells of the RPC, unless the gateway does."""
+        frame = current_frame()
+        if not frame.called:
+            model = request.model if isinstance(request, GenerateRequest) else ""
+            trace = trace_of(rpc.invocation_metadata() or ())
+            call = Call(
+                Request(model), frame.request_id, frame.arrived, caller=rpc.peer(), trace=trace, entrance=self.entrance
+            )
+            self.refused(call, error)
+
+
+def _told(call: Call, error: PolyrouteError) -> None:
+    _log.info(
+        "rpc.refused",
+        method=call.entrance.method,
+        request_id=call.request_id,
+        outcome=error.reason,
+        error=clip(error.message, MESSAGE_LIMIT),
+    )
+
+
+def _unary(inner: Any, edge: _Edge) -> Callable[..., Awaitable[Any]]:
     async def answer(request: Any, rpc: _Rpc) -> Any:
         try:
-            _name(request, rpc)
+            edge.begin(request, rpc)
             return await inner(_checked(request), rpc)
         except Exception as error:  # noqa: BLE001 - the outermost frame: whatever it is, the caller gets a status
-            await _fail(error, method, rpc)
+            await _fail(error, edge, request, rpc)
 
     return answer
 
 
-def _streaming(inner: Any, method: str) -> Callable[..., Awaitable[None]]:
+def _streaming(inner: Any, edge: _Edge) -> Callable[..., Awaitable[None]]:
     async def answer(request: Any, rpc: _Rpc) -> None:
         # Written rather than yielded: a generator that gRPC leaves suspended would be closed whenever the garbage
         # collector finds it; here a cancelled RPC closes the servicer's generator at once.
         try:
-            _name(request, rpc)
+            edge.begin(request, rpc)
             async with aclosing(inner(_checked(request), rpc)) as messages:
                 async for message in messages:
                     await _send(message, rpc)
         except Exception as error:  # noqa: BLE001 - as above
-            await _fail(error, method, rpc)
+            await _fail(error, edge, request, rpc)
 
     return answer
 
@@ -102,23 +183,15 @@ async def _send(message: Any, rpc: _Rpc) -> None:
         raise Cancelled(f"the caller left the stream unread for {STALL_S:g} s") from None
 
 
-def _name(request: Any, rpc: _Rpc) -> None:
-    """Gives the RPC its ID: the caller's own where it is usable, else a new one."""
-    given = request.request_id if isinstance(request, GenerateRequest) else ""
-    usable = _REQUEST_ID_FORM.fullmatch(given) is not None
-    request_id = given if usable else uuid.uuid4().hex
-    _REQUEST_ID.set(request_id)
-    rpc.set_trailing_metadata((("x-request-id", request_id),))
-
-
-async def _fail(error: Exception, method: str, rpc: _Rpc) -> NoReturn:
+async def _fail(error: Exception, edge: _Edge, request: Any, rpc: _Rpc) -> NoReturn:
     """Ends the RPC with the status of `error`; one that is not of the tree goes to the log, and only there."""
     if isinstance(error, grpc.aio.BaseError):
         raise error  # gRPC's own: a stock servicer has ended the RPC, or a message went to a caller that has left
-    request_id = current_request_id()
+    request_id = current_frame().request_id
     if not isinstance(error, PolyrouteError):
-        _log.error("rpc.failed", method=method, request_id=request_id, exc_info=error)
+        _log.error("rpc.failed", method=edge.entrance.method, request_id=request_id, exc_info=error)
         error = Internal(request_id)
+    edge.failed(error, request, rpc)
     ending = refusal(error, request_id)
     await rpc.abort(ending.code, ending.message, ending.trailers)
 

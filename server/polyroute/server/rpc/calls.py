@@ -13,9 +13,9 @@ from polyroute.core.call import Call
 from polyroute.core.config import LimitsConfig
 from polyroute.core.request import Request
 from polyroute.core.validate import validate
-from polyroute.server.rpc.boundary import current_request_id
+from polyroute.server.rpc.boundary import current_frame
 from polyroute.server.sticky import headers_of
-from polyroute.server.trace import trace_headers
+from polyroute.server.trace import trace_of
 
 _LONGEST_S: Final = 366 * 24 * 3600.0
 """A deadline further away than this is none."""
@@ -31,20 +31,17 @@ def call_from(
     arrived = time.monotonic()
     validate(request, limits)
     left_s = rpc.time_remaining()
-    request_id = current_request_id()
-    parents, states = [], []
+    frame = current_frame()
     metadata = tuple(rpc.invocation_metadata() or ())
-    for key, value in metadata:
-        if key == "traceparent":
-            parents.append(str(value))
-        elif key == "tracestate":
-            states.append(str(value))
-    return Call(
-        request=replace(request, request_id=request_id),
-        request_id=request_id,
+    call = Call(
+        request=replace(request, request_id=frame.request_id),
+        request_id=frame.request_id,
         arrived=arrived,
         deadline=arrived + left_s if left_s is not None and left_s < _LONGEST_S else None,
         caller=rpc.peer(),
-        trace=trace_headers(parents, states),
+        trace=trace_of(metadata),
         headers=headers_of(metadata, headers),
+        entrance=frame.entrance,
     )
+    frame.called = True
+    return call

@@ -1,0 +1,179 @@
+"""Where a call stands in its trace, and the spans that are kept of it where it is sampled."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
+
+from polyroute.core.attributes import ERROR_TYPE
+
+Value: TypeAlias = str | int | float | bool | tuple[str, ...]
+"""Value of an attribute."""
+Kind: TypeAlias = Literal["server", "client", "internal"]
+"""What a span is of: a call that came in, one that went out, or work in between."""
+
+SAMPLED: Final = 0x01
+"""The flag by which a caller says that it keeps the spans of its trace."""
+MOST_EVENTS: Final = 64
+"""Most events that one span keeps; later ones are counted only."""
+
+_PARENT: Final = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-[\x21-\x7e]{0,128})?"
+)
+_STATE: Final = re.compile(r"[\x20-\x7e]{1,512}")
+_chance = random.Random()  # noqa: S311 - IDs must differ; nothing rests on that nobody can guess them
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """W3C trace context (https://www.w3.org/TR/trace-context/): whose child the next piece of work is.
+
+    `trace_id` has 32 hex digits, `span_id` 16; both are empty where a caller sends none. `span` is the open span that
+    the work is done for, None where nobody keeps spans of this call.
+    """
+
+    trace_id: str = ""
+    span_id: str = ""
+    flags: int = 0
+    state: str = ""
+    span: Span | None = field(default=None, compare=False)
+
+    @property
+    def sampled(self) -> bool:
+        """Whether spans of this trace are kept, by the caller or by us."""
+        return bool(self.flags & SAMPLED)
+
+    def headers(self) -> dict[str, str]:
+        """The headers that tell it to whoever does the next piece of work; none where there is no trace."""
+        if not self.trace_id:
+            return {}
+        parent = f"00-{self.trace_id}-{self.span_id}-{self.flags:02x}"
+        return {"traceparent": parent, "tracestate": self.state} if self.state else {"traceparent": parent}
+
+    def under(self, span: Span) -> Trace:
+        """The same trace for work that `span` is kept of."""
+        return Trace(self.trace_id, span.span_id, self.flags, self.state, span)
+
+
+NO_TRACE: Final = Trace()
+
+
+def parse(parent: str, state: str = "") -> Trace:
+    """The trace of the headers `traceparent` and `tracestate`; what is not well formed is left out, as W3C asks."""
+    found = _PARENT.fullmatch(parent)
+    if found is None or (parent.startswith("00") and found[4] is not None):
+        return NO_TRACE
+    return Trace(found[1], found[2], int(found[3], 16), state if _STATE.fullmatch(state) else "")
+
+
+def new_trace_id() -> str:
+    """A trace ID that no other trace has."""
+    return f"{_chance.getrandbits(128) or 1:032x}"
+
+
+def new_span_id() -> str:
+    """A span ID that no other span of its trace has."""
+    return f"{_chance.getrandbits(64) or 1:016x}"
+
+
+@dataclass(frozen=True, slots=True)
+class SpanEvent:
+    """Something that happened at one time, `at_ns` in Unix nanoseconds."""
+
+    name: str
+    at_ns: int
+    attributes: Mapping[str, Value]
+
+
+class Span:
+    """One piece of work of a call that is sampled, from its making until `end`, when `keep` is given it.
+
+    Times are in Unix nanoseconds. Unlike OpenTelemetry's, it is never the "current" one of a task: who works for it
+    is handed it, so that no stream can leave it behind in its consumer.
+    """
+
+    __slots__ = (
+        "_keep",
+        "attributes",
+        "begun_ns",
+        "ended_ns",
+        "error",
+        "events",
+        "events_dropped",
+        "kind",
+        "name",
+        "parent_id",
+        "parent_is_remote",
+        "span_id",
+        "state",
+        "trace_id",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        kind: Kind,
+        parent: Trace,
+        keep: Callable[[Span], None],
+        attributes: Mapping[str, Value],
+        *,
+        begun_ns: int | None = None,
+        parent_is_remote: bool = False,
+    ) -> None:
+        self.name = name
+        self.kind = kind
+        self.trace_id = parent.trace_id
+        self.span_id = new_span_id()
+        self.parent_id = parent.span_id
+        self.parent_is_remote = parent_is_remote
+        self.state = parent.state
+        self.begun_ns = time.time_ns() if begun_ns is None else begun_ns
+        self.ended_ns = 0
+        self.attributes: dict[str, Value] = dict(attributes)
+        self.events: list[SpanEvent] = []
+        self.events_dropped = 0
+        self.error: str | None = None
+        """What went wrong, in words, where the work has failed."""
+        self._keep = keep
+
+    def __repr__(self) -> str:
+        return f"<Span {self.name} {self.trace_id}/{self.span_id} {'ended' if self.ended_ns else 'open'}>"
+
+    def child(
+        self, name: str, kind: Kind, attributes: Mapping[str, Value] = {}, *, begun_ns: int | None = None
+    ) -> Span:
+        """A span of a part of this work."""
+        within = Trace(self.trace_id, self.span_id, SAMPLED, self.state)
+        return Span(name, kind, within, self._keep, attributes, begun_ns=begun_ns)
+
+    def event(self, name: str, attributes: Mapping[str, Value] = {}) -> None:
+        """Notes that something has happened now."""
+        if len(self.events) < MOST_EVENTS:
+            self.events.append(SpanEvent(name, time.time_ns(), attributes))
+        else:
+            self.events_dropped += 1
+
+    def failed(self, reason: str, message: str) -> None:
+        """The work has failed: `reason` is machine-readable, `message` for people."""
+        self.attributes[ERROR_TYPE] = reason
+        self.error = message
+
+    def end(self, at_ns: int | None = None) -> None:
+        """The work is over; a second time changes nothing."""
+        if not self.ended_ns:
+            self.ended_ns = max(self.begun_ns, time.time_ns() if at_ns is None else at_ns)
+            self._keep(self)
+
+
+Begin: TypeAlias = Callable[[Trace, str, Mapping[str, Value]], Trace]
+"""Begins the trace of a call that came in: given what its caller sent, its span's name, and the attributes by which may
+be decided whether it is kept. The answer has a trace ID in any case, and a span where that one is kept."""
+
+
+def untraced(parent: Trace, name: str = "", attributes: Mapping[str, Value] = {}) -> Trace:
+    """The `Begin` of a router that keeps no spans: it passes on the trace of its caller as it is, or begins one."""
+    return parent if parent.trace_id else Trace(new_trace_id(), new_span_id())

@@ -1,0 +1,109 @@
+"""What is known of one call so far, from its arrival until it is over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from polyroute.core.call import Call
+from polyroute.core.errors import Cancelled, DeadlineExceeded, PolyrouteError
+from polyroute.core.event import Event, Finished, FinishReason, Route, Started, Timing, Token, Usage
+
+OK: Final = "ok"
+_ALMOST_S: Final = 0.005  # by which a deadline's timer may be early
+
+
+class Observation:
+    """One call: its route, times and tokens, and its outcome, which is `ok` or an error's reason.
+
+    `clock` is that of `time.monotonic`. With `kept` it keeps the beginning of the answer, so many characters at most.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_kept",
+        "answer",
+        "call",
+        "complete",
+        "error",
+        "failure",
+        "finish_reason",
+        "held_s",
+        "outcome",
+        "route",
+        "timing",
+        "usage",
+    )
+
+    def __init__(self, call: Call, clock: Callable[[], float], *, kept: int = 0) -> None:
+        self.call = call
+        self.route = Route(requested=call.request.model)
+        self.timing = Timing()
+        self.usage = Usage()
+        self.outcome = OK
+        self.error = ""
+        self.failure: type[PolyrouteError] | None = None
+        self.finish_reason = FinishReason.UNSPECIFIED
+        self.held_s = 0.0
+        """Seconds for which the answer waited for its reader."""
+        self.complete = False
+        self.answer = ""
+        self._kept = kept
+        self._clock = clock
+
+    def saw(self, event: Event) -> Event:
+        """Notes an event, and completes it with what only the outermost layer knows."""
+        if isinstance(event, Token):
+            if self._kept > len(self.answer):
+                self.answer += event.text[: self._kept - len(self.answer)]
+            return event
+        if isinstance(event, Started):
+            return self._started(event)
+        return self._finished(event)
+
+    def _started(self, event: Started) -> Event:
+        self.timing = Timing(first_token_s=self._clock() - self.call.arrived)
+        self.route = event.route
+        if event.route.trace_id != self.call.trace.trace_id:
+            self.route = replace(event.route, trace_id=self.call.trace.trace_id)
+            return Started(self.route)
+        return event
+
+    def _finished(self, event: Finished) -> Event:
+        total_s = self._clock() - self.call.arrived
+        queue_s, backend_s = event.timing.queue_s, event.timing.backend_s
+        overhead_s = max(0.0, total_s - (queue_s + backend_s + self.held_s))
+        self.timing = Timing(queue_s, backend_s, self.timing.first_token_s, total_s, overhead_s)
+        self.usage = event.usage
+        self.finish_reason = event.reason
+        self.complete = True
+        return Finished(event.reason, event.usage, self.timing, event.matched_stop, event.seed)
+
+    def failed(self, error: PolyrouteError) -> None:
+        """The call ends with an error."""
+        self.outcome, self.error, self.failure = error.reason, error.message, type(error)
+        if error.attempts:
+            last = error.attempts[-1]
+            self.route = replace(
+                self.route,
+                deployment=last.deployment,
+                replica=last.replica,
+                variant=last.variant,
+                attempts=error.attempts,
+            )
+
+    def left(self) -> None:
+        """The stream was closed before its end: the caller left, or its deadline has passed, by which gRPC ends it."""
+        if self.complete:  # a caller that has the end of the answer did not leave early
+            return
+        deadline = self.call.deadline
+        late = deadline is not None and self._clock() >= deadline - _ALMOST_S
+        self.failure = DeadlineExceeded if late else Cancelled
+        self.outcome = self.failure.reason
+        self.error = "the caller's deadline passed" if late else ""
+
+    def over(self) -> None:
+        """Completes the times of a call that did not come to its end."""
+        if not self.complete:
+            self.timing = replace(self.timing, total_s=self._clock() - self.call.arrived)
