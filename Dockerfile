@@ -19,7 +19,7 @@ COPY routing routing
 COPY backends backends
 COPY server server
 COPY clients clients
-RUN /opt/polyroute/bin/pip install --constraint constraints.txt '.[server,local,otlp]'
+RUN /opt/polyroute/bin/pip install --constraint constraints.txt '.[server,local,otlp,redis]'
 
 FROM ${BASE}
 LABEL org.opencontainers.image.title="polyroute" \

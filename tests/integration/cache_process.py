@@ -1,4 +1,4 @@
-"""A process that uses an answer store; run by the tests of the cache. Arguments: folder, what to do, how often."""
+"""A process that uses the cache's tier on disk, run by tests. Arguments: folder, what to do, how often."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ import resource
 import sys
 from pathlib import Path
 
-from polyroute.routing.cache.store import AnswerStore
+from polyroute.routing.cache.disk_tier import DiskTier
+from polyroute.routing.cache.guarded import GuardedTier
+from polyroute.routing.cache.terms import Moment
+from polyroute.routing.cache.tier import Label
+
+LABEL = Label("m", "v1", Moment())
 
 
 def blob(number: int) -> bytes:
@@ -22,12 +27,12 @@ async def main(folder: str, task: str, count: int) -> None:
         os.setuid(65534)
     if task == "full":
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
-    store = AnswerStore(Path(folder), 1 << 30, get_timeout_s=60, put_timeout_s=60)
+    store = GuardedTier(DiskTier(Path(folder), 1 << 30, get_s=60, put_s=60))
     await store.start()
     wrong = found = kept = 0
     for i in range(count):
         number = i % 50
-        kept += await store.put(f"k{number}", blob(number), tag="m", ttl_s=None)
+        kept += await store.put(f"k{number}", blob(number), LABEL, None)
         for seen in (number, (number * 7) % 50):
             value = await store.get(f"k{seen}")
             found += value is not None
@@ -35,7 +40,7 @@ async def main(folder: str, task: str, count: int) -> None:
         if i == 0:
             print("begun", flush=True)
     await store.close()
-    print(f"kept={kept} found={found} wrong={wrong} errors={store.errors}", flush=True)
+    print(f"kept={kept} found={found} wrong={wrong} errors={store.counts.errors}", flush=True)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,11 @@ from prometheus_client import CollectorRegistry
 
 from polyroute.backends.echo import EchoBackend
 from polyroute.core.config import CacheConfig, Config, LimitsConfig, RemoteConfig, RouteConfig
-from polyroute.routing.cache.store import AnswerStore
+from polyroute.routing.cache.answers import Answers
+from polyroute.routing.cache.disk_tier import DiskTier
+from polyroute.routing.cache.guarded import GuardedTier
+from polyroute.routing.cache.invalidations import Invalidations
+from polyroute.routing.cache.memory_tier import MemoryTier
 from polyroute.routing.gateway import Gateway
 from polyroute.routing.metrics import Metrics
 from polyroute.routing.registry import Snapshot
@@ -44,12 +48,14 @@ async def gateway_over(
     models = tuple(RemoteConfig(id=b.model, type="remote", base_urls=(_NO_URL,)) for b in backends)
     default = backends[0].model if backends else None
     config = Config(models=models, routes=routes, default_model=default, cache=cache, limits=limits or LimitsConfig())
-    store, metrics = AnswerStore(folder, 2**24), Metrics(registry or CollectorRegistry())
+    disk = GuardedTier(DiskTier(folder, 2**24))
+    answers = Answers(MemoryTier(2**24), [disk], Invalidations(), AnswerCodec())
+    metrics = Metrics(registry or CollectorRegistry())
     deployments = {
-        c.id: deploy(c, b, store=store, codec=AnswerCodec(), metrics=metrics)
+        c.id: deploy(c, b, answers=answers, metrics=metrics)
         for c, b in zip(config.effective_models, backends, strict=True)
     }
-    gateway = Gateway(Snapshot.of(config, deployments), store, metrics)
+    gateway = Gateway(Snapshot.of(config, deployments), answers, metrics)
     if cache.mode != "off":
         await gateway.start()
     try:

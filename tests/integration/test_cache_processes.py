@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from polyroute.routing.cache.store import AnswerStore
+from polyroute.routing.cache.disk_tier import DiskTier
+from polyroute.routing.cache.guarded import GuardedTier
+from tests.integration.cache_process import LABEL
 
 PROGRAM = Path(__file__).with_name("cache_process.py")
 ENDLESS = 10_000_000
@@ -36,15 +38,15 @@ def end(process: subprocess.Popen[str]) -> dict[str, int]:
 
 async def whole_or_absent(folder: Path) -> int:
     """Opens the folder as the next process would; how many answers it finds, each of them whole."""
-    store = AnswerStore(folder, 1 << 30, get_timeout_s=60, put_timeout_s=60)
+    store = GuardedTier(DiskTier(folder, 1 << 30, get_s=60, put_s=60))
     found = 0
     for number in range(50):
         value = await store.get(f"k{number}")
         expected = f"answer {number} ".encode() * (10_000 if number % 3 == 0 else 20)
         assert value in (None, expected)
         found += value is not None
-    assert store.errors == 0
-    assert await store.put("after", b"v", tag="m", ttl_s=None)
+    assert store.counts.errors == 0
+    assert await store.put("after", b"v", LABEL, None)
     await store.close()
     return found
 

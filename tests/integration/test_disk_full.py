@@ -83,6 +83,7 @@ async def test_calls_are_answered_while_nothing_can_be_stored(tmp_path: Path) ->
     echo = EchoBackend("m")
     async with serving(echo, folder=tmp_path / "peer") as peer:
         config = config_for(peer, tmp_path)
+        config.write_text(config.read_text() + "cache: {tiers: [disk]}\n")
         async with running(tmp_path, config) as (process, disk):
             address = (await ready(process)).split()[3].rstrip(",")
             async with grpc.aio.insecure_channel(address) as channel:

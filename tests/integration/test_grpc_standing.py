@@ -180,7 +180,7 @@ async def test_an_operator_loads_and_looks_at_the_cache(tmp_path: Path) -> None:
         assert "remote" in error.message
 
         stats = await at.admin.GetCacheStats(admin_pb2.GetCacheStatsRequest())
-        assert [tier.name for tier in stats.tiers] == ["disk"]
+        assert [tier.name for tier in stats.tiers] == ["memory", "disk"]
         assert [model.model for model in stats.models] == ["m"]
         removed = await at.admin.InvalidateCache(admin_pb2.InvalidateCacheRequest())
         assert removed.removed == 0

@@ -102,16 +102,59 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+TIERS: Final = ("memory", "disk", "redis")
+"""Where answers may be kept, nearest first."""
+
+
+class TierConfig(Section):
+    """How long an answer stays in a tier (`ttl` in seconds; None is as long as it may be kept at all), and how large
+    the tier is (`size` in bytes; None is the default)."""
+
+    ttl: Seconds | None = None
+    size: ByteSize | None = Field(default=None, ge=1024 * 1024)
+
+
+def _tiers(value: Any) -> Any:
+    """A list of names, or a mapping in which a name may stand alone, as a mapping."""
+    if value is None:
+        raise ValueError(f"is empty; name some of {', '.join(TIERS)}")
+    if not isinstance(value, list | tuple | dict):
+        raise ValueError(f"`{value}` is no list of tiers, such as [memory, disk]")
+    if not value:
+        raise ValueError("names no tier; write `mode: off` to keep nothing")
+    for name in value:
+        if name not in TIERS:
+            raise ValueError(f"`{name}` is no tier; there are {', '.join(TIERS)}")
+    if not isinstance(value, dict):
+        if len(set(value)) != len(value):
+            raise ValueError("a tier is named twice")
+        return {name: {} for name in value}
+    return {name: {} if options is None else options for name, options in value.items()}
+
+
 class CacheConfig(Section):
-    """When answers are kept, and for how long (`ttl` in seconds; None is until they are evicted)."""
+    """When answers are kept, where (`tiers`; None is wherever there is room), and for how long (`ttl` in seconds; None
+    is until they are evicted)."""
 
     mode: Literal["deterministic", "opt_in", "always", "off"] = "deterministic"
     ttl: Seconds | None = None
+    tiers: Annotated[dict[Literal["memory", "disk", "redis"], TierConfig] | None, BeforeValidator(_tiers)] = None
 
     @field_validator("mode", mode="before")
     @classmethod
     def _off_is_a_word(cls, value: Any) -> Any:
         return "off" if value is False else value  # YAML 1.1 reads a bare `off` as false
+
+    @model_validator(mode="after")
+    def _sizes(self) -> Self:
+        if self.tiers and "redis" in self.tiers and self.tiers["redis"].size is not None:
+            raise ValueError("`tiers.redis.size`: Redis bounds itself; set its `maxmemory`")
+        return self
+
+    def size(self, tier: str) -> int | None:
+        """Size of a tier in bytes, where one is said."""
+        named = {} if self.tiers is None else self.tiers
+        return next((int(t.size) for name, t in named.items() if name == tier and t.size is not None), None)
 
 
 class WarmConfig(Section):
@@ -232,6 +275,14 @@ class DeploymentConfig(Section):
     slow_start: Annotated[Seconds | None, OrOff] = 10.0
     hedge: Annotated[HedgeConfig | None, OrOff] = None
     cache: CacheConfig | None = None
+
+    @field_validator("cache")
+    @classmethod
+    def _sizes_are_the_files(cls, cache: CacheConfig | None) -> CacheConfig | None:
+        for tier in TIERS:
+            if cache is not None and cache.size(tier) is not None:
+                raise ValueError(f"`tiers.{tier}.size` belongs to the file's own `cache`: all models share the tier")
+        return cache
 
 
 def _follows_its_engine(value: Any) -> Any:
@@ -528,15 +579,16 @@ class Config(Section):
 
     @property
     def effective_models(self) -> tuple[ModelConfig, ...]:
-        """The models, with what the file says of those that do not say it: `cache`, and that the default is warm."""
+        """The models, with what the file says where they do not: the keys of `cache`, and that the default is warm."""
         default = self.effective_default
         behind = {default}.union(*(route.models for route in self.routes if route.id == default))
         return tuple(self._effective(model, default=model.id in behind) for model in self.models)
 
     def _effective(self, model: ModelConfig, *, default: bool) -> ModelConfig:
         filled: dict[str, Any] = {}
-        if model.cache is None:
-            filled["cache"] = self.cache
+        said = {} if model.cache is None else {key: getattr(model.cache, key) for key in model.cache.model_fields_set}
+        if model.cache is None or len(said) < len(CacheConfig.model_fields):
+            filled["cache"] = self.cache.model_copy(update=said)
         if isinstance(model, LocalConfig) and model.warm.min is None:
             filled["warm"] = model.warm.model_copy(update={"min": int(default)})
         return model.model_copy(update=filled) if filled else model

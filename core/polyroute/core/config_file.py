@@ -12,11 +12,10 @@ from typing import Any, TypeAlias
 import yaml
 from pydantic import ValidationError
 
-from polyroute.core.config import Config, RemoteConfig, RouteConfig, SecretFile
+from polyroute.core.config import CacheConfig, Config, RemoteConfig, RouteConfig, SecretFile
 from polyroute.core.secret import SecretUnreadable, read_secret
 
 LATER = {
-    "tiers": ("cache",),
     "shadow": ("routes",),
     "rollout": ("routes",),
     "auth": (),
@@ -133,7 +132,7 @@ def _read(text: str, file: str, environ: Mapping[str, str], *, secrets: bool) ->
         seen = {problem.path for problem in document.problems}
         problems = document.problems + [problem for problem in set(problems) if problem.path not in seen]
         raise ConfigError(sorted(problems, key=lambda p: (p.line, p.path))) from None
-    found = [*_references(config), *(_unreadable_secrets(config) if secrets else ())]
+    found = [*_references(config), *_unreachable(config, environ), *(_unreadable_secrets(config) if secrets else ())]
     problems = document.problems + [document.problem(loc, message) for loc, message in found]
     if problems:
         raise ConfigError(problems)
@@ -327,6 +326,17 @@ def _layers(config: Config) -> Iterator[tuple[Loc, str]]:
                 keys = ", ".join(other.sticky_by)
                 yield ("routes", i, "layer"), f"needs the `sticky_by` of `{other.id}`, which shares it: [{keys}]"
         earlier[route.layer.name].append(route)
+
+
+def _unreachable(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[Loc, str]]:
+    """Where the cache's tier in Redis is named, and the environment does not say where that is."""
+    if environ.get("POLYROUTE_REDIS_URL"):
+        return
+    places: list[tuple[Loc, CacheConfig | None]] = [(("cache",), config.cache)]
+    places += [(("models", i, "cache"), model.cache) for i, model in enumerate(config.models)]
+    for loc, cache in places:
+        if cache is not None and cache.tiers is not None and "redis" in cache.tiers:
+            yield (*loc, "tiers"), "`redis` is named, and POLYROUTE_REDIS_URL does not say where it is"
 
 
 def _unreadable_secrets(config: Config) -> Iterator[tuple[Loc, str]]:

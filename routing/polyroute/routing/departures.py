@@ -93,7 +93,6 @@ class Departures:
         await asyncio.wait({departure.emptying})
         cut = deployment.occupancy.inside
         try:
-            await deployment.cached.ledger.flush()
             await deployment.backend.stop()
         except Exception:  # our bug, and nobody waits who could be told
             log.exception("deployment.stop_failed", model=deployment.id)

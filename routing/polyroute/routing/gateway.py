@@ -15,7 +15,7 @@ from polyroute.core.config import LimitsConfig
 from polyroute.core.errors import InvalidArgument, NoReplica, PolyrouteError, clip
 from polyroute.core.event import Event
 from polyroute.core.trace import Begin, untraced
-from polyroute.routing.cache.store import AnswerStore
+from polyroute.routing.cache.answers import Answers
 from polyroute.routing.experiments.records import Recorder
 from polyroute.routing.layers.intake import Intake
 from polyroute.routing.layers.observed import Observed
@@ -47,7 +47,7 @@ class Gateway:
     def __init__(
         self,
         snapshot: Snapshot,
-        store: AnswerStore,
+        answers: Answers,
         metrics: Metrics,
         *,
         recorder: Recorder | None = None,
@@ -55,7 +55,7 @@ class Gateway:
         content_chars: int = 0,
     ) -> None:
         self._snapshot = snapshot
-        self._store = store
+        self._answers = answers
         self._metrics = metrics
         recorded = None if recorder is None else Recorded(recorder)
         self._intake = Intake(Router(lambda: self._snapshot, metrics, recorded=recorded))
@@ -208,7 +208,7 @@ class Gateway:
     async def cache_stats(self, model_id: str = "") -> CacheStats:
         """What the cache holds; of one model where one is named (raises `UnknownModel`)."""
         chosen = self._chosen(model_id)
-        return CacheStats((await self._store.stats(),), tuple(deployment.cached.ledger.stats for deployment in chosen))
+        return CacheStats(await self._answers.stats(), tuple(deployment.cached.ledger.stats for deployment in chosen))
 
     async def invalidate_cache(self, model_id: str = "", key: str = "") -> int:
         """Removes stored answers: of one model, or of all; or the one with this key. Returns how many.
@@ -218,11 +218,11 @@ class Gateway:
         self._chosen(model_id)
         if key and not _KEY.fullmatch(key):
             raise InvalidArgument("key", f"`{clip(key, 80)}` is none; a key has 64 hexadecimal digits in small letters")
-        return await (self._store.delete(key) if key else self._store.clear(model_id))
+        return await (self._answers.forget(key) if key else self._answers.invalidate(model_id))
 
     async def start(self) -> None:
         """Opens the cache, and begins to load or to reach every model, in the background."""
-        await self._store.start()
+        await self._answers.start()
         for place, deployment in enumerate(self._snapshot.deployments.values()):
             if place % _AT_A_TIME == 0:
                 await asyncio.sleep(0)  # who asks meanwhile whether the server lives is answered
@@ -242,9 +242,8 @@ class Gateway:
         for loading in self._loads:
             loading.cancel()
         await asyncio.gather(*self._loads, return_exceptions=True)
-        await asyncio.gather(*(deployment.cached.ledger.flush() for deployment in deployments))
         await asyncio.gather(*(deployment.backend.stop() for deployment in deployments))
-        await self._store.close()
+        await self._answers.close()
 
     def _chosen(self, model_id: str) -> tuple[Deployment, ...]:
         if model_id:

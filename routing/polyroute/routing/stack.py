@@ -5,8 +5,7 @@ from __future__ import annotations
 from polyroute.core.backend import Backend
 from polyroute.core.call import Service
 from polyroute.core.config import CacheConfig, LocalConfig, ModelConfig
-from polyroute.routing.cache.codec import Codec
-from polyroute.routing.cache.store import AnswerStore
+from polyroute.routing.cache.answers import Answers
 from polyroute.routing.layers.bounded import Bounded
 from polyroute.routing.layers.cached import Cached, Shelf
 from polyroute.routing.layers.limited import Limited
@@ -19,8 +18,7 @@ def deploy(
     config: ModelConfig,
     backend: Backend,
     *,
-    store: AnswerStore,
-    codec: Codec,
+    answers: Answers,
     metrics: Metrics,
     before: Deployment | None = None,
 ) -> Deployment:
@@ -47,6 +45,6 @@ def deploy(
     # Permits: what reaches the backend holds one until its stream closes.
     service = Limited(service, permits, metrics)
     # Cache: a hit neither waits nor holds a permit.
-    cached = Cached(service, shelf, store, codec, metrics, ledger=before.cached.ledger if before is not None else None)
+    cached = Cached(service, shelf, answers, metrics, ledger=before.cached.ledger if before is not None else None)
     occupancy = before.occupancy if before is not None and kept else Occupancy()
     return Deployment(config, backend, permits, shelf, cached, cached, occupancy)

@@ -18,7 +18,6 @@ from polyroute.backends.remote.names import DNS_SCHEME, Names
 from polyroute.backends.remote.turns import Turns
 from polyroute.core.backend import Backend
 from polyroute.core.config import Config, LocalConfig, ModelConfig, RemoteConfig
-from polyroute.routing.cache.store import AnswerStore
 from polyroute.routing.departures import Departures
 from polyroute.routing.experiments.database import Database
 from polyroute.routing.experiments.journal import Journal
@@ -27,9 +26,9 @@ from polyroute.routing.metrics import Metrics
 from polyroute.routing.registry import Deployment, Snapshot
 from polyroute.routing.stack import deploy
 from polyroute.routing.views import MemoryView
+from polyroute.server.cache_tiers import tiers_of
 from polyroute.server.settings import Settings
 from polyroute.server.tracing import Tracing
-from polyroute.server.wire.stored import AnswerCodec
 
 _PROBES: Final = (256, 50.0)
 """Peers that are asked at once how they are, and a second afterwards: of thousands, each is asked more seldom."""
@@ -53,8 +52,7 @@ class Assembly:
         self._memory = memory = Memory(settings.config.memory_budget, gpus=visible_gpus())
         self._turns = Turns(*_PROBES)
         self._names = Names()
-        self._store = AnswerStore(settings.cache_dir / "answers", settings.cache_bytes)
-        self._codec = AnswerCodec()
+        self._answers = tiers_of(settings)
         self.journal = self._journal()
         """What keeps the records of experiments; None where the settings name no database."""
         metrics.watch_memory(lambda: (MemoryView(d, memory.held(d), memory.budget(d)) for d in memory.devices()))
@@ -66,7 +64,7 @@ class Assembly:
         snapshot = Snapshot.of(config, deployments)
         self._gateway = Gateway(
             snapshot,
-            self._store,
+            self._answers,
             self._metrics,
             recorder=self.journal,
             begin=tracing.begin,
@@ -81,8 +79,7 @@ class Assembly:
         return deploy(
             config,
             backend or self._stand_ins.get(config.id) or self._backend(config),
-            store=self._store,
-            codec=self._codec,
+            answers=self._answers,
             metrics=self._metrics,
             before=before,
         )

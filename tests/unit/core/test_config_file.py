@@ -295,8 +295,6 @@ def test_every_planned_key_is_refused_by_name() -> None:
     for key, sections in LATER.items():
         if sections == ("models",):
             text = REMOTE + f"    {key}: 1\n"
-        elif sections == ("cache",):
-            text = REMOTE + f"cache: {{{key}: 1}}\n"
         elif sections == ("routes",):
             text = REMOTE + f"routes:\n  - id: r\n    variants: [{{name: a, model: m}}]\n    {key}: 1\n"
         else:

@@ -1,4 +1,4 @@
-"""What the tests of the routing room share: a store, a codec, and a gateway over scripted backends."""
+"""What the tests of the routing room share: a cache, a codec, and a gateway over scripted backends."""
 
 from __future__ import annotations
 
@@ -17,14 +17,20 @@ from polyroute.core.call import Call, Service
 from polyroute.core.config import Config
 from polyroute.core.event import Event
 from polyroute.core.request import Request
+from polyroute.routing.cache.answers import Answers
 from polyroute.routing.cache.codec import StoredAnswer
-from polyroute.routing.cache.store import AnswerStore
+from polyroute.routing.cache.disk_tier import DiskTier
+from polyroute.routing.cache.guarded import GuardedTier
+from polyroute.routing.cache.invalidations import Invalidations
+from polyroute.routing.cache.memory_tier import MemoryTier
 from polyroute.routing.experiments.records import Recorder
 from polyroute.routing.gateway import Gateway
 from polyroute.routing.metrics import Metrics
 from polyroute.routing.registry import Snapshot
 from polyroute.routing.stack import deploy
 from polyroute.routing.streams import generator
+
+MIB = 1024 * 1024
 
 
 class JsonCodec:
@@ -56,11 +62,12 @@ def metrics(registry: CollectorRegistry) -> Metrics:
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[AnswerStore]:
-    """A store in a folder of its own, with limits that no slow machine meets."""
-    store = AnswerStore(tmp_path / "answers", 64 * 1024 * 1024, get_timeout_s=60, put_timeout_s=60)
-    yield store
-    await store.close()
+async def answers(tmp_path: Path, codec: JsonCodec) -> AsyncIterator[Answers]:
+    """Tiers in memory and in a folder of its own, with limits that no slow machine meets."""
+    disk = GuardedTier(DiskTier(tmp_path / "answers", 64 * MIB, get_s=60, put_s=60))
+    answers = Answers(MemoryTier(64 * MIB), [disk], Invalidations(), codec)
+    yield answers
+    await answers.close()
 
 
 @pytest.fixture
@@ -91,15 +98,15 @@ def until() -> Callable[..., Any]:
 
 
 @pytest.fixture
-def build(store: AnswerStore, codec: JsonCodec, metrics: Metrics) -> Callable[..., Gateway]:
+def build(answers: Answers, metrics: Metrics) -> Callable[..., Gateway]:
     """A gateway over a configuration and the backends of its models, by ID."""
 
     def _build(config: dict[str, Any], backends: Mapping[str, Backend], recorder: Recorder | None = None) -> Gateway:
         parsed = Config.model_validate(config)
         deployments = {
-            model.id: deploy(model, backends[model.id], store=store, codec=codec, metrics=metrics)
+            model.id: deploy(model, backends[model.id], answers=answers, metrics=metrics)
             for model in parsed.effective_models
         }
-        return Gateway(Snapshot.of(parsed, deployments), store, metrics, recorder=recorder)
+        return Gateway(Snapshot.of(parsed, deployments), answers, metrics, recorder=recorder)
 
     return _build

@@ -154,7 +154,7 @@ async def test_a_hit_takes_no_permit(
 ) -> None:
     cached = Request(model="one", prompt="a b", sampling=Sampling(temperature=0))
     await take(gateway.generate, Call(cached, "r1"))
-    await gateway._snapshot.deployments["one"].cached.ledger.flush()
+    await gateway._answers.flush()
     backends["one"].script = Script(gate=(gate := asyncio.Event()))
     holding = [asyncio.create_task(take(gateway.generate, asks())) for _ in range(2)]
     await until(lambda: gateway.model("one").queued)
@@ -170,7 +170,7 @@ async def test_cache_statistics_and_invalidation(gateway: Gateway, take: Callabl
     request = Request(model="one", prompt="a b", sampling=Sampling(temperature=0))
     for _ in range(2):
         await take(gateway.generate, Call(request, "r1"))
-        await gateway._snapshot.deployments["one"].cached.ledger.flush()
+        await gateway._answers.flush()
     stats = await gateway.cache_stats()
     assert [(m.model, m.hits, m.misses, m.stores) for m in stats.models] == [("one", 1, 1, 1), ("two", 0, 0, 0)]
     assert (stats.tiers[0].entries, stats.tiers[0].hits) == (1, 1)

@@ -19,7 +19,7 @@ from polyroute.core.config import Config, ModelConfig
 from polyroute.core.errors import Draining, UnknownModel
 from polyroute.core.event import Finished, Started
 from polyroute.core.request import CacheMode, CacheOptions, Request, RoutingOptions, Sampling
-from polyroute.routing.cache.store import AnswerStore
+from polyroute.routing.cache.answers import Answers
 from polyroute.routing.departures import Departures
 from polyroute.routing.gateway import Gateway
 from polyroute.routing.metrics import Metrics
@@ -39,8 +39,7 @@ BYPASS = CacheOptions(CacheMode.BYPASS)
 class Stage:
     """A gateway whose configuration can be changed; `built` has every backend that was made, in order."""
 
-    store: AnswerStore
-    codec: Any
+    answers: Answers
     metrics: Metrics
     departures: Departures
     built: list[EchoBackend] = field(default_factory=list)
@@ -49,7 +48,7 @@ class Stage:
     def begin(self, config: dict[str, Any]) -> None:
         parsed = Config.model_validate(config)
         deployments = {model.id: self.build(model) for model in parsed.effective_models}
-        self.gateway = Gateway(Snapshot.of(parsed, deployments), self.store, self.metrics)
+        self.gateway = Gateway(Snapshot.of(parsed, deployments), self.answers, self.metrics)
         self.succession = Succession(self.gateway, self.build, self.departures)
 
     def build(
@@ -58,7 +57,7 @@ class Stage:
         if backend is None:
             backend = EchoBackend(config.id, replica=f"{config.id}#{len(self.built)}", script=self.script)
             self.built.append(backend)
-        return deploy(config, backend, store=self.store, codec=self.codec, metrics=self.metrics, before=before)
+        return deploy(config, backend, answers=self.answers, metrics=self.metrics, before=before)
 
     async def to(self, *models: dict[str, Any], **more: Any) -> Changes:
         changed = {"default_model": models[0]["id"], "models": list(models), **more}
@@ -69,8 +68,8 @@ class Stage:
 
 
 @pytest.fixture
-async def stage(store: AnswerStore, codec: Any, metrics: Metrics) -> AsyncIterator[Stage]:
-    stage = Stage(store, codec, metrics, Departures(60))
+async def stage(answers: Answers, metrics: Metrics) -> AsyncIterator[Stage]:
+    stage = Stage(answers, metrics, Departures(60))
     stage.begin(BASE)
     yield stage
     await stage.departures.close()
@@ -176,10 +175,10 @@ async def streaming(stage: Stage, backend: EchoBackend) -> AsyncIterator[asyncio
 
 
 async def test_a_stream_longer_than_the_grace_ends_well(
-    store: AnswerStore, codec: Any, metrics: Metrics, until: Callable[..., Any]
+    answers: Answers, metrics: Metrics, until: Callable[..., Any]
 ) -> None:
     """The grace is for memory that is needed: a peer takes none, and a local model's is not needed here."""
-    stage = Stage(store, codec, metrics, Departures(0))
+    stage = Stage(answers, metrics, Departures(0))
     stage.begin(BASE)
     local, peer = stage.built
     async with streaming(stage, local) as one, streaming(stage, peer) as two:
@@ -196,9 +195,9 @@ async def test_a_stream_longer_than_the_grace_ends_well(
 
 
 async def test_streams_of_local_models_whose_memory_is_needed_are_cut_after_the_grace(
-    store: AnswerStore, codec: Any, metrics: Metrics
+    answers: Answers, metrics: Metrics
 ) -> None:
-    stage = Stage(store, codec, metrics, Departures(0))
+    stage = Stage(answers, metrics, Departures(0))
     stage.begin(BASE)
     local, peer = stage.built
     async with streaming(stage, local), streaming(stage, peer) as two:
@@ -210,9 +209,9 @@ async def test_streams_of_local_models_whose_memory_is_needed_are_cut_after_the_
 
 
 async def test_a_stream_without_end_is_cut_at_last(
-    store: AnswerStore, codec: Any, metrics: Metrics, until: Callable[..., Any]
+    answers: Answers, metrics: Metrics, until: Callable[..., Any]
 ) -> None:
-    stage = Stage(store, codec, metrics, Departures(60, longest_s=0))
+    stage = Stage(answers, metrics, Departures(60, longest_s=0))
     stage.begin(BASE)
     async with streaming(stage, stage.built[1]):
         await stage.to(LOCAL)
@@ -260,30 +259,6 @@ async def test_a_model_that_does_not_start_keeps_no_other_from_it(
         ("deployment.start_failed", "bad")
     ]
     assert stage.built[3].started
-
-
-async def test_who_leaves_does_not_wait_for_what_its_successor_stores(stage: Stage, until: Callable[..., Any]) -> None:
-    """The two share a ledger, and under steady traffic there is always something that is being stored."""
-    writing, gates = stage.deployment("two").cached.ledger.writing, [asyncio.Event() for _ in range(2)]
-
-    async def write(gate: asyncio.Event) -> None:
-        await gate.wait()
-
-    def begin(gate: asyncio.Event) -> asyncio.Task[None]:
-        task = asyncio.create_task(write(gate))
-        writing.add(task)
-        task.add_done_callback(writing.discard)
-        return task
-
-    begin(gates[0]).add_done_callback(lambda _: begin(gates[1]))
-    await stage.to(LOCAL, {**REMOTE, "peer_model": "other"})
-    assert stage.deployment("two").cached.ledger.writing is writing
-    await asyncio.sleep(0)
-    assert not stage.built[1].stopped
-    gates[0].set()
-    await until(lambda: stage.built[1].stopped)
-    assert len(writing) == 1
-    gates[1].set()
 
 
 async def test_a_name_that_is_in_force_again_keeps_its_series(

@@ -29,7 +29,7 @@ from polyroute.core.event import (
     Usage,
 )
 from polyroute.core.request import CacheMode, CacheOptions, Request, RoutingOptions, Sampling, ToolCall
-from polyroute.routing.cache.store import AnswerStore
+from polyroute.routing.cache.answers import Answers
 from polyroute.routing.layers import cached as layer
 from polyroute.routing.layers.cached import Cached, Shelf
 from polyroute.routing.metrics import Metrics
@@ -62,21 +62,21 @@ def wall() -> Wall:
 
 
 @pytest.fixture
-def make(store: AnswerStore, codec: Any, metrics: Metrics, wall: Wall) -> Callable[..., Cached]:
+def make(answers: Answers, metrics: Metrics, wall: Wall) -> Callable[..., Cached]:
     def _make(backend: EchoBackend, inner: Any = None, *, local: bool = True, **config: Any) -> Cached:
         shelf = Shelf("m", local, "f", CacheConfig(**config), backend.facts)
-        return Cached(inner or backend.stream, shelf, store, codec, metrics, wall=wall)
+        return Cached(inner or backend.stream, shelf, answers, metrics, wall=wall)
 
     return _make
 
 
 @pytest.fixture
-def run(take: Callable[..., Any]) -> Callable[..., Any]:
+def run(answers: Answers, take: Callable[..., Any]) -> Callable[..., Any]:
     """Takes a whole answer and waits until it is stored."""
 
     async def _run(cached: Cached, call: Call) -> list[Event]:
         events: list[Event] = await take(cached, call)
-        await cached.ledger.flush()
+        await answers.flush()
         return events
 
     return _run
@@ -224,7 +224,6 @@ async def test_an_abandoned_answer_is_not_kept(
 ) -> None:
     cached = make(backend)
     await take(cached, asks(), most=most)
-    await cached.ledger.flush()
     assert (backend.open, backend.closed_early) == (0, 1)
     assert result(await run(cached, asks())) is CacheResult.MISS
 
@@ -234,7 +233,6 @@ async def test_an_answer_whose_end_was_taken_is_kept_though_nobody_asked_for_mor
 ) -> None:
     cached = make(backend)
     assert isinstance((await take(cached, asks(), most=5))[-1], Finished)
-    await cached.ledger.flush()
     assert result(await run(cached, asks())) is CacheResult.HIT
 
 
@@ -267,7 +265,6 @@ async def test_a_filtered_answer_is_not_kept_and_one_that_gives_no_reason_is(
     backend.script = Script(reason=reason)
     cached = make(backend, mode="always")
     assert result(await run(cached, asks())) is CacheResult.MISS
-    await cached.ledger.flush()
     assert result(await run(cached, asks())) is second
 
 
@@ -332,39 +329,29 @@ async def test_an_unknown_version_is_not_cached(
     assert events[0].route.reasons == ("cache: not used, the model's version is not known yet",)
 
 
-async def test_a_stored_answer_of_another_request_is_never_given(
-    backend: EchoBackend, make: Callable[..., Cached], run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Were two requests to share the short key, the full one would tell them apart."""
-    monkeypatch.setattr(layer, "digest", lambda key: "the same")
-    cached = make(backend)
-    await run(cached, asks())
-    assert result(await run(cached, asks(stop=("x",)))) is CacheResult.MISS
-
-
-async def test_bytes_that_no_codec_knows_are_a_miss(
-    backend: EchoBackend, make: Callable[..., Cached], run: Callable[..., Any], store: AnswerStore
-) -> None:
-    cached = make(backend)
-    call = asks()
-    await store.put(layer.digest(cached._shelf.key(call, "echo-1")), b"\xff rubbish", tag="m", ttl_s=None)
-    assert result(await run(cached, call)) is CacheResult.MISS
-    assert result(await run(cached, asks())) is CacheResult.HIT
-
-
-async def test_a_store_that_fails_fails_no_call(
+async def test_a_cache_that_fails_fails_no_call(
     backend: EchoBackend,
     make: Callable[..., Cached],
     run: Callable[..., Any],
-    store: AnswerStore,
+    answers: Answers,
     registry: CollectorRegistry,
 ) -> None:
-    await store.close()
-    cached = make(backend)
+    await answers.close()
+    cached = make(backend, tiers=["disk"])
     for _ in range(2):
         events = await run(cached, asks())
         assert (result(events), "".join(e.text for e in events if isinstance(e, Token))) == (CacheResult.MISS, "a b c")
     assert registry.get_sample_value("polyroute_cache_lookups_total", {"model": "m", "result": "error"}) == 2
+
+
+async def test_an_answer_is_kept_where_the_model_says(
+    backend: EchoBackend, make: Callable[..., Cached], run: Callable[..., Any], answers: Answers
+) -> None:
+    await run(make(backend, tiers=["memory"]), asks())
+    memory, disk = await answers.stats()
+    assert (memory.entries, disk.entries) == (1, 0)
+    assert result(await run(make(backend, tiers=["disk"]), asks())) is CacheResult.MISS
+    assert result(await run(make(backend, tiers=["memory"]), asks())) is CacheResult.HIT
 
 
 async def test_it_counts_what_it_saved(

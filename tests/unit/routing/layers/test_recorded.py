@@ -168,7 +168,6 @@ async def test_an_answer_from_the_cache_is_no_evidence(gateway: Gateway, kept: K
     request = Request(model="chat", prompt="a b", sampling=Sampling(temperature=0), routing=RoutingOptions(user="ada"))
     for _ in range(2):
         await take(gateway.generate, Call(request, "r1"))
-        await gateway.snapshot.deployments["one"].cached.ledger.flush()
     assert [(r.cache, r.evidence) for r in kept.records] == [("MISS", True), ("HIT", False)]
 
 

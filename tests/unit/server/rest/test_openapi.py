@@ -10,7 +10,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from polyroute.core.config import Config
-from polyroute.routing.cache.store import AnswerStore
+from polyroute.routing.cache.answers import Answers
+from polyroute.routing.cache.invalidations import Invalidations
+from polyroute.routing.cache.memory_tier import MemoryTier
 from polyroute.routing.gateway import Gateway
 from polyroute.routing.metrics import Metrics
 from polyroute.routing.registry import Snapshot
@@ -18,13 +20,15 @@ from polyroute.server.feedback import FeedbackIntake
 from polyroute.server.rest.chat_body import ChatBody
 from polyroute.server.rest.endpoints import endpoints
 from polyroute.server.rest.openapi import describe
+from polyroute.server.wire.stored import AnswerCodec
 
 
 @pytest.fixture
 def document(tmp_path: Path) -> dict[str, Any]:
     config = Config.model_validate({"models": [{"id": "m", "type": "remote", "base_url": "http://x"}]})
     registry = CollectorRegistry()
-    gateway = Gateway(Snapshot.of(config, {}), AnswerStore(tmp_path, 1), Metrics(registry))
+    answers = Answers(MemoryTier(1), [], Invalidations(), AnswerCodec())
+    gateway = Gateway(Snapshot.of(config, {}), answers, Metrics(registry))
     return describe(endpoints(gateway, registry, lambda: False, FeedbackIntake(None)))
 
 

@@ -1,4 +1,4 @@
-"""The store keeps bytes, trusts nothing that it finds, and whatever goes wrong is a miss."""
+"""The disk keeps bytes, trusts nothing that it finds, and whatever goes wrong is a miss."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pickle
 import shutil
 import sqlite3
 import threading
+from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,90 +18,114 @@ import pytest
 from structlog.testing import capture_logs
 
 from polyroute.routing.cache.disk import BytesDisk, ForeignEntry
-from polyroute.routing.cache.store import AnswerStore
+from polyroute.routing.cache.disk_tier import DiskTier
+from polyroute.routing.cache.guarded import GuardedTier
+from polyroute.routing.cache.terms import Moment
+from polyroute.routing.cache.tier import Label
 
 MIB = 1024 * 1024
 SIZES = (0, 1, 100, 32_768, 200_000)
 """In the database and in files of their own."""
 
 
-def rows(store: AnswerStore, statement: str, *arguments: Any) -> list[Any]:
-    with closing(sqlite3.connect(store.folder / "cache.db")) as connection, connection:
+M = Label("m", "v1", Moment(1))
+N = Label("n", "v1", Moment(1))
+
+
+def folder_of(store: GuardedTier) -> Path:
+    assert isinstance(store.tier, DiskTier)
+    return store.tier.folder
+
+
+def rows(store: GuardedTier, statement: str, *arguments: Any) -> list[Any]:
+    with closing(sqlite3.connect(folder_of(store) / "cache.db")) as connection, connection:
         return connection.execute(statement, arguments).fetchall()
 
 
-def reopened(folder: Path, **options: Any) -> AnswerStore:
-    return AnswerStore(folder, 64 * MIB, get_timeout_s=60, put_timeout_s=60, **options)
+def opened(folder: Path, max_bytes: int = 64 * MIB, **options: Any) -> GuardedTier:
+    return GuardedTier(DiskTier(folder, max_bytes, get_s=60, put_s=60), **options)
+
+
+async def clear(store: GuardedTier, model: str = "") -> int:
+    return await store.reclaim(lambda label, unused_s: model in ("", label.model))
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[GuardedTier]:
+    """A folder of its own, with limits that no slow machine meets."""
+    store = opened(tmp_path / "answers")
+    yield store
+    await store.close()
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_what_is_put_is_got(store: AnswerStore, size: int) -> None:
+async def test_what_is_put_is_got(store: GuardedTier, size: int) -> None:
     blob = os.urandom(size)
-    assert await store.put("k", blob, tag="m", ttl_s=None)
+    assert await store.put("k", blob, M, None)
     assert await store.get("k") == blob
     assert await store.get("other") is None
-    assert (store.hits, store.misses, store.errors) == (1, 1, 0)
+    assert (store.counts.stores, store.counts.errors) == (1, 0)
 
 
-async def test_another_process_of_the_future_finds_it_again(store: AnswerStore) -> None:
-    await store.put("k", b"v" * 100_000, tag="m", ttl_s=None)
+async def test_another_process_of_the_future_finds_it_again(store: GuardedTier) -> None:
+    await store.put("k", b"v" * 100_000, M, None)
     await store.close()
-    again = reopened(store.folder)
+    again = opened(folder_of(store))
     assert await again.get("k") == b"v" * 100_000
     await again.close()
 
 
-async def test_a_put_replaces(store: AnswerStore) -> None:
+async def test_a_put_replaces(store: GuardedTier) -> None:
     for blob in (b"one", b"two" * 50_000, b"three"):
-        await store.put("k", blob, tag="m", ttl_s=None)
+        await store.put("k", blob, M, None)
         assert await store.get("k") == blob
-    assert (await store.stats()).entries == 1
+    assert (await store.held()).entries == 1
 
 
-async def test_what_has_expired_is_gone(store: AnswerStore) -> None:
-    await store.put("k", b"v", tag="m", ttl_s=0.001)
-    await store.put("l", b"v", tag="m", ttl_s=3600)
+async def test_what_has_expired_is_gone(store: GuardedTier) -> None:
+    await store.put("k", b"v", M, 0.001)
+    await store.put("l", b"v", M, 3600)
     await asyncio.sleep(0.01)
     assert await store.get("k") is None
     assert await store.get("l") == b"v"
 
 
-async def test_entries_are_removed_one_by_one_by_tag_or_all(store: AnswerStore) -> None:
-    for key, tag in (("a", "m"), ("b", "m"), ("c", "n"), ("d", "n")):
-        await store.put(key, b"v" * 50_000, tag=tag, ttl_s=None)
+async def test_entries_are_removed_one_by_one_by_tag_or_all(store: GuardedTier) -> None:
+    for key, label in (("a", M), ("b", M), ("c", N), ("d", N)):
+        await store.put(key, b"v" * 50_000, label, None)
     assert await store.delete("a") == 1
     assert await store.delete("a") == 0
-    assert await store.clear("m") == 1
+    assert await clear(store, "m") == 1
     assert await store.get("c") is not None
-    assert await store.clear() == 2
-    assert (await store.stats()).entries == 0
-    assert not list(store.folder.rglob("*.val"))
+    assert await clear(store) == 2
+    assert (await store.held()).entries == 0
+    assert not list(folder_of(store).rglob("*.val"))
 
 
 async def test_it_stays_within_its_size(tmp_path: Path) -> None:
-    store = AnswerStore(tmp_path, 4 * MIB, get_timeout_s=60, put_timeout_s=60)
+    store = opened(tmp_path, 4 * MIB)
     for i in range(100):
-        assert await store.put(f"k{i}", os.urandom(200_000), tag="m", ttl_s=None)
-    stats = await store.stats()
+        assert await store.put(f"k{i}", os.urandom(200_000), M, None)
+    stats = await store.held()
     assert stats.bytes <= 4 * MIB + 400_000
     assert await store.get("k99") is not None
     assert await store.get("k0") is None
     await store.close()
 
 
-async def test_a_poisoned_pickle_row_runs_nothing(store: AnswerStore, tmp_path: Path) -> None:
+async def test_a_poisoned_pickle_row_runs_nothing(store: GuardedTier, tmp_path: Path) -> None:
     """CVE-2025-69872: diskcache unpickles what a row says is a pickle."""
     mark = tmp_path / "ran"
     evil = pickle.dumps(_Evil(str(mark)))
-    await store.put("k", b"v", tag="m", ttl_s=None)
+    await store.put("k", b"v", M, None)
     rows(store, "UPDATE Cache SET mode = ?, value = ? WHERE key = 'k'", diskcache.core.MODE_PICKLE, evil)
     assert await store.get("k") is None
-    (store.folder / "evil.val").write_bytes(evil)
+    (folder_of(store) / "evil.val").write_bytes(evil)
     rows(store, "UPDATE Cache SET value = NULL, filename = 'evil.val' WHERE key = 'k'")
     assert await store.get("k") is None
     rows(store, "UPDATE Cache SET key = ?, raw = 0", evil)
-    assert await store.clear() == 1
-    assert store.errors == 2
+    assert await clear(store) == 1
+    assert store.counts.errors == 2
     assert not mark.exists()
 
 
@@ -114,106 +139,108 @@ def test_stock_diskcache_would_have_run_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "aa/../../secret", "cache.db"])
-async def test_a_row_cannot_point_outside(store: AnswerStore, tmp_path: Path, name: str) -> None:
+async def test_a_row_cannot_point_outside(store: GuardedTier, tmp_path: Path, name: str) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(b"secret")
-    await store.put("k", b"v" * 100_000, tag="m", ttl_s=None)
+    await store.put("k", b"v" * 100_000, M, None)
     rows(store, "UPDATE Cache SET filename = ? WHERE key = 'k'", name)
     assert await store.get("k") is None
-    assert await store.clear() == 1
+    assert await clear(store) == 1
     assert secret.exists()
-    assert (store.folder / "cache.db").exists()
+    assert (folder_of(store) / "cache.db").exists()
 
 
 @pytest.mark.parametrize("damage", [lambda blob: blob[:-1], lambda blob: b"", lambda blob: blob[:-1] + b"x"])
-async def test_a_damaged_file_is_a_miss(store: AnswerStore, damage: Any) -> None:
-    await store.put("k", b"v" * 100_000, tag="m", ttl_s=None)
-    (file,) = store.folder.rglob("*.val")
+async def test_a_damaged_file_is_a_miss(store: GuardedTier, damage: Any) -> None:
+    await store.put("k", b"v" * 100_000, M, None)
+    (file,) = folder_of(store).rglob("*.val")
     file.write_bytes(damage(file.read_bytes()))
     assert await store.get("k") is None
-    assert store.errors == 1
-    await store.put("k", b"new", tag="m", ttl_s=None)
+    assert store.counts.errors == 1
+    await store.put("k", b"new", M, None)
     assert await store.get("k") == b"new"
 
 
-async def test_a_lost_file_is_a_miss(store: AnswerStore) -> None:
-    await store.put("k", b"v" * 100_000, tag="m", ttl_s=None)
-    next(store.folder.rglob("*.val")).unlink()
+async def test_a_lost_file_is_a_miss(store: GuardedTier) -> None:
+    await store.put("k", b"v" * 100_000, M, None)
+    next(folder_of(store).rglob("*.val")).unlink()
     assert await store.get("k") is None
 
 
 @pytest.mark.parametrize("keep", [0, 50, 4096, 20_000])
-async def test_a_truncated_database_is_a_miss_and_no_more(store: AnswerStore, keep: int) -> None:
+async def test_a_truncated_database_is_a_miss_and_no_more(store: GuardedTier, keep: int) -> None:
     for i in range(50):
-        await store.put(f"k{i}", b"v" * 1000, tag="m", ttl_s=None)
+        await store.put(f"k{i}", b"v" * 1000, M, None)
     await store.close()
-    for log in store.folder.glob("cache.db-*"):
+    for log in folder_of(store).glob("cache.db-*"):
         log.unlink()
-    database = store.folder / "cache.db"
+    database = folder_of(store) / "cache.db"
     database.write_bytes(database.read_bytes()[:keep])
-    again = reopened(store.folder)
+    again = opened(folder_of(store))
     for i in range(50):
         assert await again.get(f"k{i}") in (None, b"v" * 1000)
-    await again.put("new", b"v", tag="m", ttl_s=None)
-    assert (await again.stats()).name == "disk"
+    await again.put("new", b"v", M, None)
+    assert (await again.held()).entries >= 0
     await again.close()
 
 
 async def test_a_database_of_rubbish_is_a_miss_and_is_told_once(tmp_path: Path) -> None:
     (tmp_path / "cache.db").write_bytes(b"rubbish" * 1000)
-    store = reopened(tmp_path)
+    store = opened(tmp_path)
     with capture_logs() as logs:
         await store.start()
         for _ in range(20):
             assert await store.get("k") is None
-        assert not await store.put("k", b"v", tag="m", ttl_s=None)
+        assert not await store.put("k", b"v", M, None)
         assert await store.delete("k") == 0
-        assert await store.clear() == 0
+        assert await clear(store) == 0
     assert [entry["event"] for entry in logs] == ["cache.failed"]
     assert logs[0]["log_level"] == "warning"
-    assert store.errors > 20
+    assert (store.counts.errors, store.counts.skipped) == (6, 18)  # three of each kind were tried
     await store.close()
 
 
 async def test_a_folder_that_cannot_be_opened_is_tried_again_later(tmp_path: Path) -> None:
     now = 0.0
     (tmp_path / "taken").write_text("a file, where a folder should be")
-    store = reopened(tmp_path / "taken" / "answers", clock=lambda: now)
-    assert not await store.put("k", b"v", tag="m", ttl_s=None)
+    store = opened(tmp_path / "taken" / "answers", clock=lambda: now)
+    for _ in range(3):
+        assert not await store.put("k", b"v", M, None)
     (tmp_path / "taken").unlink()
-    assert not await store.put("k", b"v", tag="m", ttl_s=None)
+    assert not await store.put("k", b"v", M, None)
     now = 60.0
-    assert await store.put("k", b"v", tag="m", ttl_s=None)
+    assert await store.put("k", b"v", M, None)
     assert await store.get("k") == b"v"
     await store.close()
 
 
-async def test_a_folder_that_vanishes_is_a_miss(store: AnswerStore) -> None:
-    await store.put("k", b"v" * 100_000, tag="m", ttl_s=None)
-    shutil.rmtree(store.folder)
+async def test_a_folder_that_vanishes_is_a_miss(store: GuardedTier) -> None:
+    await store.put("k", b"v" * 100_000, M, None)
+    shutil.rmtree(folder_of(store))
     assert await store.get("k") is None
-    await store.put("l", b"v" * 100_000, tag="m", ttl_s=None)
+    await store.put("l", b"v" * 100_000, M, None)
 
 
 async def test_a_disk_that_hangs_is_a_miss_and_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = AnswerStore(tmp_path, MIB, get_timeout_s=0.02, put_timeout_s=0.02)
+    store = GuardedTier(DiskTier(tmp_path, MIB, get_s=0.02, put_s=0.02))
     released = threading.Event()
     await store.start()
     monkeypatch.setattr(BytesDisk, "put", lambda self, key: (released.wait(60), (key, True))[1])
     try:
         assert await asyncio.gather(*(store.get(f"k{i}") for i in range(300))) == [None] * 300
-        assert not await store.put("k", b"v", tag="m", ttl_s=None)
-        assert store.errors >= 300
+        assert not await store.put("k", b"v", M, None)
+        assert store.counts.errors + store.counts.skipped == 301
+        assert not store.reads.open
     finally:
         released.set()
         await store.close()
 
 
-async def test_a_closed_store_misses(store: AnswerStore) -> None:
-    await store.put("k", b"v", tag="m", ttl_s=None)
+async def test_a_closed_store_misses(store: GuardedTier) -> None:
+    await store.put("k", b"v", M, None)
     await store.close()
     assert await store.get("k") is None
-    assert not await store.put("k", b"v", tag="m", ttl_s=None)
+    assert not await store.put("k", b"v", M, None)
     await store.close()
 
 

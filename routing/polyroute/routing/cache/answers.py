@@ -1,0 +1,277 @@
+"""The answers that are kept, in all tiers of this process: the nearest that has one gives it, and fills those above."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+from polyroute.routing.cache.codec import Codec, StoredAnswer
+from polyroute.routing.cache.frame import header_of, pack, payload_of
+from polyroute.routing.cache.guarded import Counts, GuardedTier
+from polyroute.routing.cache.invalidations import Invalidations
+from polyroute.routing.cache.memory_tier import MemoryTier, footprint
+from polyroute.routing.cache.terms import MAX_ANSWER_BYTES, AnswerKey, Found, Stay, Terms
+from polyroute.routing.cache.tier import Label
+from polyroute.routing.views import TierStats
+
+_CLOSE_S: Final = 5.0
+_MOST_WRITING: Final = 512
+"""Answers that may be on their way to the tiers below; more are kept in memory alone."""
+_SWEEP_EVERY_S: Final = 600.0
+_SWEEP_AT_A_TIME: Final = 512
+_OUTDATED_S: Final = 3600.0
+"""How long answers of a version are left that is not the current one and that nobody stores any more."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Keeping:
+    """An answer on its way into the tiers, as the bytes of one entry."""
+
+    key: AnswerKey
+    entry: bytes
+    label: Label
+    terms: Terms
+    age_s: float = 0.0
+
+
+class Answers:
+    """All tiers of this process: memory, and below it those given, nearest first.
+
+    A memory hit is found without waiting (`at_hand`); other tiers are asked within their limits (`find`). What is kept
+    is written to the tiers below behind the call. Nothing here raises, whatever is wrong with a tier.
+    """
+
+    def __init__(
+        self,
+        memory: MemoryTier,
+        below: Sequence[GuardedTier],
+        invalidations: Invalidations,
+        codec: Codec,
+        *,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.memory = memory
+        self.below = tuple(below)
+        self.counts = Counts()
+        """What the memory was asked and did."""
+        self._named = {tier.name: tier for tier in below}
+        self._invalidations = invalidations
+        self._codec = codec
+        self._wall = wall
+        self._writing: set[asyncio.Task[None]] = set()
+        self._versions: dict[str, str] = {}
+        self._swept: asyncio.Event = asyncio.Event()
+        self._sweeping: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Answers {self.memory!r} {self.below!r} writing={len(self._writing)}>"
+
+    @property
+    def errors(self) -> int:
+        """Failures of tiers since the server started."""
+        return sum(tier.counts.errors + tier.counts.skipped for tier in self.below)
+
+    def key(self, model: str, canonical: bytes) -> AnswerKey:
+        """The key of a call that begins now: answers invalidated from here on are not found or kept under it."""
+        return AnswerKey.of(canonical, self._invalidations.moment(model))
+
+    def at_hand(self, key: AnswerKey, terms: Terms) -> Found | None:
+        """The answer in this process's memory, if it is there. Never waits. Counts a hit, and no miss: `find` does."""
+        if terms.memory is None:
+            return None
+        answer = self.memory.get(key)
+        if answer is None or (terms.ttl_s is not None and terms.outlived(self._wall() - answer.created)):
+            return None
+        self.counts.hits += 1
+        return Found(answer, "memory")
+
+    async def find(self, key: AnswerKey, terms: Terms) -> Found | None:
+        """The answer in the nearest tier that has it, which fills the tiers above; None where no tier does."""
+        found = self.at_hand(key, terms)
+        if found is not None:
+            return found
+        if terms.memory is not None:
+            self.counts.misses += 1
+        missed: list[Stay] = []
+        for stay in terms.below:
+            tier = self._named.get(stay.tier)
+            if tier is None:
+                continue
+            entry = await tier.get(key.digest)
+            answer = None if entry is None else self._answer(tier, key, terms, entry)
+            if entry is not None and answer is not None:
+                tier.counts.hits += 1
+                self._fill(key, terms, answer, entry, missed)
+                return Found(answer, tier.name)
+            tier.counts.misses += 1
+            missed.append(stay)
+        return None
+
+    def keep(self, key: AnswerKey, answer: StoredAnswer, terms: Terms) -> bool:
+        """Keeps a complete answer: in memory at once, in the tiers below behind the call.
+
+        False where it is refused: it cannot be encoded, is larger than `MAX_ANSWER_BYTES`, or was made unreachable
+        since its call began.
+        """
+        try:
+            payload = self._codec.encode(answer)
+        except ValueError as error:
+            log.warning("cache.refused", model=answer.model, error=str(error), effect="the answer is not kept")
+            return False
+        if len(payload) > MAX_ANSWER_BYTES or not self._invalidations.holds(key):
+            return False
+        self._versions[terms.model] = answer.version
+        self._remember(key, terms, answer, len(payload))
+        below = [stay for stay in terms.below if stay.tier in self._named]
+        if below:
+            entry = pack(payload, answer.model, key.moment)
+            label = Label(answer.model, answer.version, key.moment)
+            self._write(_Keeping(key, entry, label, terms), below)
+        return True
+
+    async def forget(self, digest: str) -> int:
+        """Makes the answer with this digest unreachable, everywhere on this machine; returns how many were known."""
+        self._invalidations.forget(digest)
+        removed = self.memory.forget(digest)
+        return max(removed, *await asyncio.gather(*(tier.delete(digest) for tier in self.below)), 0)
+
+    async def invalidate(self, model: str = "") -> int:
+        """Makes the answers of a model, or all, unreachable, at once; returns how many were known.
+
+        What they took is reclaimed in the background.
+        """
+        known = max(
+            self.memory.entries_of(model), *await asyncio.gather(*(tier.entries_of(model) for tier in self.below)), 0
+        )
+        self._invalidations.invalidate(model)
+        self._swept.set()
+        return known
+
+    async def stats(self) -> tuple[TierStats, ...]:
+        """What each tier holds, and what it did since the server started; nearest first."""
+        held = await asyncio.gather(*(tier.held() for tier in self.below))
+        below = [
+            _stats(tier.name, tier.tier.location, each.entries, each.bytes, tier.tier.max_bytes, tier.counts)
+            for tier, each in zip(self.below, held, strict=True)
+        ]
+        memory = self.memory
+        own = _stats("memory", "this process", len(memory), memory.bytes, memory.max_bytes, self.counts)
+        return (own, *below)
+
+    async def start(self) -> None:
+        """Opens every tier, and begins to sweep them. One that cannot be opened is no error here."""
+        await asyncio.gather(*(tier.start() for tier in self.below))
+        self._sweeping = asyncio.create_task(self._sweep_for_ever(), name="sweep of the cache")
+
+    async def flush(self) -> None:
+        """Waits until what is being written now is written; what is begun meanwhile, it does not wait for."""
+        if self._writing:
+            await asyncio.wait(list(self._writing))
+
+    async def close(self) -> None:
+        """Writes what is on its way, for a few seconds at most, and closes every tier. Not to be used afterwards."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._sweeping
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.flush(), _CLOSE_S)
+        for task in self._writing:
+            task.cancel()
+        await asyncio.gather(*(tier.close() for tier in self.below))
+
+    def _answer(self, tier: GuardedTier, key: AnswerKey, terms: Terms, entry: bytes) -> StoredAnswer | None:
+        """What `entry` holds, where it is the answer to the very request, and still to be found."""
+        try:
+            header = header_of(entry)
+            if header.moment.local != key.moment.local:
+                return None
+            answer = self._codec.decode(payload_of(entry, header))
+        except ValueError as error:
+            tier.spoilt(str(error))
+            return None
+        if answer.key != key.canonical or terms.outlived(self._wall() - answer.created):
+            return None
+        return answer
+
+    def _fill(self, key: AnswerKey, terms: Terms, answer: StoredAnswer, entry: bytes, above: Sequence[Stay]) -> None:
+        """Keeps what a lower tier had in those above it."""
+        if not self._invalidations.holds(key):
+            return
+        self._remember(key, terms, answer, len(entry))
+        if above:
+            age_s = max(0.0, self._wall() - answer.created)
+            label = Label(answer.model, answer.version, key.moment)
+            self._write(_Keeping(key, entry, label, terms, age_s), above)
+
+    def _remember(self, key: AnswerKey, terms: Terms, answer: StoredAnswer, size: int) -> None:
+        if terms.memory is not None:
+            age_s = max(0.0, self._wall() - answer.created)
+            stay_s = terms.remaining_s(terms.memory, key.digest, age_s)
+            self.counts.stores += self.memory.put(key, answer, footprint(answer, size), stay_s)
+
+    def _write(self, keeping: _Keeping, stays: Sequence[Stay]) -> None:
+        if len(self._writing) >= _MOST_WRITING:
+            for stay in stays:
+                self._named[stay.tier].counts.skipped += 1
+            return
+        self._behind(self._put(keeping, stays))
+
+    async def _put(self, keeping: _Keeping, stays: Sequence[Stay]) -> None:
+        key = keeping.key
+        for stay in stays:
+            tier = self._named[stay.tier]
+            stay_s = keeping.terms.remaining_s(stay, key.digest, keeping.age_s)
+            if stay_s is not None and stay_s <= 0:
+                continue
+            await tier.put(key.digest, keeping.entry, keeping.label, stay_s)
+            if not self._invalidations.holds(key):  # it was made unreachable while it was written
+                await tier.delete(key.digest)
+
+    def _behind(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+
+    async def _sweep_for_ever(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._swept.wait(), _SWEEP_EVERY_S)
+            self._swept.clear()
+            await self.sweep()
+
+    async def sweep(self) -> None:
+        """Reclaims what can be found no more, a little at a time."""
+        for place, _ in enumerate(self.memory.sweep(lambda model: self._invalidations.moment(model).local)):
+            if place % _SWEEP_AT_A_TIME == 0:
+                await asyncio.sleep(0)
+        for tier in self.below:
+            await tier.reclaim(self._stale)
+
+    def _stale(self, label: Label, unused_s: float) -> bool:
+        """Whether entries of that label can be found no more, or are of a version that has been replaced."""
+        if label.moment.local != self._invalidations.moment(label.model).local:
+            return True
+        current = self._versions.get(label.model, label.version)
+        return current != label.version and unused_s > _OUTDATED_S
+
+
+def _stats(name: str, location: str, entries: int, size: int, most: int, counts: Counts) -> TierStats:
+    return TierStats(
+        name=name,
+        location=location,
+        entries=entries,
+        bytes=size,
+        max_bytes=most,
+        hits=counts.hits,
+        misses=counts.misses,
+        errors=counts.errors + counts.skipped,
+    )

@@ -1,0 +1,183 @@
+"""Answers on disk: bounded in size, shared between processes, and off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import diskcache
+
+from polyroute.routing.cache.disk import BytesDisk, ForeignEntry
+from polyroute.routing.cache.terms import Moment
+from polyroute.routing.cache.tier import BadEntry, Held, Label
+
+T = TypeVar("T")
+
+_CLOSE_S: Final = 5.0
+_THREADS: Final = 2
+_MOST_PENDING: Final = 256
+
+_BY_TAG: Final = "SELECT tag, COUNT(*), SUM(size), MAX(store_time) FROM Cache GROUP BY tag"
+
+
+class Busy(Exception):
+    """The disk is behind: too much waits for it already."""
+
+
+class DiskTier:
+    """Entries in one folder, `max_bytes` at most; the least recently stored leave first. Implements `Tier`.
+
+    Errors are diskcache's, SQLite's and the system's. A folder that cannot be opened is opened at a later call.
+    """
+
+    name = "disk"
+
+    def __init__(self, folder: Path, max_bytes: int, *, get_s: float = 0.25, put_s: float = 2.0) -> None:
+        self.folder = folder
+        self.location = str(folder)
+        self.max_bytes = max_bytes
+        self.get_s = get_s
+        self.put_s = put_s
+        self._cache: diskcache.Cache | None = None
+        self._pending = 0
+        self._opening = threading.Lock()
+        self._threads = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="answers")
+
+    def __repr__(self) -> str:
+        return f"<DiskTier {self.folder} {'open' if self._cache is not None else 'not open'} pending={self._pending}>"
+
+    async def start(self) -> None:
+        """Opens the folder, so that the first call finds it open."""
+        await self._run(lambda _: None)
+
+    async def get(self, digest: str) -> bytes | None:
+        """The entry under `digest`; raises `BadEntry` for one that this store did not write, or not like that."""
+        try:
+            entry: bytes | None = await self._run(lambda cache: cache.get(digest))
+        except ForeignEntry as error:
+            raise BadEntry(str(error)) from error
+        return entry
+
+    async def put(self, digest: str, entry: bytes, label: Label, stay_s: float | None) -> None:
+        """Keeps an entry for `stay_s` seconds; None is until there is no room for it."""
+        tag = _tag(label)
+        if not await self._run(lambda cache: cache.set(digest, entry, expire=stay_s, tag=tag)):
+            raise OSError("the entry was not stored")
+
+    async def delete(self, digest: str) -> int:
+        """Removes one entry; returns how many there were."""
+        return await self._run(lambda cache: int(cache.delete(digest)))
+
+    async def entries_of(self, model: str) -> int:
+        """How many entries there are: of a model, or of all where it is empty."""
+        held = await self.held()
+        return held.by_model.get(model, (0, 0))[0] if model else held.entries
+
+    async def held(self) -> Held:
+        """What it holds. `bytes` are those of the whole folder."""
+        return await self._run(_held)
+
+    async def reclaim(self, stale: Callable[[Label, float], bool]) -> int:
+        """Removes the entries whose label is `stale`, and those without one."""
+        return await self._run(partial(_reclaim, stale=stale))
+
+    async def resize(self, max_bytes: int) -> None:
+        """Has another size from now on."""
+        self.max_bytes = max_bytes
+        await self._run(lambda cache: cache.reset("size_limit", max_bytes))
+
+    async def close(self) -> None:
+        """Closes the folder once what is being written is written; does not wait for a disk that hangs."""
+        both = threading.Barrier(_THREADS)
+        try:
+            closing = [asyncio.wrap_future(self._threads.submit(self._close, both)) for _ in range(_THREADS)]
+        except RuntimeError:  # closed before
+            return
+        await asyncio.wait(closing, timeout=_CLOSE_S)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _close(self, both: threading.Barrier) -> None:
+        """Each thread has a connection of its own, which it alone can close."""
+        with suppress(threading.BrokenBarrierError):
+            both.wait(_CLOSE_S)
+        if self._cache is not None:
+            self._cache.close()
+
+    async def _run(self, work: Callable[[diskcache.Cache], T]) -> T:
+        if self._pending >= _MOST_PENDING:
+            raise Busy(f"{self._pending} operations wait for the disk, limit {_MOST_PENDING}")
+        done = self._threads.submit(self._work, work)
+        self._pending += 1
+        done.add_done_callback(partial(self._returned, asyncio.get_running_loop()))
+        waiting = asyncio.wrap_future(done)
+        waiting.add_done_callback(lambda late: late.cancelled() or late.exception())  # nobody may be left to ask
+        return await asyncio.shield(waiting)
+
+    def _work(self, work: Callable[[diskcache.Cache], T]) -> T:
+        return work(self._open())
+
+    def _open(self) -> diskcache.Cache:
+        with self._opening:
+            if self._cache is None:
+                self._cache = diskcache.Cache(
+                    str(self.folder),
+                    timeout=1,
+                    disk=BytesDisk,
+                    eviction_policy="least-recently-stored",
+                    size_limit=self.max_bytes,
+                    tag_index=True,
+                    # A database that is mapped and then cut by someone else would end this process (SIGBUS).
+                    sqlite_mmap_size=0,
+                )
+            return self._cache
+
+    def _returned(self, loop: asyncio.AbstractEventLoop, _: Future[Any]) -> None:
+        try:
+            loop.call_soon_threadsafe(self._count_down)
+        except RuntimeError:
+            self._count_down()  # the loop has ended, and so has everything that counted
+
+    def _count_down(self) -> None:
+        self._pending -= 1
+
+
+def _tag(label: Label) -> str:
+    return f"{label.moment.local:x} {label.model} {label.version}"
+
+
+def _label(tag: object) -> Label | None:
+    """The label that `_tag` wrote; None for any other."""
+    parts = tag.split(" ", 2) if isinstance(tag, str) else []
+    try:
+        generation, model, version = parts
+        return Label(model, version, Moment(int(generation, 16)))
+    except ValueError:
+        return None
+
+
+def _held(cache: diskcache.Cache) -> Held:
+    by_model: dict[str, tuple[int, int]] = {}
+    entries = 0
+    for tag, count, size, _ in cache._sql(_BY_TAG).fetchall():
+        label = _label(tag)
+        model = "" if label is None else label.model
+        had = by_model.get(model, (0, 0))
+        by_model[model] = (had[0] + int(count), had[1] + int(size))
+        entries += int(count)
+    return Held(entries, int(cache.volume()), by_model)
+
+
+def _reclaim(cache: diskcache.Cache, *, stale: Callable[[Label, float], bool]) -> int:
+    removed, now = 0, time.time()
+    for tag, _, _, stored in cache._sql(_BY_TAG).fetchall():
+        label = _label(tag)
+        if label is None or stale(label, now - float(stored)):
+            removed += int(cache.evict(tag))
+    return removed + int(cache.expire())

@@ -1,0 +1,123 @@
+"""A tier that never fails and never holds anybody up: what goes wrong in it is counted, told, and left alone for a
+while."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import structlog
+
+from polyroute.routing.cache.guard import Guard
+from polyroute.routing.cache.tier import BadEntry, Held, Label, Tier
+
+T = TypeVar("T")
+
+_ADMIN_S: Final = 30.0
+_WARN_EVERY_S: Final = 30.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a tier was asked and did since the server started. `skipped`: not asked, since it had failed before."""
+
+    hits: int = 0
+    misses: int = 0
+    errors: int = 0
+    skipped: int = 0
+    stores: int = 0
+
+
+class GuardedTier:
+    """A tier behind a time limit and two guards, for what is read and what is written: a full disk can be read."""
+
+    def __init__(self, tier: Tier, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.tier = tier
+        self.name = tier.name
+        self.counts = Counts()
+        self.reads = Guard(clock)
+        self.writes = Guard(clock)
+        self._clock = clock
+        self._warned = float("-inf")
+
+    def __repr__(self) -> str:
+        return f"<GuardedTier {self.tier!r} reads={self.reads!r} writes={self.writes!r}>"
+
+    async def start(self) -> None:
+        """Opens it. One that cannot be opened is no error here."""
+        await self._ask("open", self.reads, _ADMIN_S, self.tier.start, None)
+
+    async def get(self, digest: str) -> bytes | None:
+        """The entry under `digest`; None when there is none, or on any failure."""
+        return await self._ask("get", self.reads, self.tier.get_s, lambda: self.tier.get(digest), None)
+
+    async def put(self, digest: str, entry: bytes, label: Label, stay_s: float | None) -> bool:
+        """Keeps an entry; says whether it was kept."""
+
+        async def put() -> bool:
+            await self.tier.put(digest, entry, label, stay_s)
+            return True
+
+        kept = await self._ask("put", self.writes, self.tier.put_s, put, False)
+        self.counts.stores += kept
+        return kept
+
+    async def delete(self, digest: str) -> int:
+        """Removes one entry; returns how many there were."""
+        return await self._ask("delete", self.writes, self.tier.put_s, lambda: self.tier.delete(digest), 0)
+
+    async def entries_of(self, model: str) -> int:
+        """How many entries there are: of a model, or of all where it is empty."""
+        return await self._ask("count", self.reads, self.tier.put_s, lambda: self.tier.entries_of(model), 0)
+
+    async def held(self) -> Held:
+        """What it holds; nothing on any failure."""
+        return await self._ask("count", self.reads, _ADMIN_S, self.tier.held, Held(complete=False))
+
+    async def reclaim(self, stale: Callable[[Label, float], bool]) -> int:
+        """Removes the entries whose label is `stale`; returns how many."""
+        return await self._ask("reclaim", self.writes, _ADMIN_S, lambda: self.tier.reclaim(stale), 0)
+
+    async def close(self) -> None:
+        """Lets go of it."""
+        await self.tier.close()
+
+    def spoilt(self, why: str) -> None:
+        """An entry was found that cannot be used."""
+        self.counts.errors += 1
+        self._warn("get", why)
+
+    async def _ask(self, what: str, guard: Guard, limit_s: float, asked: Callable[[], Awaitable[T]], otherwise: T) -> T:
+        if not guard.admits():
+            self.counts.skipped += 1
+            return otherwise
+        try:
+            async with asyncio.timeout(limit_s):
+                answer = await asked()
+        except BadEntry as error:
+            self.spoilt(str(error))
+            guard.worked()
+            return otherwise
+        except TimeoutError:
+            why = f"took longer than {limit_s:g} s"
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with a tier is a miss
+            why = f"{type(error).__name__}: {error}"
+        else:
+            guard.worked()
+            return answer
+        guard.failed()
+        self.counts.errors += 1
+        self._warn(what, why)
+        return otherwise
+
+    def _warn(self, what: str, why: str) -> None:
+        if self._clock() - self._warned >= _WARN_EVERY_S:
+            self._warned = self._clock()
+            log.warning(
+                "cache.failed", tier=self.name, operation=what, location=self.tier.location, error=why, effect="a miss"
+            )
