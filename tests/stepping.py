@@ -41,7 +41,7 @@ def audit(memory: KVCache) -> None:
             held += tensor.nbytes
         tokens += len(node.tokens)
     assert tokens == memory.prefixes.tokens
-    assert held == memory.used_bytes <= memory._limit_bytes
+    assert held == memory.used_bytes <= memory.limit_bytes
 
 
 @cache

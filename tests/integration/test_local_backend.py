@@ -230,3 +230,23 @@ async def test_signals_for_the_router_do_not_end_the_worker(tiny_llama: Path, tm
         os.kill(pid, signal.SIGTERM)
         assert isinstance((await collect(backend, ENDLESS))[-1], Finished)
     assert not alive(pid)
+
+
+async def test_the_worker_says_how_its_engine_is(tiny_llama: Path, tmp_path: Path) -> None:
+    """While it works, and once more when it has come to rest; nothing is left when it is gone."""
+    async with warm(tiny_llama, tmp_path) as backend:
+        engine = lambda: backend.status().replicas[0].engine  # noqa: E731
+        await until(lambda: engine() is not None)
+        before = engine()
+        assert before is not None
+        assert before.running == 0
+        async with contextlib.aclosing(backend.stream(Call(ENDLESS, "r"))) as events:
+            await anext(events)
+            await until(lambda: engine() != before)
+        await until(lambda: backend.status().replicas[0].in_flight == 0)
+        done = await collect(backend, Request(prompt="go on", sampling=Sampling(max_tokens=7, temperature=0)))
+        assert isinstance(done[-1], Finished)
+        await until(lambda: (now := engine()) is not None and now.running == 0 and now.output_tokens > 7)
+        os.kill(pid_of(backend), signal.SIGKILL)
+        await until(lambda: engine() is None)
+    assert backend.status().replicas[0].engine is None

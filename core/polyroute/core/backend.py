@@ -39,11 +39,37 @@ _READIEST = (
 
 
 @dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """What the engine of a local model's worker does, as it was half a second ago at most.
+
+    Answers are `running`, `waiting` for a place or memory, or `paused` since their readers are behind. The rest counts
+    since the worker started. `step_sizes` and `batch_sizes` are steps by their seconds and by the answers that took
+    part, one number for each bucket of `core.telemetry.ENGINE_STEP` and `ENGINE_BATCH` and one for what is beyond them.
+    Prompt tokens were computed, those of answers that had to begin anew counted again, or reused from earlier prompts.
+    """
+
+    running: int
+    waiting: int
+    paused: int
+    kv_used_bytes: int
+    kv_limit_bytes: int
+    step_sizes: tuple[int, ...]
+    steps_s: float
+    batch_sizes: tuple[int, ...]
+    batched: int
+    computed_tokens: int
+    reused_tokens: int
+    output_tokens: int
+    preemptions: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaStatus:
     """One replica as it stands; `detail` says in words why it is in its state.
 
     Where a pool knows it: `weight`, above 0 and at most 1, is less while the replica starts slowly; `breaker` is
-    `closed`, `open` or `half_open`; `ejections` is how often that has opened.
+    `closed`, `open` or `half_open`; `ejections` is how often that has opened. `engine` is None
+    but of a local model that is warm.
     """
 
     name: str
@@ -54,6 +80,7 @@ class ReplicaStatus:
     weight: float = 1.0
     breaker: str = ""
     ejections: int = 0
+    engine: EngineStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)

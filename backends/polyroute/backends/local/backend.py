@@ -157,7 +157,14 @@ class LocalBackend:
     def status(self) -> BackendStatus:
         """How it is now."""
         facts, ready, detail = self.facts(), self._supervisor.ready, self._supervisor.detail
-        replica = ReplicaStatus(self._replica, facts.state, detail, self._answers.held, facts.version)
+        replica = ReplicaStatus(
+            self._replica,
+            facts.state,
+            detail,
+            self._answers.held,
+            facts.version,
+            engine=self._supervisor.engine,
+        )
         return BackendStatus(
             state=facts.state,
             detail=detail,

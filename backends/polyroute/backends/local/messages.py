@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from polyroute.core.backend import EngineStatus
 from polyroute.core.event import FinishReason, TokenLogprob
 from polyroute.core.request import Message, ResponseFormat, Sampling
 
@@ -162,6 +163,12 @@ class Step(msgspec.Struct, frozen=True, tag="step"):
     outputs: tuple[Output, ...]
 
 
+class Report(msgspec.Struct, frozen=True, tag="report"):
+    """How the engine is; comes every half second while it has anything new to tell, beside whatever else is sent."""
+
+    engine: EngineStatus
+
+
 class Rejected(msgspec.Struct, frozen=True, tag="rejected"):
     """Answer or count `id` has ended with an error; `field` is a path in the request, where one is at fault."""
 
@@ -186,7 +193,7 @@ class Counted(msgspec.Struct, frozen=True, tag="counted"):
 
 
 ToWorker: TypeAlias = Load | Submit | Cancel | Pause | Resume | Threads | Count | Stop
-FromWorker: TypeAlias = Progress | Ready | LoadFailed | Step | Rejected | Dropped | Counted
+FromWorker: TypeAlias = Progress | Ready | LoadFailed | Step | Report | Rejected | Dropped | Counted
 
 _encoder = msgspec.msgpack.Encoder()
 to_worker_decoder = msgspec.msgpack.Decoder(ToWorker)

@@ -12,9 +12,9 @@ import structlog
 
 from polyroute.backends.local.backoff import backoff
 from polyroute.backends.local.cores import Cores
-from polyroute.backends.local.messages import FromWorker, Load, LoadFailed, Progress, Ready, Threads
+from polyroute.backends.local.messages import FromWorker, Load, LoadFailed, Progress, Ready, Report, Threads
 from polyroute.backends.local.process import WorkerProcess
-from polyroute.core.backend import ModelState
+from polyroute.core.backend import EngineStatus, ModelState
 from polyroute.core.errors import ModelFailed, ModelLoading, PolyrouteError, Unavailable, WorkerDied
 
 _log = structlog.get_logger(__name__)
@@ -57,6 +57,7 @@ class Supervisor:
         self.progressed_at = 0.0  # when it last said how far it is, on the clock of `time.monotonic`
         self.worker: WorkerProcess | None = None
         self.ready: Ready | None = None
+        self.engine: EngineStatus | None = None  # as the worker of now has last told
         self.ready_since = 0.0
         self.version = ""  # as of the last time that it was ready
 
@@ -152,7 +153,7 @@ class Supervisor:
         finally:
             if self.ready is not None:
                 self._settled.clear()
-            self.worker = self.ready = None
+            self.worker = self.ready = self.engine = None
             self._on_change()
             self._abandon(lambda: self._died(ending or "stopped"))
             self.seat.leave()
@@ -185,6 +186,8 @@ class Supervisor:
                     threads=self.seat.threads,
                     load_s=round(time.monotonic() - self._began_at, 1),
                 )
+            case Report():
+                self.engine = message.engine
             case LoadFailed():
                 self._told = True
                 self._fail(message.message)

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from polyroute.core import telemetry
 from polyroute.core.event import Route, Timing, Usage
 from polyroute.routing.metrics.calls import Calls
+from polyroute.routing.metrics.engines import Engines
 from polyroute.routing.metrics.instruments import counter, gauge, histogram
 from polyroute.routing.metrics.models import MemoryHeld, Replicas, States
 from polyroute.routing.metrics.series import Series
@@ -141,3 +142,4 @@ class Metrics:
         """Reads the state of `models`, which are no routes, at every scrape."""
         self.registry.register(States(models))
         self.registry.register(Replicas(models))
+        self.registry.register(Engines(models))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from polyroute.backends.local import messages as m
+from polyroute.core.backend import EngineStatus
 from polyroute.core.event import FinishReason, TokenLogprob, TopLogprob
 from polyroute.core.request import Message, ResponseFormat, Sampling, ToolCall
 
@@ -46,6 +47,7 @@ def test_to_the_worker(message: m.ToWorker) -> None:
         m.Ready("abc-int8", 512, True, False, "cpu", "float32", 64, "int8 weights", "apart", "why", 10**6),
         m.LoadFailed("why"),
         m.Step((m.Output(1, "t", (ENTRY,)), m.Output(2, finish=m.Finish(FinishReason.STOP, 1, 2, "s", 2**63 - 1)))),
+        m.Report(EngineStatus(1, 2, 3, 4, 5, (6, 7), 0.5, (8, 9), 10, 11, 12, 13, 14)),
         m.Rejected(1, "too_long", "prompt", "why"),
         m.Dropped(1, 5),
         m.Counted(1, 7),

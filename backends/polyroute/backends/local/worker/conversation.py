@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn, TypeAlias
+from typing import Final, NoReturn, TypeAlias
 
 from polyroute.backends.local.messages import (
     Cancel,
@@ -17,6 +18,7 @@ from polyroute.backends.local.messages import (
     Output,
     Pause,
     Rejected,
+    Report,
     Resume,
     Step,
     Submit,
@@ -26,6 +28,10 @@ from polyroute.backends.local.messages import (
 from polyroute.backends.local.worker.constraint import Constraint, Constraints
 from polyroute.backends.local.worker.engine import Engine
 from polyroute.backends.local.worker.prompts import PromptReader, Refused
+from polyroute.core.backend import EngineStatus
+
+REPORT_S: Final = 0.5
+"""Time between two reports of how the engine is, in seconds; none come while nothing changes."""
 
 Inbox: TypeAlias = "queue.SimpleQueue[ToWorker | Prepared]"
 
@@ -64,16 +70,34 @@ class Conversation:
         self._unread: queue.SimpleQueue[Submit | Count] = queue.SimpleQueue()
         self._reading: set[int] = set()  # answers whose prompt is still being read
         self._withdrawn: set[int] = set()  # those of them that were cancelled meanwhile
+        self._told: EngineStatus | None = None
+        self._told_at = 0.0
 
     def run(self) -> NoReturn:
         """Takes messages and steps the engine for ever."""
         threading.Thread(target=self._read_prompts, name="prompts", daemon=True).start()
         while True:
-            self._take(self._inbox.get())
+            self._take(self._next())
             while self._engine.busy:
                 while not self._inbox.empty():
                     self._take(self._inbox.get())
                 self._step()
+                if time.monotonic() - self._told_at >= REPORT_S:
+                    self._report(self._engine.status())
+
+    def _next(self) -> ToWorker | Prepared:
+        """Waits for a message; meanwhile, once, the router learns how the engine came to rest."""
+        status = self._engine.status()
+        if status != self._told:
+            try:
+                return self._inbox.get(timeout=REPORT_S)
+            except queue.Empty:
+                self._report(status)
+        return self._inbox.get()
+
+    def _report(self, status: EngineStatus) -> None:
+        self._told, self._told_at = status, time.monotonic()
+        self._send(Report(status))
 
     def _step(self) -> None:
         outputs: list[Output] = []

@@ -19,6 +19,8 @@ from polyroute.backends.local.worker.pace import Pace
 from polyroute.backends.local.worker.sampling import Sampler, SamplingDefaults, choose
 from polyroute.backends.local.worker.scheduler import Scheduler
 from polyroute.backends.local.worker.sequence import Sequence
+from polyroute.backends.local.worker.tally import Tally
+from polyroute.core.backend import EngineStatus
 from polyroute.core.request import Sampling
 
 _UNLIMITED_MAX_TOKENS = 4096  # for a model without a context limit, where nothing else sets one
@@ -60,7 +62,7 @@ class Engine:
             self._forward.memory, max_sequences=max_sequences, whole_prompts=self._forward.whole_prompts
         )
         self._pace = Pace(max_batch_tokens)
-        self.steps = 0
+        self._tally = Tally()
 
     def __repr__(self) -> str:
         return f"<Engine {self.path}, {self._scheduler!r}>"
@@ -76,6 +78,11 @@ class Engine:
         return self._forward.memory.capacity_tokens
 
     @property
+    def steps(self) -> int:
+        """How many steps it has made."""
+        return self._tally.steps
+
+    @property
     def preemptions(self) -> int:
         """How many times a sequence had to give back its memory and was computed anew."""
         return self._scheduler.preemptions
@@ -84,6 +91,18 @@ class Engine:
     def busy(self) -> bool:
         """Whether a step would do anything."""
         return self._scheduler.busy
+
+    def status(self) -> EngineStatus:
+        """How it is, and what it has done since it was made."""
+        scheduler, memory = self._scheduler, self._forward.memory
+        return self._tally.status(
+            running=scheduler.running,
+            waiting=scheduler.waiting,
+            paused=scheduler.paused,
+            kv_used_bytes=memory.used_bytes,
+            kv_limit_bytes=memory.limit_bytes,
+            preemptions=scheduler.preemptions,
+        )
 
     def progress(self) -> dict[int, int]:
         """How many tokens each answer in the making has, by its ID; not every token shows as text at once."""
@@ -147,8 +166,9 @@ class Engine:
         turn = self._scheduler.turn(self._pace.tokens(self._scheduler.decoding, self._scheduler.unread))
         turn, logits, outputs = self._run(turn)
         outputs += self._advance(turn, logits)
-        self._pace.note(len(turn.decoding), sum(chunk.count for chunk in turn.chunks), self._clock() - began)
-        self.steps += 1
+        read, took_s = sum(chunk.count for chunk in turn.chunks), self._clock() - began
+        self._pace.note(len(turn.decoding), read, took_s)
+        self._tally.step(len(turn.members), read, took_s)
         return outputs
 
     def _run(self, turn: Turn) -> tuple[Turn, torch.Tensor, list[Output | Rejected]]:
@@ -195,6 +215,7 @@ class Engine:
             completes = chunk.completes
             chunk.sequence.processed += chunk.count
             if completes:
+                self._tally.read(cast("Sequence", chunk.sequence))
                 self._forward.memory.keep(chunk.sequence)
         if not choosing:
             return []
@@ -209,6 +230,7 @@ class Engine:
                 self._scheduler.remove(sequence)
                 outputs.append(output)
                 continue
+            self._tally.output_tokens += 1
             if output.finish is not None:
                 self._forward.memory.keep(sequence)
                 self._scheduler.remove(sequence)

@@ -46,6 +46,21 @@ class Scheduler(Generic[S]):
         return any(s.id not in self._paused for s in self)
 
     @property
+    def running(self) -> int:
+        """How many hold memory and would take part in a turn."""
+        return sum(1 for s in self._running if s.id not in self._paused)
+
+    @property
+    def waiting(self) -> int:
+        """How many have no memory yet, or had to give it back, and would take it."""
+        return sum(1 for s in self._waiting if s.id not in self._paused)
+
+    @property
+    def paused(self) -> int:
+        """How many are left out."""
+        return len(self._paused)
+
+    @property
     def decoding(self) -> int:
         """How many of those running have been read, and get a token in each turn."""
         return sum(1 for s in self._running if _decodes(s) and s.id not in self._paused)

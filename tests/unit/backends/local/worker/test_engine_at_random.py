@@ -129,7 +129,7 @@ class Machine(RuleBasedStateMachine):
         if self.path == "packed":
             audit(self.memory)
         else:
-            assert self.memory.used_bytes <= self.memory._limit_bytes
+            assert self.memory.used_bytes <= self.memory.limit_bytes
             assert set(self.memory.caches) <= set(self.memory._reserved)
 
     def teardown(self) -> None:

@@ -24,14 +24,14 @@ class ApartMemory:
     def __init__(self, *, sequence_bytes: int, token_bytes: int, limit_bytes: int) -> None:
         self._sequence_bytes = sequence_bytes
         self._token_bytes = token_bytes
-        self._limit_bytes = limit_bytes
+        self.limit_bytes = limit_bytes
         self._reserved: dict[int, int] = {}  # tokens, by sequence
         self.caches: dict[int, DynamicCache] = {}
 
     @property
     def capacity_tokens(self) -> int:
         """The longest sequence that fits when it is alone."""
-        return max(1, (self._limit_bytes - self._sequence_bytes) // self._token_bytes)
+        return max(1, (self.limit_bytes - self._sequence_bytes) // self._token_bytes)
 
     @property
     def used_bytes(self) -> int:
@@ -42,7 +42,7 @@ class ApartMemory:
         """Makes room for `tokens` of the sequence in all; False, and nothing changed, where the cap leaves none."""
         held = self._reserved.get(sequence.id)
         more = (tokens - (held or 0)) * self._token_bytes + (self._sequence_bytes if held is None else 0)
-        if more > 0 and self.used_bytes + more > self._limit_bytes:
+        if more > 0 and self.used_bytes + more > self.limit_bytes:
             return False
         self._reserved[sequence.id] = max(tokens, held or 0)
         return True

@@ -33,7 +33,7 @@ class KVCache:
         self._shapes = shapes
         self._dtype = dtype
         self._device = device
-        self._limit_bytes = limit_bytes
+        self.limit_bytes = limit_bytes
         self._token_bytes = sum(shape.numbers for shape in shapes) * dtype.itemsize
         most = max(1, limit_bytes // self._token_bytes)
         if most > _UNIT:
@@ -45,7 +45,7 @@ class KVCache:
         self.prefixes = Prefixes()
 
     def __repr__(self) -> str:
-        return f"<KVCache {self.used_bytes} of {self._limit_bytes} bytes, {len(self._places)} sequences>"
+        return f"<KVCache {self.used_bytes} of {self.limit_bytes} bytes, {len(self._places)} sequences>"
 
     @property
     def capacity_tokens(self) -> int:
@@ -107,7 +107,7 @@ class KVCache:
         added = len(tokens) - known
         if added < LEAST_TOKENS:
             return
-        while self.used_bytes + added * self._token_bytes > self._limit_bytes:
+        while self.used_bytes + added * self._token_bytes > self.limit_bytes:
             if self.prefixes.tokens <= known or not self.prefixes.evict():
                 return
             if self.prefixes.known(tokens) < known:  # evicted what this one builds upon
@@ -143,12 +143,12 @@ class KVCache:
         return slab
 
     def _fits(self, tokens: int) -> bool:
-        return self.used_bytes + tokens * self._token_bytes <= self._limit_bytes
+        return self.used_bytes + tokens * self._token_bytes <= self.limit_bytes
 
     def _free(self, tokens: int) -> bool:
         """Frees memory that nobody's sequence needs until `tokens` more fit; False where that is not enough."""
         held = sum(len(slab.owners) * slab.capacity for slab in self._slabs.values())
-        if (held + tokens) * self._token_bytes > self._limit_bytes:
+        if (held + tokens) * self._token_bytes > self.limit_bytes:
             return False
         for slab in self._slabs.values():
             if not self._fits(tokens) and len(slab.owners) < slab.size:

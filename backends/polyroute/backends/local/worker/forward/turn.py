@@ -81,6 +81,14 @@ class Memory(Protocol):
     def capacity_tokens(self) -> int:
         """The longest sequence that fits when it is alone."""
 
+    @property
+    def used_bytes(self) -> int:
+        """Memory that is taken."""
+
+    @property
+    def limit_bytes(self) -> int:
+        """The cap."""
+
     def reserve(self, sequence: Holder, tokens: int) -> bool:
         """Makes room for `tokens` of the sequence in all; False, and nothing changed, where the cap leaves none."""
 
