@@ -17,21 +17,15 @@ from google.protobuf.descriptor import FileDescriptor
 from google.rpc import error_details_pb2
 from grpc_channelz.v1 import channelz, channelz_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from prometheus_client import (
-    CollectorRegistry,
-    GCCollector,
-    PlatformCollector,
-    ProcessCollector,
-    disable_created_metrics,
-)
+from prometheus_client import CollectorRegistry
 
 from polyroute.core.backend import Backend
 from polyroute.routing.departures import Departures
-from polyroute.routing.metrics import Metrics
 from polyroute.routing.succession import Succession
 from polyroute.server.assembly import Assembly
 from polyroute.server.config_watch import ConfigWatch
 from polyroute.server.feedback import FeedbackIntake
+from polyroute.server.process_metrics import metrics_on, watch_loop
 from polyroute.server.reload import Reload
 from polyroute.server.rest.app import build_rest
 from polyroute.server.rpc.admin import AdminService
@@ -80,7 +74,7 @@ class Server:
         self.settings = settings
         self.registry = CollectorRegistry(auto_describe=True)
         tracing = Tracing(environ)
-        metrics = _metrics(self.registry)
+        self._metrics = metrics = metrics_on(self.registry)
         departures = Departures(settings.drain_s)
         assembly = Assembly(settings, metrics, departures, backends or {})
         self.gateway = assembly.gateway(tracing)
@@ -129,6 +123,8 @@ class Server:
             log.warning("setting.unused", name=name, reason="not served by this version yet")
 
     def _watch(self) -> None:
+        lag = asyncio.create_task(watch_loop(self._metrics.loop_late), name="watch of the event loop")
+        self._ends.callback(lag.cancel)
         if self.settings.source is not None and self.settings.watch:
             watch = ConfigWatch(self.settings.source, partial(self.reload.reload, "file"))
             task = asyncio.create_task(watch.run(), name="watch of the configuration")
@@ -192,13 +188,6 @@ class Server:
         except OSError as error:
             raise BindError(_taken(address, f": {error.strerror}" if error.strerror else "")) from error
         return Address(address.host, int(runner.addresses[0][1]), address.source)
-
-
-def _metrics(registry: CollectorRegistry) -> Metrics:
-    disable_created_metrics()  # type: ignore[no-untyped-call]
-    for collector in (ProcessCollector, PlatformCollector, GCCollector):
-        collector(registry=registry)
-    return Metrics(registry)
 
 
 def _taken(address: Address, why: str) -> str:

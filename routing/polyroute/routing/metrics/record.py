@@ -24,6 +24,8 @@ class Metrics:
         self._series = Series(known)
         self._of = self._series.of
         self._calls = Calls(registry, self._series)
+        self._build = gauge(telemetry.BUILD, registry)
+        self._lag = histogram(telemetry.LOOP_LAG, registry)
         self._rejected = counter(telemetry.REJECTED, registry)
         self._attempts = counter(telemetry.ATTEMPTS, registry)
         self._fallbacks = counter(telemetry.FALLBACKS, registry)
@@ -61,6 +63,14 @@ class Metrics:
     def config_reloaded(self, result: str) -> None:
         """A reload is over: `changed`, `unchanged`, `rejected` or `failed`."""
         self._reloads.labels(result).inc()
+
+    def built(self, version: str) -> None:
+        """This is the version of Polyroute that runs."""
+        self._build.labels(version).set(1)
+
+    def loop_late(self, late_s: float) -> None:
+        """The event loop was `late_s` seconds late with what was due."""
+        self._lag.observe(late_s)
 
     def call_begun(self) -> None:
         """A call has come in."""

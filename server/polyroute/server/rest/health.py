@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 from aiohttp import web
@@ -38,6 +39,7 @@ class HealthPages:
         self._gateway = gateway
         self._registry = registry
         self._draining = draining
+        self._renderer = ThreadPoolExecutor(1, thread_name_prefix="metrics")  # of several scrapers, one at a time
 
     async def healthz(self, http: web.Request) -> web.Response:
         """200 while the process lives."""
@@ -69,7 +71,7 @@ class HealthPages:
         }
 
     async def metrics(self, http: web.Request) -> web.Response:
-        """Prometheus text; OpenMetrics where `Accept` asks for it. Rendered off the event loop."""
+        """Prometheus text; OpenMetrics, with exemplars, where `Accept` asks for it. Rendered off the event loop."""
         encode, content_type = choose_encoder(http.headers.get("Accept", ""))
-        text = await asyncio.to_thread(encode, self._registry)
+        text = await asyncio.get_running_loop().run_in_executor(self._renderer, encode, self._registry)
         return web.Response(body=text, headers={"Content-Type": content_type})
