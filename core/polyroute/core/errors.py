@@ -47,7 +47,8 @@ class PolyrouteError(Exception):
 
     `retry_after_s` is how long the caller should wait before it tries again, in seconds; None where that is not
     known. `metadata` goes into `ErrorInfo.metadata`. `attempts` are those that were made before the call failed with
-    this error, its own among them; empty where it came to none.
+    this error, its own among them; empty where it came to none. `quoted` is the part of the message that somebody else
+    wrote, such as a peer: it may hold a part of a prompt or of an answer.
     """
 
     grpc: ClassVar[str] = "INTERNAL"
@@ -56,6 +57,7 @@ class PolyrouteError(Exception):
     try_next: ClassVar[bool] = False
 
     attempts: tuple[Attempt, ...] = ()
+    quoted: str = ""
 
     def __init__(
         self, message: str, *, retry_after_s: float | None = None, metadata: dict[str, str] | None = None
@@ -64,6 +66,12 @@ class PolyrouteError(Exception):
         self.message = message
         self.retry_after_s = retry_after_s
         self.metadata = metadata or {}
+
+    @property
+    def own_message(self) -> str:
+        """The message without what it quotes: for logs and spans, which no prompt may reach."""
+        before, found, after = self.message.rpartition(self.quoted) if self.quoted else ("", "", self.message)
+        return f"{before}({len(found)} characters that are not logged){after}" if found else self.message
 
     @property
     def retry_delay_s(self) -> float | None:

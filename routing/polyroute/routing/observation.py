@@ -82,7 +82,7 @@ class Observation:
 
     def failed(self, error: PolyrouteError) -> None:
         """The call ends with an error."""
-        self.outcome, self.error, self.failure = error.reason, error.message, type(error)
+        self.outcome, self.error, self.failure = error.reason, error.own_message, type(error)
         if error.attempts:
             last = error.attempts[-1]
             self.route = replace(

@@ -107,7 +107,7 @@ def _keep(span: Span, step: Step, error: PolyrouteError, duration_s: float) -> N
     """The span of a step that came to no replica: those that do are kept where replicas are attempted."""
     begun_ns = time.time_ns() - int(duration_s * 1e9)
     attempt = span.child(f"attempt {step.deployment}", "internal", {DEPLOYMENT: step.deployment}, begun_ns=begun_ns)
-    attempt.failed(error.reason, error.message)
+    attempt.failed(error.reason, error.own_message)
     attempt.end()
 
 

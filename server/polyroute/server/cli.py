@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,16 @@ def _address_option(name: str, what: str, default: str) -> Callable[[Callable[..
     default=None,
     help="Read the file of --config again when it changes. [env: POLYROUTE_WATCH=on|off; default: on]",
 )
+@click.option(
+    "--log-format",
+    type=click.Choice(logs.FORMATS),
+    help="auto is text in a terminal, JSON elsewhere. [env: POLYROUTE_LOG_FORMAT; default: auto]",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(logs.LEVELS),
+    help="The least to be logged. [env: POLYROUTE_LOG_LEVEL; default: info]",
+)
 def serve(**given: Any) -> None:
     """Run the server until SIGTERM or Ctrl-C; SIGHUP has it read the file of --config again.
 
@@ -63,12 +73,20 @@ def serve(**given: Any) -> None:
     except ConfigError as error:
         click.echo("\n".join(map(str, error.problems)), err=True)
         sys.exit(2)
-    logs.set_up()
+    writer = logs.set_up(format=chosen.log_format, level=chosen.log_level)
+    try:
+        sys.exit(_run(_serve(chosen)))
+    finally:
+        writer.close()
+
+
+def _run(serving: Coroutine[Any, Any, int]) -> int:
     try:
         import uvloop
     except ImportError:  # an option: not on every platform
-        sys.exit(asyncio.run(_serve(chosen)))
-    sys.exit(uvloop.run(_serve(chosen)))
+        return asyncio.run(serving)
+    code: int = uvloop.run(serving)
+    return code
 
 
 async def _serve(chosen: Settings) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +14,7 @@ from polyroute.core.config import Config
 from polyroute.core.config_file import format_path
 from polyroute.routing.experiments.database import checked_url, default_url
 from polyroute.server.config_source import ConfigSource
+from polyroute.server.logs import FORMATS, LEVELS
 
 DEFAULT_MODEL: Final = "meta-llama/Llama-3.1-8B-Instruct"
 DEFAULT_CACHE_SIZE: Final = "1GiB"
@@ -58,7 +59,7 @@ class Settings:
 
     `state_url` names the database of experiments and rollouts; None keeps nothing of them.
     `source` is the file that the configuration was read from, None in single-model mode; with `watch` the server looks
-    for changes there by itself.
+    for changes there by itself. `log_format` and `log_level` are as of `polyroute.server.logs.set_up`.
     """
 
     config: Config
@@ -71,6 +72,8 @@ class Settings:
     unused: tuple[str, ...] = ()
     source: ConfigSource | None = None
     watch: bool = True
+    log_format: str = "auto"
+    log_level: str = "info"
     state_url: str | None = None
 
 
@@ -85,6 +88,8 @@ class Flags:
     admin_address: str | None = None
     drain_timeout: float | None = None
     watch: bool | None = None
+    log_format: str | None = None
+    log_level: str | None = None
 
 
 def settings(flags: Flags, environ: Mapping[str, str]) -> Settings:
@@ -102,6 +107,8 @@ def settings(flags: Flags, environ: Mapping[str, str]) -> Settings:
         unused=tuple(name for name in UNUSED if name in given),
         source=source,
         watch=_watch(flags, given),
+        log_format=flags.log_format or _one_of(FORMATS, given, "POLYROUTE_LOG_FORMAT", "auto"),
+        log_level=flags.log_level or _one_of(LEVELS, given, "POLYROUTE_LOG_LEVEL", "info"),
         state_url=_state_url(given),
     )
 
@@ -118,6 +125,13 @@ def _state_url(environ: Mapping[str, str]) -> str:
         return checked_url(environ["POLYROUTE_STATE_URL"])
     except ValueError as error:
         raise SettingsError(f"POLYROUTE_STATE_URL: {error}") from None
+
+
+def _one_of(words: Sequence[str], environ: Mapping[str, str], variable: str, default: str) -> str:
+    word = environ.get(variable, default)
+    if word not in words:
+        raise SettingsError(f"{variable}: `{word}`; write one of {', '.join(words)}")
+    return word
 
 
 def _watch(flags: Flags, environ: Mapping[str, str]) -> bool:

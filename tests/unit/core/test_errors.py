@@ -57,3 +57,14 @@ def test_clip_cuts_and_escapes() -> None:
 
 def test_near_names_are_listed() -> None:
     assert errors.UnknownModel("lama", ("llama",)).message == ("model: no model or route `lama`; did you mean `llama`?")
+
+
+def test_what_others_wrote_is_left_out_of_logs() -> None:
+    error = errors.PeerFailed("`m` at http://x: answered 500: ohh, secret")
+    assert error.own_message == error.message
+    error.quoted = "ohh, secret"
+    assert error.own_message == "`m` at http://x: answered 500: (11 characters that are not logged)"
+    told = error.after((), f"{error.message} (tried before: `y` PEER_FAILED)")
+    assert told.own_message.endswith("(11 characters that are not logged) (tried before: `y` PEER_FAILED)")
+    error.quoted = "not there"
+    assert error.own_message == error.message

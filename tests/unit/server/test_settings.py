@@ -79,6 +79,19 @@ def test_reserved_variables_are_reported_as_unused() -> None:
     assert settings(Flags(), {"POLYROUTE_REDIS_URL": "redis://x"}).unused == ("POLYROUTE_REDIS_URL",)
 
 
+def test_the_log_is_as_flags_and_variables_say() -> None:
+    found = settings(Flags(), {})
+    assert (found.log_format, found.log_level) == ("auto", "info")
+    found = settings(Flags(), {"POLYROUTE_LOG_FORMAT": "json", "POLYROUTE_LOG_LEVEL": "debug"})
+    assert (found.log_format, found.log_level) == ("json", "debug")
+    found = settings(Flags(log_format="text"), {"POLYROUTE_LOG_FORMAT": "json"})
+    assert found.log_format == "text"
+    with pytest.raises(SettingsError, match="POLYROUTE_LOG_FORMAT: `xml`; write one of auto, json, text"):
+        settings(Flags(), {"POLYROUTE_LOG_FORMAT": "xml"})
+    with pytest.raises(SettingsError, match="POLYROUTE_LOG_LEVEL: `loud`"):
+        settings(Flags(), {"POLYROUTE_LOG_LEVEL": "loud"})
+
+
 def test_the_file_is_watched_unless_told_otherwise(tmp_path: Path) -> None:
     path = tmp_path / "models.yaml"
     path.write_text("models:\n  - {id: m, type: local}\n")

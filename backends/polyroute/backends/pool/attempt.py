@@ -88,7 +88,7 @@ class Try:
             self._judged = True
             self.replica.failed(self._admission, error, excused=excused)
             if self._span is not None:
-                self._span.failed(error.reason, error.message)
+                self._span.failed(error.reason, error.own_message)
 
     def done(self) -> None:
         """The answer is complete."""

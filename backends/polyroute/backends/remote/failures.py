@@ -64,10 +64,16 @@ def transport_failure(error: Exception, where: str, *, answering: bool, silence_
 def status_failure(status: int, headers: Mapping[str, str], body: str, where: str) -> PolyrouteError:
     """What an answer with a status other than 2xx means; `body` is its beginning, free of secrets."""
     told = _told(body)
-    words = clip(told.message or body.strip() or "no text", QUOTE_CHARS)
+    quoted = clip(told.message or body.strip(), QUOTE_CHARS)
+    error = _refusal(status, headers, told.code, quoted or "no text", where)
+    error.quoted = quoted
+    return error
+
+
+def _refusal(status: int, headers: Mapping[str, str], code: str, words: str, where: str) -> PolyrouteError:
     message = f"{where}: answered {status}: {words}"
     if status in (400, 413, 422):
-        return _REFUSALS.get(told.code, InvalidArgument)("", f"the peer refused the request: {words}")
+        return _REFUSALS.get(code, InvalidArgument)("", f"the peer refused the request: {words}")
     if status == 429:
         return Overloaded(message, retry_after_s=retry_after_s(headers.get("Retry-After"), time.time()))
     if status == 503:

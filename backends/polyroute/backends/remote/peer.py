@@ -140,8 +140,10 @@ class Peer:
     def failed(self, problem: str, answer: bytes | str = b"") -> PeerFailed:
         """`PeerFailed` for an answer with this problem, which is quoted, cut and free of secrets."""
         text = answer if isinstance(answer, str) else answer[: 64 * QUOTE_CHARS].decode(errors="replace")
-        quoted = f": {clip(self._credentials.redact(text), QUOTE_CHARS)}" if text else ""
-        return PeerFailed(f"{self.where}: {problem}{quoted}")
+        quoted = clip(self._credentials.redact(text), QUOTE_CHARS)
+        error = PeerFailed(f"{self.where}: {problem}{': ' if quoted else ''}{quoted}")
+        error.quoted = quoted
+        return error
 
     async def within(self, call: Call | None, step: Awaitable[T]) -> T:
         """`step`, no longer than until the call's deadline; raises `DeadlineExceeded`."""

@@ -100,7 +100,7 @@ def _told(call: Call, error: PolyrouteError) -> None:
         entrance=call.entrance.method,
         request_id=call.request_id,
         outcome=error.reason,
-        error=clip(error.message, MESSAGE_LIMIT),
+        error=clip(error.own_message, MESSAGE_LIMIT),
     )
 
 

@@ -30,7 +30,11 @@ def first_problem(error: ValidationError, tree: Any, shape: type[BaseModel]) -> 
     found = [(_location(e["loc"], tree, e["type"]), e) for e in error.errors(include_url=False, include_context=True)]
     loc = found[0][0]
     loc = max((other for other, _ in found if other[: len(loc)] == loc), key=len)
-    return InvalidArgument(_path(loc), _sentence([e for other, e in found if other == loc], tree, shape, loc))
+    errors = [e for other, e in found if other == loc]
+    problem = InvalidArgument(_path(loc), _sentence(errors, tree, shape, loc))
+    if isinstance(errors[0]["input"], str):  # a prompt in the place of something else, perhaps
+        problem.quoted = _shown(errors[0]["input"])
+    return problem
 
 
 def _location(loc: Loc, tree: Any, kind: str) -> Loc:

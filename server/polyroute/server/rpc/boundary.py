@@ -144,7 +144,7 @@ def _told(call: Call, error: PolyrouteError) -> None:
         method=call.entrance.method,
         request_id=call.request_id,
         outcome=error.reason,
-        error=clip(error.message, MESSAGE_LIMIT),
+        error=clip(error.own_message, MESSAGE_LIMIT),
     )
 
 

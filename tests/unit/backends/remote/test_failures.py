@@ -97,7 +97,9 @@ def test_a_refusal_that_says_more(code: str, kind: type[InvalidArgument]) -> Non
     ],
 )
 def test_what_is_quoted(body: str, says: str) -> None:
-    assert status_failure(500, {}, body, "`m` at u").message == f"`m` at u: answered 500: {says}"
+    error = status_failure(500, {}, body, "`m` at u")
+    assert error.message == f"`m` at u: answered 500: {says}"
+    assert error.quoted == ("" if says == "no text" else says)
 
 
 @pytest.mark.parametrize(

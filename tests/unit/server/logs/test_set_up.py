@@ -18,7 +18,7 @@ class Screen(io.StringIO):
         return {tty}
 
 out = Screen()
-logs.set_up(out)
+writer = logs.set_up(stream=out)
 
 def crash(prompt):
     held = {{"prompt": prompt}}
@@ -32,6 +32,7 @@ for log in (structlog.get_logger("ours"), logging.getLogger("theirs")):
         log.error("it.crashed", exc_info=error)
 structlog.get_logger("ours").info("fine.done", count=3)
 logging.getLogger("theirs").warning("careful")
+writer.close()
 sys.stdout.write(out.getvalue())
 """
 

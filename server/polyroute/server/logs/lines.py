@@ -1,0 +1,53 @@
+"""A log line as it is written: one line of JSON, or a readable one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final, TypeAlias
+
+import orjson
+import structlog
+
+Line: TypeAlias = dict[str, Any]
+"""What a line says by key: `event`, `level` and `timestamp` (Unix time in seconds) are always there."""
+
+TEMPLATE: Final = "template"
+"""Key of what a line's event was made of, by which equal ones are known; it is not written."""
+
+_DIGITS: Final = 6
+_SHORT_DIGITS: Final = 3
+_FIRST: Final = ("timestamp", "level", "event")
+
+
+def json_line(line: Line) -> str:
+    """The line as JSON, time in UTC and seconds to the microsecond."""
+    when = datetime.fromtimestamp(line["timestamp"], UTC).isoformat(timespec="microseconds")
+    written: Line = {"timestamp": when.replace("+00:00", "Z"), "level": line["level"], "event": line["event"]}
+    for key, value in line.items():
+        if key not in _FIRST and key != TEMPLATE:
+            written[key] = round(value, _DIGITS) if isinstance(value, float) else value
+    try:
+        return orjson.dumps(written, default=str).decode() + "\n"
+    except TypeError:  # what only the standard library can write, such as half a surrogate
+        return json.dumps(written, default=str) + "\n"
+
+
+def text_line(*, colors: bool) -> Callable[[Line], str]:
+    """Writes lines for people: without what is empty or zero, local time, and times to the millisecond."""
+    # Plain tracebacks: the renderer's own choice prints local variables, and so prompts and answers.
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=colors, exception_formatter=structlog.dev.plain_traceback, sort_keys=False, pad_event_to=0
+    )
+
+    def write(line: Line) -> str:
+        when = datetime.fromtimestamp(line["timestamp"]).strftime("%H:%M:%S")
+        shown: Line = {"timestamp": when, "level": line["level"], "event": line["event"]}
+        for key, value in line.items():
+            if key not in _FIRST and key != TEMPLATE and value not in ("", 0, None, []):
+                shown[key] = round(value, _SHORT_DIGITS) if isinstance(value, float) else value
+        text = renderer(None, line["level"], shown)
+        return f"{text}\n"
+
+    return write
