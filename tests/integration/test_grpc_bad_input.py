@@ -166,12 +166,6 @@ async def test_an_unknown_method_is_unimplemented(tmp_path: Path, path: str) -> 
 async def test_what_a_later_version_brings_is_unimplemented_with_a_word(tmp_path: Path) -> None:
     async with serving(EchoBackend("m"), folder=tmp_path) as at:
         asked = {
-            "ListRollouts": admin_pb2.ListRolloutsRequest(),
-            "GetRollout": admin_pb2.GetRolloutRequest(),
-            "PauseRollout": admin_pb2.PauseRolloutRequest(),
-            "ResumeRollout": admin_pb2.ResumeRolloutRequest(),
-            "PromoteRollout": admin_pb2.PromoteRolloutRequest(),
-            "RollBackRollout": admin_pb2.RollBackRolloutRequest(),
             "GetExperimentReport": admin_pb2.GetExperimentReportRequest(),
         }
         for method, request in asked.items():

@@ -416,9 +416,7 @@ class GuardrailConfig(Section):
     @model_validator(mode="after")
     def _room(self) -> Self:
         if self.margin <= self.tolerance:
-            raise ValueError(
-                f"`margin` is {self.margin:g}; it must be more than `tolerance`, which is {self.tolerance:g}"
-            )
+            raise ValueError(f"`margin` is {self.margin:g}, no more than `tolerance`, which is {self.tolerance:g}")
         return self
 
 
@@ -508,6 +506,7 @@ class RouteConfig(Section):
     sticky_by: tuple[StickyKey, ...] = ("user", "session", "affinity_key")
     fallback: tuple[Name, ...] = ()
     when_cold: Literal["wait", "fallback"] = "wait"
+    rollout: RolloutConfig | None = None
     control: Name | None = None
     holdout: float = Field(default=0.0, ge=0, lt=1)
     layer: LayerConfig | None = None
@@ -521,6 +520,20 @@ class RouteConfig(Section):
             raise ValueError(f"`control` is `{self.control}`, which is none of the variants")
         if (self.holdout or self.layer is not None) and not names:
             raise ValueError("`holdout` and `layer` keep keys out of an experiment; there is none without `variants`")
+        return self
+
+    @model_validator(mode="after")
+    def _rolled_out(self) -> Self:
+        if self.rollout is None:
+            return self
+        weights = {variant.name: variant.weight for variant in self.variants}
+        for key, name in (("from", self.rollout.from_), ("to", self.rollout.to)):
+            if name not in weights:
+                raise ValueError(f"`rollout.{key}` is `{name}`, which is none of the variants")
+        if self.rollout.from_ == self.rollout.to:
+            raise ValueError(f"`rollout` goes from `{self.rollout.to}` to itself")
+        if not weights[self.rollout.from_] + weights[self.rollout.to]:
+            raise ValueError("`rollout` has no traffic to move: the weights of `from` and `to` are 0")
         return self
 
     @model_validator(mode="after")

@@ -17,7 +17,6 @@ from polyroute.core.secret import SecretUnreadable, read_secret
 
 LATER = {
     "shadow": ("routes",),
-    "rollout": ("routes",),
     "auth": (),
     "tls": (),
 }

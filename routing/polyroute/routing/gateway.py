@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -40,7 +40,8 @@ _KEY: Final = re.compile("[0-9a-f]{64}")
 class Gateway:
     """Answers calls over one registry snapshot. gRPC, REST and the admin service are faces of this.
 
-    `recorder` is told of each call that takes part in an experiment.
+    `recorder` is told of each call that takes part in an experiment; `steered` gives a registry the weights that its
+    rollouts have now.
     `begin` and `content_chars` are as of `polyroute.routing.layers.observed.Observed`.
     """
 
@@ -51,10 +52,12 @@ class Gateway:
         metrics: Metrics,
         *,
         recorder: Recorder | None = None,
+        steered: Callable[[Snapshot], Snapshot] = lambda snapshot: snapshot,
         begin: Begin = untraced,
         content_chars: int = 0,
     ) -> None:
         self._snapshot = snapshot
+        self._steered = steered
         self._answers = answers
         self._metrics = metrics
         recorded = None if recorder is None else Recorded(recorder)
@@ -74,8 +77,12 @@ class Gateway:
 
         Metrics tell of its names and of the models that are `leaving`, each until `forget`, and of no others any more.
         """
-        self._snapshot = snapshot
+        self._snapshot = self._steered(snapshot)
         self._metrics.know([*snapshot.rules, *leaving])
+
+    def steer(self) -> None:
+        """Brings the registry in force to the weights that rollouts have now."""
+        self._snapshot = self._steered(self._snapshot)
 
     def forget(self, id: str) -> None:
         """A model has left: metrics tell of it no more, unless the name is in force again."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from polyroute.core.call import Call
-from polyroute.core.config import HEADER_KEY, StickyKey
+from polyroute.core.config import HEADER_KEY, RolloutConfig, StickyKey
 from polyroute.core.errors import InvalidArgument, PermissionDenied, clip
 
 
@@ -50,6 +50,7 @@ class Rule:
     layer: Layer | None = None
     allow_pin: bool = True
     record_content: bool = False
+    rollout: RolloutConfig | None = None
 
     def share(self, variant: Variant) -> float:
         """The variant's part of the traffic, 0 to 1."""
@@ -166,6 +167,24 @@ def fall(variants: tuple[Variant, ...], point: float) -> Variant:
     return min(taken, key=lambda variant: -math.log1p(-hash_point(variant.name, key)) / variant.weight)
 
 
+def variant_at(rule: Rule, point: float) -> Variant:
+    """The variant of a rule that `point` falls to.
+
+    Both versions of a rollout are one arm of the split. Inside of it the new one has the low end of [0, 1), up to its
+    part of their weight: widening it moves nobody back, and nobody of another variant at all.
+    """
+    if rule.rollout is None:
+        return fall(rule.variants, point)
+    named = {variant.name: variant for variant in rule.variants}
+    old, new = named[rule.rollout.from_], named[rule.rollout.to]
+    both = replace(old, weight=old.weight + new.weight)
+    others = (variant for variant in rule.variants if variant is not old and variant is not new)
+    found = fall((both, *others), point)
+    if found is not both:
+        return found
+    return new if point * both.weight < new.weight else old
+
+
 @dataclass(frozen=True, slots=True)
 class _Draw:
     """The variant of one route for one request."""
@@ -195,7 +214,7 @@ class _Draw:
             kept = f"keyed on {sticky_by}: {why}, so it gets the control `{control.name}`"
             return cls(control, (what, kept), sticky_by, held_out=held_out)
         point = hash_point(rule.id, key)
-        variant = fall(rule.variants, point)
+        variant = variant_at(rule, point)
         keyed = f"keyed on {sticky_by}: {point:.3f} falls to `{variant.name}` (share {rule.share(variant):.3g})"
         return cls(variant, (what, keyed), sticky_by, point)
 

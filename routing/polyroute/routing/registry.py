@@ -200,4 +200,5 @@ def _rule(route: RouteConfig) -> Rule:
         layer=None if route.layer is None else Layer(route.layer.name, *route.layer.slice),
         allow_pin=route.allow_pin,
         record_content=route.record_content,
+        rollout=route.rollout,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Protocol
@@ -47,7 +47,7 @@ class Changes:
 class Succession:
     """Brings a gateway from its snapshot to that of another configuration. One at a time: the caller sees to that.
 
-    `on_swap` is told each configuration in the moment that it comes into force.
+    `prepare` is given each snapshot right before it comes into force, and `on_swap` is told its configuration then.
     """
 
     def __init__(
@@ -56,11 +56,13 @@ class Succession:
         build: Build,
         departures: Departures,
         on_swap: Callable[[Config], None] = lambda _config: None,
+        prepare: Callable[[Snapshot], Awaitable[None]] | None = None,
     ) -> None:
         self._gateway = gateway
         self._build = build
         self._departures = departures
         self._on_swap = on_swap
+        self._prepare = prepare
 
     async def preview(self, config: Config) -> Changes:
         """What `to` would change."""
@@ -77,6 +79,8 @@ class Succession:
             deployments = {model.id: built.get(model.id) or old.deployments[model.id] for model in models}
             snapshot = await asyncio.to_thread(Snapshot.of, config, deployments, old)
             await _acquaint([deployment for deployment in new if not deployment.local])
+            if self._prepare is not None:
+                await self._prepare(snapshot)
         except BaseException:
             await asyncio.gather(*(deployment.backend.stop() for deployment in new))
             raise

@@ -80,7 +80,8 @@ class Server:
         self.gateway = assembly.gateway(tracing)
         self._journal = assembly.journal
         self._feedback = FeedbackIntake(self._journal)
-        succession = Succession(self.gateway, assembly.deployment, departures, assembly.adopt)
+        self._rollouts, self._prepare = assembly.rollouts, assembly.prepare
+        succession = Succession(self.gateway, assembly.deployment, departures, assembly.adopt, assembly.prepare)
         self.reload = Reload(settings.source, set_variables(environ), settings.config, succession, metrics)
         self.grpc_address, self.http_address, self.admin_address = settings.grpc, settings.http, settings.admin
         self._health = Health(self.gateway, answering=(_INFERENCE,), standing=(*_PUBLIC[1:], _HEALTH, *_ADMIN))
@@ -89,6 +90,8 @@ class Server:
         self._ends.callback(assembly.close)
         if self._journal is not None:
             self._ends.push_async_callback(self._journal.close)
+        if self._rollouts is not None:
+            self._ends.push_async_callback(self._rollouts.close)
         self._ends.push_async_callback(self.gateway.close)
         self._ends.push_async_callback(departures.close)
 
@@ -104,7 +107,12 @@ class Server:
         await self.stop()
 
     async def start(self) -> None:
-        """Listens on all three addresses and begins to load models, behind it. Raises `BindError`."""
+        """Listens on all three addresses and begins to load models, behind it.
+
+        Raises `BindError`, or `StateUnavailable` where rollouts cannot be read: without it calls would move.
+        """
+        await self._prepare(self.gateway.snapshot)
+        self.gateway.steer()
         self.http_address = await self._serve_http()
         self.grpc_address = await self._serve_public()
         self.admin_address = await self._serve_admin()
@@ -113,6 +121,8 @@ class Server:
         )
         async with self.reload.turn:  # what is started must not be replaced meanwhile
             await self.gateway.start()
+        if self._rollouts is not None:
+            self._rollouts.start(self.gateway)
         self._watch()
         for address in (self.grpc_address, self.http_address, self.admin_address):
             if not address.loopback:
@@ -153,7 +163,7 @@ class Server:
 
     async def _serve_admin(self) -> Address:
         server = self._grpc_server()
-        admin = AdminService(self.gateway, self.reload, self.settings.drain_s)
+        admin = AdminService(self.gateway, self.reload, self.settings.drain_s, rollouts=self._rollouts)
         admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
         channelz.add_channelz_servicer(server)
         add_reflection(server, (*_ADMIN, _HEALTH), _files(admin_pb2, channelz_pb2, health_pb2, error_details_pb2))

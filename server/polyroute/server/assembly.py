@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+import socket
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
@@ -18,9 +20,12 @@ from polyroute.backends.remote.names import DNS_SCHEME, Names
 from polyroute.backends.remote.turns import Turns
 from polyroute.core.backend import Backend
 from polyroute.core.config import Config, LocalConfig, ModelConfig, RemoteConfig
+from polyroute.core.errors import StateUnavailable
 from polyroute.routing.departures import Departures
 from polyroute.routing.experiments.database import Database
 from polyroute.routing.experiments.journal import Journal
+from polyroute.routing.experiments.records import Recorders
+from polyroute.routing.experiments.rollout.rollouts import Rollouts
 from polyroute.routing.gateway import Gateway
 from polyroute.routing.metrics import Metrics
 from polyroute.routing.registry import Deployment, Snapshot
@@ -55,6 +60,8 @@ class Assembly:
         self._answers = tiers_of(settings)
         self.journal = self._journal()
         """What keeps the records of experiments; None where the settings name no database."""
+        self.rollouts = None if self.journal is None else Rollouts(self.journal.database, _router())
+        """What carries out rollouts; None where the settings name no database."""
         metrics.watch_memory(lambda: (MemoryView(d, memory.held(d), memory.budget(d)) for d in memory.devices()))
 
     def gateway(self, tracing: Tracing) -> Gateway:
@@ -62,15 +69,29 @@ class Assembly:
         config = self._settings.config
         deployments = {model.id: self.deployment(model) for model in config.effective_models}
         snapshot = Snapshot.of(config, deployments)
+        recorder = None
+        if self.journal is not None and self.rollouts is not None:
+            recorder = Recorders(self.journal, self.rollouts)
         self._gateway = Gateway(
             snapshot,
             self._answers,
             self._metrics,
-            recorder=self.journal,
+            recorder=recorder,
+            steered=self._steered,
             begin=tracing.begin,
             content_chars=tracing.content_chars,
         )
         return self._gateway
+
+    def _steered(self, snapshot: Snapshot) -> Snapshot:
+        return snapshot if self.rollouts is None else self.rollouts.steered(snapshot)
+
+    async def prepare(self, snapshot: Snapshot) -> None:
+        """Takes on the rollouts of a registry that is about to come into force; raises `StateUnavailable`."""
+        if self.rollouts is not None:
+            await self.rollouts.prepare(snapshot)
+        elif any(rule.rollout is not None for rule in snapshot.rules.values()):
+            raise StateUnavailable("a rollout needs a state database (POLYROUTE_STATE_URL), and there is none")
 
     def deployment(
         self, config: ModelConfig, *, backend: Backend | None = None, before: Deployment | None = None
@@ -144,3 +165,8 @@ class Assembly:
         """Calls that wait for a permit of that model, where it is `backend` that new ones come to."""
         found = None if self._gateway is None else self._gateway.snapshot.deployments.get(id)
         return found.permits.queued if found is not None and found.backend is backend else 0
+
+
+def _router() -> str:
+    """A name for this router, which no other one has, the next one at this place included."""
+    return f"{socket.gethostname()}-{secrets.token_hex(3)}"

@@ -17,7 +17,7 @@ import click
 import structlog
 
 from polyroute.core.config_file import ConfigError, read_config
-from polyroute.core.errors import PolyrouteError
+from polyroute.core.errors import PolyrouteError, StateUnavailable
 from polyroute.server import logs
 from polyroute.server.settings import Flags, Settings, SettingsError, settings
 
@@ -114,7 +114,7 @@ async def _serve(chosen: Settings) -> int:
     server = Server(chosen, environ=os.environ)
     try:
         await server.start()
-    except BindError as error:
+    except (BindError, StateUnavailable) as error:
         click.echo(f"polyroute: {error}", err=True)
         await server.stop()
         return 1

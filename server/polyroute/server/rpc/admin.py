@@ -6,24 +6,34 @@ from typing import Any, NoReturn
 
 import grpc.aio
 
-from polyroute.core.errors import InvalidArgument, Unimplemented
+from polyroute.core.errors import InvalidArgument, NotFound, Unimplemented, clip
+from polyroute.routing.experiments.rollout.decision import Action
+from polyroute.routing.experiments.rollout.rollouts import Rollouts
 from polyroute.routing.gateway import Gateway
 from polyroute.server.reload import Reload
+from polyroute.server.rpc.models import page_size, read_token, write_token
 from polyroute.server.wire.cache import cache_stats_to_wire
 from polyroute.server.wire.models import model_to_wire
 from polyroute.server.wire.reload import reloaded_to_wire
+from polyroute.server.wire.rollouts import rollout_to_wire
 from polyroute.server.wire.values import seconds_of
 from polyroute.v1 import admin_pb2 as pb
 from polyroute.v1.admin_pb2_grpc import AdminServiceServicer
 
 
 class AdminService(AdminServiceServicer):
-    """Acts on one gateway. `drain_timeout_s` is how long an unload waits for calls when it is not told."""
+    """Acts on one gateway. `drain_timeout_s` is how long an unload waits for calls when it is not told.
 
-    def __init__(self, gateway: Gateway, reload: Reload, drain_timeout_s: float) -> None:
+    `rollouts` are those of the gateway; None where there can be none.
+    """
+
+    def __init__(
+        self, gateway: Gateway, reload: Reload, drain_timeout_s: float, *, rollouts: Rollouts | None = None
+    ) -> None:
         self._gateway = gateway
         self._reload = reload
         self._drain_timeout_s = drain_timeout_s
+        self._rollouts = rollouts
 
     async def LoadModel(  # noqa: N802
         self, request: pb.LoadModelRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -55,23 +65,51 @@ class AdminService(AdminServiceServicer):
     ) -> pb.ReloadResponse:
         return reloaded_to_wire(await (self._reload.check() if request.dry_run else self._reload.reload("call")))
 
-    async def ListRollouts(self, request: Any, context: Any) -> pb.ListRolloutsResponse:  # noqa: N802
-        _no_experiments("ListRollouts")
+    async def ListRollouts(  # noqa: N802
+        self, request: pb.ListRolloutsRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.ListRolloutsResponse:
+        size, after = page_size(request.page_size), read_token(request.page_token)
+        views = [] if self._rollouts is None else await self._rollouts.views(after, size + 1)
+        page = views[:size]
+        following = write_token(page[-1].route) if len(views) > size else ""
+        return pb.ListRolloutsResponse(rollouts=map(rollout_to_wire, page), next_page_token=following)
 
-    async def GetRollout(self, request: Any, context: Any) -> pb.GetRolloutResponse:  # noqa: N802
-        _no_experiments("GetRollout")
+    async def GetRollout(  # noqa: N802
+        self, request: pb.GetRolloutRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.GetRolloutResponse:
+        view = await self._found(request.route).view(request.route)
+        return pb.GetRolloutResponse(rollout=rollout_to_wire(view))
 
-    async def PauseRollout(self, request: Any, context: Any) -> pb.PauseRolloutResponse:  # noqa: N802
-        _no_experiments("PauseRollout")
+    async def PauseRollout(  # noqa: N802
+        self, request: pb.PauseRolloutRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.PauseRolloutResponse:
+        return pb.PauseRolloutResponse(rollout=await self._steer(Action.PAUSE, request.route, request.reason))
 
-    async def ResumeRollout(self, request: Any, context: Any) -> pb.ResumeRolloutResponse:  # noqa: N802
-        _no_experiments("ResumeRollout")
+    async def ResumeRollout(  # noqa: N802
+        self, request: pb.ResumeRolloutRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.ResumeRolloutResponse:
+        return pb.ResumeRolloutResponse(rollout=await self._steer(Action.RESUME, request.route, request.reason))
 
-    async def PromoteRollout(self, request: Any, context: Any) -> pb.PromoteRolloutResponse:  # noqa: N802
-        _no_experiments("PromoteRollout")
+    async def PromoteRollout(  # noqa: N802
+        self, request: pb.PromoteRolloutRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.PromoteRolloutResponse:
+        return pb.PromoteRolloutResponse(rollout=await self._steer(Action.PROMOTE, request.route, request.reason))
 
-    async def RollBackRollout(self, request: Any, context: Any) -> pb.RollBackRolloutResponse:  # noqa: N802
-        _no_experiments("RollBackRollout")
+    async def RollBackRollout(  # noqa: N802
+        self, request: pb.RollBackRolloutRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.RollBackRolloutResponse:
+        return pb.RollBackRolloutResponse(rollout=await self._steer(Action.ROLL_BACK, request.route, request.reason))
+
+    async def _steer(self, action: Action, route: str, reason: str) -> pb.Rollout:
+        view = await self._found(route).ask(self._gateway, route, action, reason, "operator")
+        return rollout_to_wire(view)
+
+    def _found(self, route: str) -> Rollouts:
+        if not route:
+            raise InvalidArgument("route", "must name a route")
+        if self._rollouts is None:
+            raise NotFound("rollout", route, f"route: `{clip(route, 200)}` has no rollout")
+        return self._rollouts
 
     async def GetExperimentReport(self, request: Any, context: Any) -> pb.GetExperimentReportResponse:  # noqa: N802
         _no_experiments("GetExperimentReport")

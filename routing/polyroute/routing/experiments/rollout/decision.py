@@ -142,10 +142,14 @@ def act(
     return Transition(to, why or f"an operator asked to {action.value}")
 
 
-def follow(plan: RolloutConfig, standing: Standing, weight: float) -> Standing:
-    """Where a rollout stands under steps that have changed while it was at `weight`.
+def follow(plan: RolloutConfig, standing: Standing, weight: float, now: float) -> Transition | None:
+    """The transition to steps that have changed while the rollout was at `weight`; None where it is there already.
 
     It goes on at the first step that has at least this weight, so nobody is moved back, or else at the last one.
     """
+    if standing.state.ended or standing.state is State.PENDING:
+        return None
     step = next((i for i, each in enumerate(plan.steps) if each.weight >= weight), len(plan.steps) - 1)
-    return Standing(standing.state, step, standing.since, standing.samples)
+    if plan.steps[step].weight == weight and step == standing.step:
+        return None
+    return Transition(Standing(standing.state, step, now, standing.samples), "the steps have changed")

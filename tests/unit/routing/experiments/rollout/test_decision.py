@@ -161,10 +161,24 @@ def test_what_makes_no_sense_is_refused_with_the_state(state: State, action: Act
         act(plan(), Standing(state), Evidence(), action, "", 0.0)
 
 
-def test_changed_steps_are_followed_without_moving_anyone_back() -> None:
-    steps = [{"weight": w} for w in ("2%", "10%", "20%")]
-    assert follow(plan(steps=steps), RUNNING, 0.05).step == 1
-    assert follow(plan(steps=steps), Standing(State.PAUSED, 1), 0.5) == Standing(State.PAUSED, 2)
+@pytest.mark.parametrize(
+    ("standing", "weight", "step"),
+    [
+        (RUNNING, 0.05, 1),
+        (Standing(State.PAUSED, 1), 0.5, 2),
+        (Standing(State.RUNNING, 0), 0.02, None),
+        (Standing(State.RUNNING, 1), 0.02, 0),
+        (Standing(State.PROMOTED, 1), 1.0, None),
+        (Standing(), 0.0, None),
+    ],
+)
+def test_changed_steps_are_followed_without_moving_anyone_back(
+    standing: Standing, weight: float, step: int | None
+) -> None:
+    changed = plan(steps=[{"weight": w} for w in ("2%", "10%", "20%")])
+    found = follow(changed, standing, weight, 7.0)
+    expected = None if step is None else Standing(standing.state, step, 7.0, standing.samples)
+    assert (found and found.to) == expected
 
 
 def test_intervals_speak_of_how_much_worse_the_new_version_is() -> None:
