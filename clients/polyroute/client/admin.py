@@ -117,10 +117,14 @@ class AdminClient:
         return read(Rollout, (await self._unary("RollBackRollout", request, call)).rollout)
 
     async def experiment_report(
-        self, route: str, *, since: datetime | None = None, **call: Unpack[CallOptions]
+        self, route: str, *, since: datetime | None = None, over_time: bool = False, **call: Unpack[CallOptions]
     ) -> ExperimentReport:
-        """What a route's experiment has shown, from `since` on (aware of its time zone; None: all)."""
-        request = pb.GetExperimentReportRequest(route=route, since=None if since is None else timestamp(since))
+        """What a route's experiment has shown, from `since` on (aware of its time zone; None: all).
+
+        With `over_time` the report's `series` say how the intervals stood meanwhile.
+        """
+        start = None if since is None else timestamp(since)
+        request = pb.GetExperimentReportRequest(route=route, since=start, over_time=over_time)
         return read(ExperimentReport, await self._unary("GetExperimentReport", request, call))
 
     async def close(self) -> None:

@@ -224,8 +224,31 @@ class ShadowReport:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricPoint:
+    """A metric as it stood at a time, over everything observed until then."""
+
+    time: datetime | None
+    value: float
+    lower: float
+    upper: float
+    samples: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSeries:
+    """One metric of one variant over time, oldest first."""
+
+    variant: str
+    metric: str
+    points: tuple[MetricPoint, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ExperimentReport:
-    """What an experiment has shown so far; `summary` says what it means in one sentence."""
+    """What an experiment has shown so far; `summary` says what it means in one sentence.
+
+    `notes` are what else one should know; `series` is empty unless it was asked for.
+    """
 
     route: str
     summary: str = ""
@@ -233,3 +256,5 @@ class ExperimentReport:
     variants: tuple[VariantReport, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     shadows: tuple[ShadowReport, ...] = ()
+    notes: tuple[str, ...] = ()
+    series: tuple[MetricSeries, ...] = ()

@@ -738,7 +738,7 @@ class Evidence(_message.Message):
     upper: _builtins.float
     """Upper end of the always-valid interval around the difference."""
     e_value: _builtins.float
-    """E-value against "the new version is no worse"."""
+    """E-value against "the new version is no worse"; in a report, against "there is no difference"."""
     samples_from: _builtins.int
     """Answers of the old version."""
     samples_to: _builtins.int
@@ -1117,8 +1117,11 @@ class GetExperimentReportRequest(_message.Message):
 
     ROUTE_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
+    OVER_TIME_FIELD_NUMBER: _builtins.int
     route: _builtins.str
     """The route."""
+    over_time: _builtins.bool
+    """Whether to say as well how the intervals stood over time."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
         """Count records from this time on; unset means all."""
@@ -1128,10 +1131,11 @@ class GetExperimentReportRequest(_message.Message):
         *,
         route: _builtins.str = ...,
         since: _timestamp_pb2.Timestamp | None = ...,
+        over_time: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["route", b"route", "since", b"since"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["over_time", b"over_time", "route", b"route", "since", b"since"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1149,6 +1153,8 @@ class GetExperimentReportResponse(_message.Message):
     VARIANTS_FIELD_NUMBER: _builtins.int
     COMPARISONS_FIELD_NUMBER: _builtins.int
     SHADOWS_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    SERIES_FIELD_NUMBER: _builtins.int
     route: _builtins.str
     """The route."""
     summary: _builtins.str
@@ -1169,6 +1175,14 @@ class GetExperimentReportResponse(_message.Message):
     def shadows(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShadowReport]:
         """What the shadows showed, by deployment."""
 
+    @_builtins.property
+    def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What else one should know, in words."""
+
+    @_builtins.property
+    def series(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricSeries]:
+        """The intervals over time, where they were asked for."""
+
     def __init__(
         self,
         *,
@@ -1178,14 +1192,88 @@ class GetExperimentReportResponse(_message.Message):
         variants: _abc.Iterable[Global___VariantReport] | None = ...,
         comparisons: _abc.Iterable[Global___Comparison] | None = ...,
         shadows: _abc.Iterable[Global___ShadowReport] | None = ...,
+        notes: _abc.Iterable[_builtins.str] | None = ...,
+        series: _abc.Iterable[Global___MetricSeries] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sample_ratio", b"sample_ratio"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparisons", b"comparisons", "route", b"route", "sample_ratio", b"sample_ratio", "shadows", b"shadows", "summary", b"summary", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparisons", b"comparisons", "notes", b"notes", "route", b"route", "sample_ratio", b"sample_ratio", "series", b"series", "shadows", b"shadows", "summary", b"summary", "variants", b"variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetExperimentReportResponse: _TypeAlias = GetExperimentReportResponse  # noqa: Y015
+
+@_typing.final
+class MetricSeries(_message.Message):
+    """One metric of one variant over time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VARIANT_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    variant: _builtins.str
+    """Name of the variant."""
+    metric: _builtins.str
+    """Name of the metric."""
+    @_builtins.property
+    def points(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricPoint]:
+        """How it stood, oldest first."""
+
+    def __init__(
+        self,
+        *,
+        variant: _builtins.str = ...,
+        metric: _builtins.str = ...,
+        points: _abc.Iterable[Global___MetricPoint] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metric", b"metric", "points", b"points", "variant", b"variant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MetricSeries: _TypeAlias = MetricSeries  # noqa: Y015
+
+@_typing.final
+class MetricPoint(_message.Message):
+    """A metric's estimate as it stood at a time, over everything observed until then."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    LOWER_FIELD_NUMBER: _builtins.int
+    UPPER_FIELD_NUMBER: _builtins.int
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    value: _builtins.float
+    """The estimate."""
+    lower: _builtins.float
+    """Lower end of the always-valid interval."""
+    upper: _builtins.float
+    """Upper end of the always-valid interval."""
+    samples: _builtins.int
+    """Observations counted."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """The time."""
+
+    def __init__(
+        self,
+        *,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        value: _builtins.float = ...,
+        lower: _builtins.float = ...,
+        upper: _builtins.float = ...,
+        samples: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lower", b"lower", "samples", b"samples", "time", b"time", "upper", b"upper", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MetricPoint: _TypeAlias = MetricPoint  # noqa: Y015
 
 @_typing.final
 class SampleRatioCheck(_message.Message):

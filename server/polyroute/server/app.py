@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry
 
 from polyroute.core.backend import Backend
 from polyroute.routing.departures import Departures
+from polyroute.routing.experiments.reporting import Reporting
 from polyroute.routing.succession import Succession
 from polyroute.server.assembly import Assembly
 from polyroute.server.config_watch import ConfigWatch
@@ -163,7 +164,13 @@ class Server:
 
     async def _serve_admin(self) -> Address:
         server = self._grpc_server()
-        admin = AdminService(self.gateway, self.reload, self.settings.drain_s, rollouts=self._rollouts)
+        admin = AdminService(
+            self.gateway,
+            self.reload,
+            self.settings.drain_s,
+            rollouts=self._rollouts,
+            reporting=None if self._journal is None else Reporting(self.gateway, self._journal),
+        )
         admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
         channelz.add_channelz_servicer(server)
         add_reflection(server, (*_ADMIN, _HEALTH), _files(admin_pb2, channelz_pb2, health_pb2, error_details_pb2))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from polyroute.client.cli.options import POSITIVE, Server, admin_options, json_option, text
-from polyroute.client.cli.printing import plain, print_json, print_table
+from polyroute.client.cli.printing import plain, print_json
 from polyroute.client.cli.running import run
 
 if TYPE_CHECKING:
@@ -155,39 +155,3 @@ def _show_rollout(found: Rollout, as_json: bool) -> None:
         moment = change.time.isoformat(timespec="seconds") if change.time else "-"
         lines.append(f"  {moment} {change.to_state}, step {change.step + 1}: {change.reason} ({change.actor})")
     click.echo(plain("\n".join(lines)))
-
-
-@click.group()
-def experiment() -> None:
-    """Report what an experiment has shown."""
-
-
-@experiment.command("report")
-@route_argument
-@json_option
-@admin_options
-def experiment_report(route: str, as_json: bool, server: Server) -> None:
-    """Show what ROUTE's experiment has shown so far."""
-    report = ask(server, lambda admin: admin.experiment_report(route))
-    if as_json:
-        print_json(report)
-        return
-    click.echo(plain(f"{report.route}: {report.summary}"))
-    if report.sample_ratio is not None and not report.sample_ratio.ok:
-        click.echo(
-            f"  traffic was not split as configured (e-value {report.sample_ratio.e_value:g}): trust nothing below"
-        )
-    rows = [
-        (
-            v.name,
-            v.model,
-            v.version or "-",
-            m.metric,
-            f"{m.value:g} {m.unit}",
-            f"[{m.lower:g}, {m.upper:g}]",
-            str(m.samples),
-        )
-        for v in report.variants
-        for m in v.metrics
-    ]
-    print_table(("variant", "model", "version", "metric", "value", "interval", "answers"), rows)

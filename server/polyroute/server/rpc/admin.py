@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc.aio
 
 from polyroute.core.errors import InvalidArgument, NotFound, Unimplemented, clip
+from polyroute.routing.experiments.reporting import Reporting
 from polyroute.routing.experiments.rollout.decision import Action
 from polyroute.routing.experiments.rollout.rollouts import Rollouts
 from polyroute.routing.gateway import Gateway
 from polyroute.server.reload import Reload
 from polyroute.server.rpc.models import page_size, read_token, write_token
 from polyroute.server.wire.cache import cache_stats_to_wire
+from polyroute.server.wire.experiment import report_to_wire
 from polyroute.server.wire.models import model_to_wire
 from polyroute.server.wire.reload import reloaded_to_wire
 from polyroute.server.wire.rollouts import rollout_to_wire
-from polyroute.server.wire.values import seconds_of
+from polyroute.server.wire.values import seconds_of, unix_of
 from polyroute.v1 import admin_pb2 as pb
 from polyroute.v1.admin_pb2_grpc import AdminServiceServicer
 
@@ -24,12 +26,20 @@ from polyroute.v1.admin_pb2_grpc import AdminServiceServicer
 class AdminService(AdminServiceServicer):
     """Acts on one gateway. `drain_timeout_s` is how long an unload waits for calls when it is not told.
 
-    `rollouts` are those of the gateway; None where there can be none.
+    `rollouts` are those of the gateway, None where there can be none; `reporting` is None where no records are kept of
+    experiments.
     """
 
     def __init__(
-        self, gateway: Gateway, reload: Reload, drain_timeout_s: float, *, rollouts: Rollouts | None = None
+        self,
+        gateway: Gateway,
+        reload: Reload,
+        drain_timeout_s: float,
+        *,
+        rollouts: Rollouts | None = None,
+        reporting: Reporting | None = None,
     ) -> None:
+        self._reporting = reporting
         self._gateway = gateway
         self._reload = reload
         self._drain_timeout_s = drain_timeout_s
@@ -111,15 +121,18 @@ class AdminService(AdminServiceServicer):
             raise NotFound("rollout", route, f"route: `{clip(route, 200)}` has no rollout")
         return self._rollouts
 
-    async def GetExperimentReport(self, request: Any, context: Any) -> pb.GetExperimentReportResponse:  # noqa: N802
-        _no_experiments("GetExperimentReport")
+    async def GetExperimentReport(  # noqa: N802
+        self, request: pb.GetExperimentReportRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.GetExperimentReportResponse:
+        if not request.route:
+            raise InvalidArgument("route", "must name a route")
+        if self._reporting is None:
+            raise Unimplemented("GetExperimentReport: this server keeps no records of experiments")
+        since = unix_of(request.since) if request.HasField("since") else 0.0
+        return report_to_wire(await self._reporting.of(request.route, since, over_time=request.over_time))
 
 
 def _named(model: str) -> str:
     if not model:
         raise InvalidArgument("model", "must name a model")
     return model
-
-
-def _no_experiments(method: str) -> NoReturn:
-    raise Unimplemented(f"{method}: rollouts and experiments are not in this version")

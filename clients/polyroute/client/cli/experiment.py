@@ -1,0 +1,137 @@
+"""`polyroute experiment`: what an experiment has shown, as a table, JSON, CSV or picture."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from polyroute.client.cli.admin import ask, route_argument
+from polyroute.client.cli.options import POSITIVE, Server, admin_options, json_option
+from polyroute.client.cli.printing import plain, print_json, print_table
+
+if TYPE_CHECKING:
+    from polyroute.client.operations import Comparison, ExperimentReport
+
+_NEVER = 1_000_000_000
+_KINDS = (".png", ".svg", ".pdf")
+
+
+@click.group()
+def experiment() -> None:
+    """Report what an experiment has shown."""
+
+
+def _picture_file(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    if value is not None and value.suffix.lower() not in _KINDS:
+        raise click.BadParameter(f"`{value}` ends in none of {', '.join(_KINDS)}", ctx, param)
+    return value
+
+
+@experiment.command("report")
+@route_argument
+@click.option("--last", type=POSITIVE, metavar="HOURS", help="Count the calls of the last so many hours alone.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print the figures as CSV.")
+@click.option(
+    "--picture",
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=_picture_file,
+    metavar="FILE",
+    help="Draw the intervals over time into FILE, a .png, .svg or .pdf (needs the `plots` extra).",
+)
+@json_option
+@admin_options
+def report(route: str, last: float | None, as_csv: bool, picture: Path | None, as_json: bool, server: Server) -> None:
+    """Show what ROUTE's experiment has shown so far. Looking often does no harm: every interval allows for it."""
+    if as_csv and as_json:
+        raise click.UsageError("--csv and --json: give one of them")
+    if picture is not None:
+        from polyroute.client.cli.picture import drawing
+
+        draw = drawing()
+    since = None if last is None else datetime.now(UTC) - timedelta(hours=last)
+    found = ask(server, lambda admin: admin.experiment_report(route, since=since, over_time=picture is not None))
+    if picture is not None:
+        draw(found, picture)
+    if as_json:
+        print_json(found)
+    elif as_csv:
+        _print_csv(found)
+    else:
+        _print(found)
+
+
+def _print(found: ExperimentReport) -> None:
+    click.echo(plain(f"{found.route}: {found.summary}"))
+    ratio = found.sample_ratio
+    if ratio is not None:
+        said = "as configured" if ratio.ok else "NOT as configured"
+        click.echo(f"  traffic was split {said} (e-value {ratio.e_value:.3g})")
+    for note in found.notes:
+        click.echo(plain(f"  {note}"))
+    rows = [
+        (
+            v.name,
+            v.version or "-",
+            f"{v.expected_share:.0%}",
+            m.metric,
+            _with_unit(m.value, m.unit),
+            _ends(m.lower, m.upper),
+            str(m.samples),
+        )
+        for v in found.variants
+        for m in v.metrics
+    ]
+    print_table(("variant", "version", "share", "metric", "value", "95% interval", "answers"), rows)
+    compared = [
+        (
+            f"{c.variant} - {c.control}",
+            c.evidence.metric,
+            f"{c.evidence.difference:+.3g}",
+            _ends(c.evidence.lower, c.evidence.upper),
+            f"{c.evidence.e_value:.3g}",
+            "guardrail" if c.guardrail else "",
+            _needed(c),
+        )
+        for c in found.comparisons
+        if c.evidence is not None
+    ]
+    if compared:
+        print_table(("difference", "metric", "value", "95% interval", "e-value", "", "decided"), compared)
+
+
+def _print_csv(found: ExperimentReport) -> None:
+    out = csv.writer(sys.stdout, lineterminator="\n")
+    out.writerow(("kind", "variant", "control", "version", "metric", "unit", "value", "lower", "upper", "e_value", "n"))
+    for v in found.variants:
+        for m in v.metrics:
+            out.writerow(
+                ("estimate", v.name, "", v.version, m.metric, m.unit, m.value, m.lower, m.upper, "", m.samples)
+            )
+    for c in found.comparisons:
+        if c.evidence is not None:
+            e = c.evidence
+            n = e.samples_from + e.samples_to
+            out.writerow(
+                ("difference", c.variant, c.control, "", e.metric, "", e.difference, e.lower, e.upper, e.e_value, n)
+            )
+
+
+def _with_unit(value: float, unit: str) -> str:
+    return f"{value:.4g}" if unit in ("", "1") else f"{value:.4g} {unit}"
+
+
+def _ends(lower: float, upper: float) -> str:
+    return f"[{lower:.3g}, {upper:.3g}]"
+
+
+def _needed(comparison: Comparison) -> str:
+    if comparison.samples_needed == 0:
+        return "yes"
+    if comparison.samples_needed >= _NEVER:
+        return "not in sight"
+    return f"after about {comparison.samples_needed:,} more"
