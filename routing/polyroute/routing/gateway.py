@@ -215,7 +215,9 @@ class Gateway:
     async def cache_stats(self, model_id: str = "") -> CacheStats:
         """What the cache holds; of one model where one is named (raises `UnknownModel`)."""
         chosen = self._chosen(model_id)
-        return CacheStats(await self._answers.stats(), tuple(deployment.cached.ledger.stats for deployment in chosen))
+        stats = await self._answers.stats()
+        models = (replace(each.cached.ledger.stats, tiers=stats.models.get(each.id, ())) for each in chosen)
+        return CacheStats(stats.tiers, tuple(models))
 
     async def invalidate_cache(self, model_id: str = "", key: str = "") -> int:
         """Removes stored answers: of one model, or of all; or the one with this key. Returns how many.

@@ -20,4 +20,5 @@ def tiers_of(settings: Settings) -> Answers:
     """The tiers that a server has, nearest first: what the environment says of them wins over the file."""
     memory = MemoryTier(settings.config.cache.size("memory") or DEFAULT_MEMORY_BYTES)
     disk = DiskTier(settings.cache_dir / "answers", settings.cache_bytes)
-    return Answers(memory, [GuardedTier(disk)], Invalidations(), AnswerCodec())
+    invalidations = Invalidations(settings.cache_dir / "answers.invalidations")
+    return Answers(memory, [GuardedTier(disk)], invalidations, AnswerCodec())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,12 +18,14 @@ from polyroute.routing.cache.guarded import Counts, GuardedTier
 from polyroute.routing.cache.invalidations import Invalidations
 from polyroute.routing.cache.memory_tier import MemoryTier, footprint
 from polyroute.routing.cache.terms import MAX_ANSWER_BYTES, AnswerKey, Found, Stay, Terms
-from polyroute.routing.cache.tier import Label
-from polyroute.routing.views import TierStats
+from polyroute.routing.cache.tier import Held, Label
+from polyroute.routing.cache.tier_stats import AnswersStats, Reading, stats_of
 
 _CLOSE_S: Final = 5.0
 _MOST_WRITING: Final = 512
 """Answers that may be on their way to the tiers below; more are kept in memory alone."""
+_TEND_EVERY_S: Final = 1.0
+"""So late may this process be in seeing that the file of invalidations was removed or replaced by hand."""
 _SWEEP_EVERY_S: Final = 600.0
 _SWEEP_AT_A_TIME: Final = 512
 _OUTDATED_S: Final = 3600.0
@@ -66,10 +69,13 @@ class Answers:
         self._invalidations = invalidations
         self._codec = codec
         self._wall = wall
+        self._hits: Counter[tuple[str, str]] = Counter()
+        """By tier and model."""
         self._writing: set[asyncio.Task[None]] = set()
         self._versions: dict[str, str] = {}
-        self._swept: asyncio.Event = asyncio.Event()
-        self._sweeping: asyncio.Task[None] | None = None
+        self._due = asyncio.Event()
+        self._tending: asyncio.Task[None] | None = None
+        invalidations.forgotten = memory.forget
 
     def __repr__(self) -> str:
         return f"<Answers {self.memory!r} {self.below!r} writing={len(self._writing)}>"
@@ -91,6 +97,7 @@ class Answers:
         if answer is None or (terms.ttl_s is not None and terms.outlived(self._wall() - answer.created)):
             return None
         self.counts.hits += 1
+        self._hits["memory", terms.model] += 1
         return Found(answer, "memory")
 
     async def find(self, key: AnswerKey, terms: Terms) -> Found | None:
@@ -109,6 +116,7 @@ class Answers:
             answer = None if entry is None else self._answer(tier, key, terms, entry)
             if entry is not None and answer is not None:
                 tier.counts.hits += 1
+                self._hits[tier.name, terms.model] += 1
                 self._fill(key, terms, answer, entry, missed)
                 return Found(answer, tier.name)
             tier.counts.misses += 1
@@ -126,7 +134,7 @@ class Answers:
         except ValueError as error:
             log.warning("cache.refused", model=answer.model, error=str(error), effect="the answer is not kept")
             return False
-        if len(payload) > MAX_ANSWER_BYTES or not self._invalidations.holds(key):
+        if len(payload) > MAX_ANSWER_BYTES or not self._invalidations.holds(key, terms.model):
             return False
         self._versions[terms.model] = answer.version
         self._remember(key, terms, answer, len(payload))
@@ -139,8 +147,8 @@ class Answers:
 
     async def forget(self, digest: str) -> int:
         """Makes the answer with this digest unreachable, everywhere on this machine; returns how many were known."""
-        self._invalidations.forget(digest)
         removed = self.memory.forget(digest)
+        await self._invalidations.forget(digest)
         return max(removed, *await asyncio.gather(*(tier.delete(digest) for tier in self.below)), 0)
 
     async def invalidate(self, model: str = "") -> int:
@@ -151,25 +159,25 @@ class Answers:
         known = max(
             self.memory.entries_of(model), *await asyncio.gather(*(tier.entries_of(model) for tier in self.below)), 0
         )
-        self._invalidations.invalidate(model)
-        self._swept.set()
+        await self._invalidations.invalidate(model)
+        self._due.set()
         return known
 
-    async def stats(self) -> tuple[TierStats, ...]:
-        """What each tier holds, and what it did since the server started; nearest first."""
+    async def stats(self) -> AnswersStats:
+        """What each tier holds, and what it did since the server started."""
         held = await asyncio.gather(*(tier.held() for tier in self.below))
-        below = [
-            _stats(tier.name, tier.tier.location, each.entries, each.bytes, tier.tier.max_bytes, tier.counts)
-            for tier, each in zip(self.below, held, strict=True)
-        ]
         memory = self.memory
-        own = _stats("memory", "this process", len(memory), memory.bytes, memory.max_bytes, self.counts)
-        return (own, *below)
+        own = Held(len(memory), memory.bytes, dict(memory.by_model))
+        readings = [Reading("memory", "this process", memory.max_bytes, self.counts, own)]
+        for tier, each in zip(self.below, held, strict=True):
+            readings.append(Reading(tier.name, tier.location, tier.max_bytes, tier.counts, each, tier.trouble))
+        return stats_of(readings, self._hits)
 
     async def start(self) -> None:
-        """Opens every tier, and begins to sweep them. One that cannot be opened is no error here."""
+        """Opens every tier, and begins to tend them. One that cannot be opened is no error here."""
+        await self._invalidations.tend()
         await asyncio.gather(*(tier.start() for tier in self.below))
-        self._sweeping = asyncio.create_task(self._sweep_for_ever(), name="sweep of the cache")
+        self._tending = asyncio.create_task(self._tend(), name="care of the cache")
 
     async def flush(self) -> None:
         """Waits until what is being written now is written; what is begun meanwhile, it does not wait for."""
@@ -178,15 +186,16 @@ class Answers:
 
     async def close(self) -> None:
         """Writes what is on its way, for a few seconds at most, and closes every tier. Not to be used afterwards."""
-        if self._sweeping is not None:
-            self._sweeping.cancel()
+        if self._tending is not None:
+            self._tending.cancel()
             with suppress(asyncio.CancelledError):
-                await self._sweeping
+                await self._tending
         with suppress(TimeoutError):
             await asyncio.wait_for(self.flush(), _CLOSE_S)
         for task in self._writing:
             task.cancel()
         await asyncio.gather(*(tier.close() for tier in self.below))
+        self._invalidations.close()
 
     def _answer(self, tier: GuardedTier, key: AnswerKey, terms: Terms, entry: bytes) -> StoredAnswer | None:
         """What `entry` holds, where it is the answer to the very request, and still to be found."""
@@ -204,7 +213,7 @@ class Answers:
 
     def _fill(self, key: AnswerKey, terms: Terms, answer: StoredAnswer, entry: bytes, above: Sequence[Stay]) -> None:
         """Keeps what a lower tier had in those above it."""
-        if not self._invalidations.holds(key):
+        if not self._invalidations.holds(key, terms.model):
             return
         self._remember(key, terms, answer, len(entry))
         if above:
@@ -233,7 +242,7 @@ class Answers:
             if stay_s is not None and stay_s <= 0:
                 continue
             await tier.put(key.digest, keeping.entry, keeping.label, stay_s)
-            if not self._invalidations.holds(key):  # it was made unreachable while it was written
+            if not self._invalidations.holds(key, keeping.terms.model):  # it was made unreachable while it was written
                 await tier.delete(key.digest)
 
     def _behind(self, work: Coroutine[Any, Any, None]) -> None:
@@ -241,20 +250,25 @@ class Answers:
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
 
-    async def _sweep_for_ever(self) -> None:
+    async def _tend(self) -> None:
+        swept = time.monotonic()
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._swept.wait(), _SWEEP_EVERY_S)
-            self._swept.clear()
-            await self.sweep()
+                await asyncio.wait_for(self._due.wait(), _TEND_EVERY_S)
+            await self._invalidations.tend()
+            if self._due.is_set() or time.monotonic() - swept >= _SWEEP_EVERY_S:
+                self._due.clear()
+                await self.sweep()
+                swept = time.monotonic()
 
     async def sweep(self) -> None:
         """Reclaims what can be found no more, a little at a time."""
         for place, _ in enumerate(self.memory.sweep(lambda model: self._invalidations.moment(model).local)):
             if place % _SWEEP_AT_A_TIME == 0:
                 await asyncio.sleep(0)
-        for tier in self.below:
-            await tier.reclaim(self._stale)
+        if self._invalidations.trusted:
+            for tier in self.below:
+                await tier.reclaim(self._stale)
 
     def _stale(self, label: Label, unused_s: float) -> bool:
         """Whether entries of that label can be found no more, or are of a version that has been replaced."""
@@ -262,16 +276,3 @@ class Answers:
             return True
         current = self._versions.get(label.model, label.version)
         return current != label.version and unused_s > _OUTDATED_S
-
-
-def _stats(name: str, location: str, entries: int, size: int, most: int, counts: Counts) -> TierStats:
-    return TierStats(
-        name=name,
-        location=location,
-        entries=entries,
-        bytes=size,
-        max_bytes=most,
-        hits=counts.hits,
-        misses=counts.misses,
-        errors=counts.errors + counts.skipped,
-    )

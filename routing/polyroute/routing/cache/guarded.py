@@ -43,10 +43,29 @@ class GuardedTier:
         self.reads = Guard(clock)
         self.writes = Guard(clock)
         self._clock = clock
+        self._why = ""
         self._warned = float("-inf")
 
     def __repr__(self) -> str:
         return f"<GuardedTier {self.tier!r} reads={self.reads!r} writes={self.writes!r}>"
+
+    @property
+    def location(self) -> str:
+        """Where it is, without secrets."""
+        return self.tier.location
+
+    @property
+    def max_bytes(self) -> int:
+        """Its size in bytes; 0 where it bounds itself."""
+        return self.tier.max_bytes
+
+    @property
+    def trouble(self) -> str:
+        """Why it is left out now, in words; empty where it is not."""
+        if self.reads.open and self.writes.open:
+            return ""
+        left_out = "left out" if not self.reads.open else "not written to"
+        return f"{left_out} for now: {self._why}"
 
     async def start(self) -> None:
         """Opens it. One that cannot be opened is no error here."""
@@ -111,6 +130,7 @@ class GuardedTier:
             guard.worked()
             return answer
         guard.failed()
+        self._why = why
         self.counts.errors += 1
         self._warn(what, why)
         return otherwise

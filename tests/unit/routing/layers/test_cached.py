@@ -348,7 +348,7 @@ async def test_an_answer_is_kept_where_the_model_says(
     backend: EchoBackend, make: Callable[..., Cached], run: Callable[..., Any], answers: Answers
 ) -> None:
     await run(make(backend, tiers=["memory"]), asks())
-    memory, disk = await answers.stats()
+    memory, disk = (await answers.stats()).tiers
     assert (memory.entries, disk.entries) == (1, 0)
     assert result(await run(make(backend, tiers=["disk"]), asks())) is CacheResult.MISS
     assert result(await run(make(backend, tiers=["memory"]), asks())) is CacheResult.HIT
