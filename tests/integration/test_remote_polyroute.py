@@ -14,6 +14,7 @@ import pytest
 from polyroute.backends.echo import EchoBackend, Script
 from polyroute.backends.remote.backend import RemoteBackend
 from polyroute.core.call import Call
+from polyroute.core.config import RouteConfig
 from polyroute.core.errors import DeadlineExceeded, Overloaded, PeerFailed, PolyrouteError, Unavailable, Unsupported
 from polyroute.core.event import Event, Finished, FinishReason, Started, Token, Usage
 from polyroute.core.request import CacheMode, CacheOptions, Message, Request, ResponseFormat, Sampling, Tool, ToolCall
@@ -162,3 +163,39 @@ async def test_what_is_asked_of_the_cache_holds_for_the_peers_cache_too(remote: 
     async with rest_over(theirs) as peer:
         await events_of(remote(peer.url), Request(prompt="x", cache=asked))
     assert theirs.calls[0].request.cache == asked
+
+
+async def test_an_answer_has_the_version_that_gave_it(remote: Remote) -> None:
+    """The peer was restarted with other weights, and has not been asked since; it is asked now."""
+    theirs = EchoBackend("theirs", version="9")
+    async with rest_over(theirs) as peer:
+        backend = remote(peer.url, peer_model="theirs", probe_interval=3600)
+        await backend.start()
+        await until(lambda: backend.facts().version == "9")
+        theirs.version = "10"
+        first, *_ = await events_of(backend, CHAT)
+        assert isinstance(first, Started)
+        assert first.route.version == "10"
+        await until(lambda: backend.facts().version == "10")
+
+
+async def test_a_version_that_the_peer_does_not_know_is_not_known_here(remote: Remote) -> None:
+    theirs = EchoBackend("theirs", version="")
+    async with rest_over(theirs) as peer:
+        backend = remote(peer.url, peer_model="theirs")
+        await backend.load()
+        assert backend.facts().version == ""
+        first, *_ = await events_of(backend, CHAT)
+        assert isinstance(first, Started)
+        assert first.route.version == ""
+
+
+async def test_another_models_answer_has_no_version_of_the_one_that_was_asked_for(remote: Remote) -> None:
+    theirs = EchoBackend("theirs", version="9", script=Script(error=Unavailable("not now")))
+    other = EchoBackend("other", version="9")
+    chat = RouteConfig(id="chat", model="theirs", fallback=("other",))
+    async with rest_over(theirs, other, routes=(chat,)) as peer:
+        backend = remote(peer.url, peer_model="chat")
+        first, *_ = await events_of(backend, CHAT)
+        assert isinstance(first, Started)
+        assert first.route.version == "other@9"

@@ -136,12 +136,28 @@ class RemoteBackend:
             upstream = route_from_header(header)
             if upstream is None:
                 _log.debug("route_header.ignored", peer=self._peer.where, length=len(header))
-        return Route(model=self._config.id, version=self._version, replica=self._name, upstream=upstream)
+        version = self._version if upstream is None else self._config.version or self._told_version(upstream)
+        return Route(model=self._config.id, version=version, replica=self._name, upstream=upstream)
+
+    def _told_version(self, upstream: Route) -> str:
+        """The version that answered, as a Polyroute tells it with the answer; another than is known is asked about.
+
+        Where another model has answered than was asked for, as a route's variant or a fallback, it is that one's.
+        """
+        if upstream.model != self._peer_model:
+            return f"{upstream.model}@{upstream.version}" if upstream.version else ""
+        facts = self._watch.facts
+        if facts is not None and upstream.version and facts.version != upstream.version:
+            self._watch.doubt()
+        return upstream.version
 
     @property
     def _version(self) -> str:
+        """What the configuration says, or else the peer said when it was asked last."""
         facts = self._watch.facts
-        return self._config.version or ("" if facts is None else facts.version or UNVERSIONED)
+        if self._config.version or facts is None:
+            return self._config.version or ""
+        return UNVERSIONED if facts.version is None else facts.version
 
     @property
     def _chat(self) -> bool:

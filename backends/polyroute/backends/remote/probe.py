@@ -23,10 +23,13 @@ _ASK_AGAIN = (401, 403, 407, 408, 425, 429)
 
 @dataclass(frozen=True, slots=True)
 class PeerFacts:
-    """What a peer says of itself; empty or 0 where it does not say. `listed` tells whether it names the model."""
+    """What a peer says of itself; empty or 0 where it does not say. `listed` tells whether it names the model.
+
+    `version` is None of a peer that has none to tell, and empty of one that does not know it now.
+    """
 
     api: Literal["openai", "generate"]
-    version: str = ""
+    version: str | None = None
     context_length: int = 0
     listed: bool = True
 
@@ -76,5 +79,6 @@ def _read(body: Mapping[str, Any], peer_model: str) -> PeerFacts:
     for item in body["data"]:
         if isinstance(item, dict) and item.get("id") == peer_model:
             length = shape.count(item, "max_model_len") or shape.count(item, "context_length")
-            return PeerFacts("openai", shape.text(item, "version")[:256], length)
+            version = shape.text(item, "version")[:256] if "version" in item else None
+            return PeerFacts("openai", version, length)
     return PeerFacts("openai", listed=False)

@@ -18,6 +18,9 @@ from polyroute.core.errors import Draining, PeerUnreachable, PolyrouteError
 FIRST_WAIT_S: Final = 0.25
 """Wait before a peer that was lost is asked again; twice as long each time, up to the interval."""
 
+DOUBT_S: Final = 1.0
+"""Least time between two questions to a peer whose answers do not fit what it said."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -52,7 +55,8 @@ class Watch:
         self._refused = ""
         self._probing: asyncio.Task[PeerFacts] | None = None
         self._loop: asyncio.Task[None] | None = None
-        self._lost = asyncio.Event()
+        self._soon = asyncio.Event()
+        self._doubted = float("-inf")
 
     def start(self) -> None:
         """Begins to ask, in the background, until `stop`."""
@@ -80,7 +84,14 @@ class Watch:
         if self.state is not ModelState.FAILED:
             _log.warning("peer.lost", peer=self._peer.where, reason=error.reason, message=error.message)
         self.state, self.detail, self.ready_since = ModelState.FAILED, error.message, 0.0
-        self._lost.set()
+        self._soon.set()
+
+    def doubt(self) -> None:
+        """What is known of the peer is known to be outdated: it is asked again now, unless that was a moment ago."""
+        now = time.monotonic()
+        if now - self._doubted >= DOUBT_S:
+            self._doubted = now
+            self._soon.set()
 
     async def ask(self) -> PeerFacts:
         """The peer's facts, asked for now; callers at the same time share one question. Raises why there are none."""
@@ -119,7 +130,7 @@ class Watch:
     async def _run(self) -> None:
         wait_s = FIRST_WAIT_S
         while True:
-            self._lost.clear()
+            self._soon.clear()
             try:
                 if self._turns is not None:
                     # One that was lost a moment ago is in a hurry; of those that are gone for long there may be many.
@@ -132,7 +143,7 @@ class Watch:
                 _log.exception("peer.probe_failed", peer=self._peer.where)
             if self.state is ModelState.WARM:
                 wait_s = FIRST_WAIT_S
-                await _until(self._lost, self.interval_s * random.uniform(0.8, 1.2))  # noqa: S311
+                await _until(self._soon, self.interval_s * random.uniform(0.8, 1.2))  # noqa: S311
             else:
                 await asyncio.sleep(min(wait_s, self.interval_s) * random.uniform(0.5, 1.0))  # noqa: S311
                 wait_s = min(2 * wait_s, self.interval_s)
