@@ -69,7 +69,8 @@ async def test_every_option_reaches_the_server() -> None:
     options = [
         *("--model", "m", "--system", "Be brief.", "--max-tokens", "4", "--temperature", "0", "--top-p", "0.5"),
         *("--top-k", "3", "--min-p", "0.1", "--seed", "9", "--stop", "a", "--stop", "b", "--user", "u"),
-        *("--session", "s", "--variant", "v", "--cache", "only-if-cached", "--timeout", "50", "--no-stream"),
+        *("--session", "s", "--variant", "v", "--cache", "ONLY_IF_CACHED", "--timeout", "50", "--no-stream"),
+        *("--cache-max-age", "60", "--original-pace"),
     ]
     async with serving(Peer()) as peer:
         done = await polyroute("generate", *options, "x", peer=peer, env={"POLYROUTE_TOKEN": "t"})
@@ -81,6 +82,7 @@ async def test_every_option_reaches_the_server() -> None:
     assert (request.seed, list(request.stop)) == (9, ["a", "b"])
     assert (request.routing.user, request.routing.session, request.routing.variant) == ("u", "s", "v")
     assert request.cache.mode == inference_pb2.CACHE_MODE_ONLY_IF_CACHED
+    assert (request.cache.max_age.seconds, request.cache.original_pace) == (60, True)
     assert [m.role for m in request.messages.messages] == ["system", "user"]
     assert metadata["authorization"] == "Bearer t"
     assert remaining is not None

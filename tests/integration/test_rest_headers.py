@@ -11,7 +11,7 @@ import pytest
 from polyroute.backends.echo import EchoBackend, Script
 from polyroute.core.config import RouteConfig, VariantConfig
 from polyroute.core.errors import Overloaded, WorkerDied
-from polyroute.core.request import CacheMode
+from polyroute.core.request import CacheMode, CacheOptions
 from polyroute.core.route_header import route_from_header
 from tests.integration.rest_serving import Rest, rest_over
 
@@ -73,6 +73,7 @@ async def test_options_for_callers_that_cannot_put_them_in_the_body(rest: Rest, 
         "X-Polyroute-User": "u", "X-Polyroute-Session": "s", "X-Polyroute-Affinity-Key": "k",
         "X-Polyroute-No-Fallback": "true", "X-Polyroute-No-Shadow": "1", "X-Polyroute-Variant": "old",
         "X-Polyroute-Cache": "Refresh", "X-Polyroute-Cache-Max-Age": "1.5",
+        "X-Polyroute-Cache-Original-Pace": "true",
     }  # fmt: skip
     status, headers = await headers_of(rest, "/v1/chat/completions", sent, {**ASKED, "model": "chat"})
     assert status == 200
@@ -81,7 +82,7 @@ async def test_options_for_callers_that_cannot_put_them_in_the_body(rest: Rest, 
     routing = asked.routing
     assert (routing.user, routing.session, routing.affinity_key, routing.variant) == ("u", "s", "k", "old")
     assert (routing.no_fallback, routing.no_shadow) == (True, True)
-    assert (asked.cache.mode, asked.cache.max_age_s) == (CacheMode.REFRESH, 1.5)
+    assert asked.cache == CacheOptions(CacheMode.REFRESH, 1.5, original_pace=True)
 
 
 async def test_the_body_wins_over_a_header(rest: Rest, first: EchoBackend) -> None:

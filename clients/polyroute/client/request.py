@@ -57,10 +57,15 @@ class Routing:
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """How a request may use the cache; `max_age_s` is the oldest answer to accept, in seconds."""
+    """How a request may use the cache; `max_age_s` is the oldest answer to accept, in seconds.
+
+    `mode` may be written in capital letters and with dashes, too. With `original_pace` a stored answer comes at the
+    pace at which it was generated, otherwise at once.
+    """
 
     mode: CacheMode | str = CacheMode.UNSPECIFIED
     max_age_s: float | None = None
+    original_pace: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +236,7 @@ def _routing(request: pb.GenerateRequest, routing: Routing) -> None:
 def _cache(request: pb.GenerateRequest, given: Cache | CacheMode | str) -> None:
     cache = given if isinstance(given, Cache) else Cache(given)
     try:
-        mode = CacheMode(cache.mode)
+        mode = CacheMode(cache.mode.lower().replace("-", "_").removeprefix("cache_mode_"))
     except ValueError:
         raise ValueError(f"cache: `{cache.mode}` is none of {', '.join(CacheMode)}") from None
     number = enum_number(pb.CacheMode.DESCRIPTOR, mode)
@@ -239,6 +244,7 @@ def _cache(request: pb.GenerateRequest, given: Cache | CacheMode | str) -> None:
     request.cache.mode = number  # type: ignore[assignment]  # numbers and enum values are one type on the wire
     if cache.max_age_s is not None:
         request.cache.max_age.CopyFrom(duration(cache.max_age_s))
+    request.cache.original_pace = cache.original_pace
 
 
 def _labels(request: pb.GenerateRequest, labels: Mapping[str, str]) -> None:

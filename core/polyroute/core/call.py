@@ -31,7 +31,9 @@ class Call:
     call stands in its trace, for whatever does the work. A model that is not loaded is loaded for the
     call; `wait_for_load` says whether it waits for that, or is refused with `ModelLoading` meanwhile. `headers` holds,
     by their names in small letters, those of the caller's headers or metadata that some route is keyed on, and no
-    others. `entrance` is where it came in.
+    others. `entrance` is where it came in. `tenant` is whose the call is, beyond whom no answer of it is shared; empty
+    while callers need not say it. `start_by`, on the same clock, is until when a call without a deadline waits for its
+    turn: a run is no call's own, and waits as long as any of the calls that share it.
     """
 
     request: Request
@@ -43,6 +45,8 @@ class Call:
     wait_for_load: bool = True
     headers: Mapping[str, str] = field(default_factory=dict)
     entrance: Entrance = Entrance()
+    tenant: str = ""
+    start_by: float | None = None
 
     def remaining_s(self, now: float) -> float | None:
         """Seconds left until the deadline, never below zero; None when there is no deadline."""

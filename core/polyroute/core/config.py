@@ -134,10 +134,17 @@ def _tiers(value: Any) -> Any:
 
 class CacheConfig(Section):
     """When answers are kept, where (`tiers`; None is wherever there is room), and for how long (`ttl` in seconds; None
-    is until they are evicted)."""
+    is until they are evicted).
+
+    Equal calls in flight share one run where `coalesce` is true. Once its `ttl` is over, an answer may be given for
+    `stale_while_revalidate` seconds more while it is renewed, and for `stale_if_error` seconds where the model fails.
+    """
 
     mode: Literal["deterministic", "opt_in", "always", "off"] = "deterministic"
     ttl: Seconds | None = None
+    coalesce: bool = True
+    stale_while_revalidate: Seconds | None = None
+    stale_if_error: Seconds | None = None
     tiers: Annotated[dict[Literal["memory", "disk", "redis"], TierConfig] | None, BeforeValidator(_tiers)] = None
 
     @field_validator("mode", mode="before")
@@ -150,6 +157,11 @@ class CacheConfig(Section):
         if self.tiers and "redis" in self.tiers and self.tiers["redis"].size is not None:
             raise ValueError("`tiers.redis.size`: Redis bounds itself; set its `maxmemory`")
         return self
+
+    @property
+    def stale_s(self) -> float:
+        """How long an answer may be of use after its `ttl`, in seconds."""
+        return max(self.stale_while_revalidate or 0.0, self.stale_if_error or 0.0)
 
     def size(self, tier: str) -> int | None:
         """Size of a tier in bytes, where one is said."""

@@ -131,7 +131,12 @@ def _read(text: str, file: str, environ: Mapping[str, str], *, secrets: bool) ->
         seen = {problem.path for problem in document.problems}
         problems = document.problems + [problem for problem in set(problems) if problem.path not in seen]
         raise ConfigError(sorted(problems, key=lambda p: (p.line, p.path))) from None
-    found = [*_references(config), *_unreachable(config, environ), *(_unreadable_secrets(config) if secrets else ())]
+    found = [
+        *_references(config),
+        *_never_stale(config),
+        *_unreachable(config, environ),
+        *(_unreadable_secrets(config) if secrets else ()),
+    ]
     problems = document.problems + [document.problem(loc, message) for loc, message in found]
     if problems:
         raise ConfigError(problems)
@@ -325,6 +330,20 @@ def _layers(config: Config) -> Iterator[tuple[Loc, str]]:
                 keys = ", ".join(other.sticky_by)
                 yield ("routes", i, "layer"), f"needs the `sticky_by` of `{other.id}`, which shares it: [{keys}]"
         earlier[route.layer.name].append(route)
+
+
+def _never_stale(config: Config) -> Iterator[tuple[Loc, str]]:
+    """Where answers of a model may be given that are stale, and none ever is."""
+    seen: set[Loc] = set()
+    for i, (model, whole) in enumerate(zip(config.models, config.effective_models, strict=True)):
+        if whole.cache is None or whole.cache.ttl is not None:
+            continue
+        for key in ("stale_while_revalidate", "stale_if_error"):
+            own = model.cache is not None and key in model.cache.model_fields_set
+            loc: Loc = ("models", i, "cache", key) if own else ("cache", key)
+            if getattr(whole.cache, key) is not None and loc not in seen:
+                seen.add(loc)
+                yield loc, f"needs a `ttl`, after which answers are stale; `{model.id}` has none"
 
 
 def _unreachable(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[Loc, str]]:

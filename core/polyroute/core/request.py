@@ -95,10 +95,14 @@ class RoutingOptions:
 
 @dataclass(frozen=True, slots=True)
 class CacheOptions:
-    """How the request may use the cache; `max_age_s` is in seconds."""
+    """How the request may use the cache; `max_age_s` is in seconds.
+
+    `original_pace` has a stored answer come at the pace at which it was generated, instead of at once.
+    """
 
     mode: CacheMode = CacheMode.UNSPECIFIED
     max_age_s: float | None = None
+    original_pace: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,9 +147,14 @@ REFUSALS = Metric(
     ("deployment", "refusal"),
 )
 CACHE_LOOKUPS = Metric(
-    "polyroute_cache_lookups", "Cache lookups by result: `hit`, `miss` or `error`.", ("model", "result")
+    "polyroute_cache_lookups", "Cache lookups by result: `hit`, `miss`, `coalesced` or `error`.", ("model", "result")
 )
 CACHE_STORES = Metric("polyroute_cache_stores", "Answers offered to the cache, by result.", ("model", "result"))
+CACHE_REFRESHES = Metric(
+    "polyroute_cache_refreshes",
+    "Renewals of stale answers by outcome: `ok`, `failed`, or `skipped` where too many were going on.",
+    ("model", "outcome"),
+)
 MODEL_STATE = Metric("polyroute_model_state", "1 for the state a model is in.", ("model", "state"), gauge=True)
 REPLICAS = Metric("polyroute_replicas", "Replicas of a local model, by state.", ("model", "state"), gauge=True)
 MODEL_LOADS = Metric(

@@ -537,8 +537,11 @@ class CacheOptions(_message.Message):
 
     MODE_FIELD_NUMBER: _builtins.int
     MAX_AGE_FIELD_NUMBER: _builtins.int
+    ORIGINAL_PACE_FIELD_NUMBER: _builtins.int
     mode: Global___CacheMode.ValueType
     """What to do; unspecified means as the deployment is configured."""
+    original_pace: _builtins.bool
+    """Replay a stored answer at the pace at which it was generated; otherwise it comes at once."""
     @_builtins.property
     def max_age(self) -> _duration_pb2.Duration:
         """Oldest answer to accept; unset means any that the deployment keeps."""
@@ -548,10 +551,11 @@ class CacheOptions(_message.Message):
         *,
         mode: Global___CacheMode.ValueType = ...,
         max_age: _duration_pb2.Duration | None = ...,
+        original_pace: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["max_age", b"max_age"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_age", b"max_age", "mode", b"mode"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_age", b"max_age", "mode", b"mode", "original_pace", b"original_pace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -251,6 +251,7 @@ class Gateway:
         for loading in self._loads:
             loading.cancel()
         await asyncio.gather(*self._loads, return_exceptions=True)
+        await asyncio.gather(*(deployment.cached.close() for deployment in deployments))
         await asyncio.gather(*(deployment.backend.stop() for deployment in deployments))
         await self._answers.close()
 

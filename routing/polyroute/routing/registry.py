@@ -23,7 +23,8 @@ from polyroute.core.config import (
 )
 from polyroute.core.errors import InvalidArgument, UnknownModel
 from polyroute.routing.adaptive import AdaptiveLimit
-from polyroute.routing.layers.cached import Cached, Shelf
+from polyroute.routing.cache.shelf import Shelf
+from polyroute.routing.layers.cached import Cached
 from polyroute.routing.near import NearNames
 from polyroute.routing.occupancy import Occupancy
 from polyroute.routing.permits import Permits

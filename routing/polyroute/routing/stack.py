@@ -6,8 +6,9 @@ from polyroute.core.backend import Backend
 from polyroute.core.call import Service
 from polyroute.core.config import CacheConfig, LocalConfig, ModelConfig
 from polyroute.routing.cache.answers import Answers
+from polyroute.routing.cache.shelf import Shelf
 from polyroute.routing.layers.bounded import Bounded
-from polyroute.routing.layers.cached import Cached, Shelf
+from polyroute.routing.layers.cached import Cached
 from polyroute.routing.layers.limited import Limited
 from polyroute.routing.metrics import Metrics
 from polyroute.routing.occupancy import Occupancy
@@ -24,8 +25,8 @@ def deploy(
 ) -> Deployment:
     """A deployment of `backend`, to take the place of `before`, the one that the model has now.
 
-    What counts goes on: the cache's statistics; the permits, where the backend is the same or is a peer, whose calls
-    in flight occupy it whoever sent them; the occupancy, where the backend is the same.
+    What counts goes on: the cache's statistics and shared runs; the permits, where the backend is the same or is a
+    peer, whose calls in flight occupy it whoever sent them; the occupancy, where the backend is the same.
     """
     kept = before is not None and before.backend is backend
     local = isinstance(config, LocalConfig)
@@ -45,6 +46,7 @@ def deploy(
     # Permits: what reaches the backend holds one until its stream closes.
     service = Limited(service, permits, metrics)
     # Cache: a hit neither waits nor holds a permit.
-    cached = Cached(service, shelf, answers, metrics, ledger=before.cached.ledger if before is not None else None)
     occupancy = before.occupancy if before is not None and kept else Occupancy()
+    ledger = before.cached.ledger if before is not None else None
+    cached = Cached(service, shelf, answers, metrics, ledger=ledger, occupancy=occupancy)
     return Deployment(config, backend, permits, shelf, cached, cached, occupancy)

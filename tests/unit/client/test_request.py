@@ -30,7 +30,7 @@ EXAMPLES: dict[str, Any] = {
     "extra": {"guided": {"a": [1, None, True]}},
     "request_id": "mine",
     "routing": Routing("k", "u", "s", "v", True, True),
-    "cache": Cache("refresh", 1.5),
+    "cache": Cache("refresh", 1.5, True),
     "labels": {"team": "a"},
 }
 
@@ -59,6 +59,7 @@ def test_every_keyword_arrives_as_it_was_meant() -> None:
         affinity_key="k", user="u", session="s", variant="v", no_shadow=True, no_fallback=True
     )
     assert (request.cache.mode, request.cache.max_age.ToMilliseconds()) == (pb.CACHE_MODE_REFRESH, 1500)
+    assert request.cache.original_pace
     assert dict(request.labels) == {"team": "a"}
 
 
@@ -85,7 +86,8 @@ def test_a_schema_keeps_the_order_of_its_properties() -> None:
 def test_a_cache_mode_may_stand_alone(mode: CacheMode) -> None:
     number = pb.CacheMode.Value(f"CACHE_MODE_{mode.upper()}")
     assert build_request("x", {"cache": mode}).cache.mode == number
-    assert build_request("x", {"cache": str(mode)}).cache.mode == number
+    for written in (str(mode), mode.upper(), mode.replace("_", "-"), f"CACHE_MODE_{mode.upper()}"):
+        assert build_request("x", {"cache": written}).cache.mode == number, written
 
 
 def test_messages_are_dataclasses_or_mappings() -> None:

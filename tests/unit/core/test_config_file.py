@@ -364,3 +364,21 @@ def test_an_experiment_that_makes_no_sense(text: str, expected: str) -> None:
 def test_routes_may_share_a_layer_side_by_side() -> None:
     config = parse_config(LAYERED % ("0.6, 1", "user, session, affinity_key"), "f", {})
     assert [route.layer.slice for route in config.routes if route.layer] == [(0, 0.6), (0.6, 1)]
+
+
+def test_stale_answers_need_a_time_after_which_they_are_stale() -> None:
+    text = REMOTE + "    cache:\n      ttl: 1h\n  - id: n\n    type: remote\n    base_url: http://n:1\n"
+    stale = "cache:\n  stale_while_revalidate: 10m\n  stale_if_error: 1d\n"
+    message = "needs a `ttl`, after which answers are stale; `n` has none"
+    assert problems(text + stale) == [
+        f"models.yaml:{line}: cache.{key}: {message}"
+        for line, key in zip((11, 12), ("stale_while_revalidate", "stale_if_error"), strict=True)
+    ]
+    own = "    cache:\n      stale_if_error: 1d\n"
+    assert problems(text + own) == [f"models.yaml:11: models[1].cache.stale_if_error: {message}"]
+    config = parse_config(text + stale + "  ttl: 2h\n", "models.yaml", {})
+    caches = [model.cache for model in config.effective_models if model.cache is not None]
+    assert [(cache.ttl, cache.stale_s, cache.coalesce) for cache in caches] == [
+        (3600, 86400, True),
+        (7200, 86400, True),
+    ]

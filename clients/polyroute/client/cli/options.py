@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from polyroute.client.admin import AdminClient
     from polyroute.client.channel import Tls
     from polyroute.client.client import Client
-    from polyroute.client.request import GenerateOptions
+    from polyroute.client.request import Cache, GenerateOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -136,6 +136,16 @@ def _server(command: F, flag: str, short: str, variable: str, port: int) -> F:
     )
 
 
+class _CacheMode(click.Choice[str]):
+    """A mode of the cache, in either spelling: `only-if-cached` or `ONLY_IF_CACHED`."""
+
+    def __init__(self) -> None:
+        super().__init__(["bypass", "refresh", "only-if-cached"], case_sensitive=False)
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return super().convert(value.replace("_", "-"), param, ctx)
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What a command's options ask of the model, as they were given."""
@@ -154,6 +164,8 @@ class Asked:
     session: str
     variant: str
     cache: str | None
+    cache_max_age: float | None
+    original_pace: bool
 
     def options(self) -> GenerateOptions:
         """The keywords of `Client.generate`."""
@@ -168,9 +180,17 @@ class Asked:
             "min_p": self.min_p,
             "seed": self.seed,
             "stop": self.stop or None,
-            "cache": None if self.cache is None else self.cache.replace("-", "_"),
+            "cache": self._cache(),
             "routing": Routing(user=self.user, session=self.session, variant=self.variant),
         }
+
+    def _cache(self) -> Cache | None:
+        from polyroute.client.enums import CacheMode
+        from polyroute.client.request import Cache
+
+        if self.cache is None and self.cache_max_age is None and not self.original_pace:
+            return None
+        return Cache(self.cache or CacheMode.UNSPECIFIED, self.cache_max_age, self.original_pace)
 
     def prompt(self, text: str) -> str | list[Mapping[str, str]]:
         """`text` as it stands with `--raw`, otherwise as a user's message."""
@@ -205,9 +225,11 @@ def generate_options(command: F) -> F:
             click.option("--user", type=text, default="", help="User that the call is made for; keeps to one variant."),
             click.option("--session", type=text, default="", help="Session of the call; keeps to one variant."),
             click.option("--variant", type=text, default="", help="Variant of the route to use."),
+            click.option("--cache", type=_CacheMode(), help="How to use the cache."),
             click.option(
-                "--cache", type=click.Choice(["bypass", "refresh", "only-if-cached"]), help="How to use the cache."
+                "--cache-max-age", type=POSITIVE, metavar="SECONDS", help="Oldest answer to take from the cache."
             ),
+            click.option("--original-pace", is_flag=True, help="Replay a stored answer as slowly as it was generated."),
         ],
     )
 

@@ -35,6 +35,7 @@ class StoredAnswer(_message.Message):
     END_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
     TOOK_FIELD_NUMBER: _builtins.int
+    GAPS_MS_FIELD_NUMBER: _builtins.int
     format: _builtins.int
     """Version of this format; an entry of another one is a miss."""
     key: _builtins.bytes
@@ -59,6 +60,12 @@ class StoredAnswer(_message.Message):
     def took(self) -> _duration_pb2.Duration:
         """How long it took to generate."""
 
+    @_builtins.property
+    def gaps_ms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Milliseconds before each delta and before the end, each since what came before it; the first since the call had its
+        permit. Empty, or one more than there are deltas.
+        """
+
     def __init__(
         self,
         *,
@@ -70,10 +77,11 @@ class StoredAnswer(_message.Message):
         end: _inference_pb2.GenerateEnd | None = ...,
         created: _timestamp_pb2.Timestamp | None = ...,
         took: _duration_pb2.Duration | None = ...,
+        gaps_ms: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "end", b"end", "took", b"took"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "deltas", b"deltas", "end", b"end", "format", b"format", "key", b"key", "model", b"model", "took", b"took", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "deltas", b"deltas", "end", b"end", "format", b"format", "gaps_ms", b"gaps_ms", "key", b"key", "model", b"model", "took", b"took", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -10,7 +10,11 @@ from polyroute.core.event import Finished, Token
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """One complete answer. `key` is the canonical request; `created` is Unix time and `took_s` is in seconds."""
+    """One complete answer. `key` is the canonical request; `created` is Unix time and `took_s` is in seconds.
+
+    `gaps_ms` are the milliseconds before each token and before the end, each since what came before it; the first
+    since the call had its permit. Empty where they are not known.
+    """
 
     key: bytes
     model: str
@@ -19,6 +23,7 @@ class StoredAnswer:
     finished: Finished
     created: float
     took_s: float
+    gaps_ms: tuple[int, ...] = ()
 
 
 class Codec(Protocol):

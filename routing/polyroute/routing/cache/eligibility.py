@@ -26,7 +26,7 @@ def eligibility(request: Request, config: CacheConfig, facts: Facts, *, local: b
     if config.mode == "off":
         return Use(False, False, "cache: off for this model")
     if not facts.version:
-        return Use(False, False, "cache: not used, the model's version is not known yet")
+        return Use(False, False, "cache: not used, the model's version is not known now")
     if mode is CacheMode.REFRESH:
         return Use(False, True, "cache: refreshed, as the request asks")
     if mode is CacheMode.ONLY_IF_CACHED:

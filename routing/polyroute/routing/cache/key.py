@@ -19,16 +19,18 @@ EXCLUDED = frozenset({"model", "request_id", "routing", "cache", "labels"})
 Every other field counts, those of a later version too."""
 
 
-def canonical(model: str, version: str, fingerprint: str, request: Request, user: str = "") -> bytes:
+def canonical(model: str, version: str, fingerprint: str, request: Request, user: str = "", tenant: str = "") -> bytes:
     """The full key: JSON with sorted keys, in which `1` and `1.0` are one number and None is not a default.
 
-    `user` is the end user where the model is told who it is, as peers are. `fingerprint` stands for the options that
-    the deployment runs the model with.
+    `user` is the end user where the model is told who it is, as peers are. `tenant` is whose the call is, where callers
+    have to say so and prove it. `fingerprint` stands for the options that the deployment runs the model with.
     """
     counted = {f.name: _plain(getattr(request, f.name)) for f in fields(request) if f.name not in EXCLUDED}
     whole = {"format": FORMAT, "model": model, "version": version, "deployment": fingerprint, "request": counted}
     if user:
         whole["user"] = user
+    if tenant:
+        whole["tenant"] = tenant
     return json.dumps(whole, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 

@@ -58,14 +58,16 @@ class Stay:
 class Terms:
     """Where the answers of one deployment are kept, and for how long. Made once, not for each call.
 
-    `ttl_s` is the greatest age of an answer in any tier, in seconds; None is no bound. `memory` is None where answers
-    are not kept there; `below` are the other tiers, nearest first. Those that this process has not are passed over.
+    `ttl_s` is the greatest age of an answer in any tier, in seconds; None is no bound. For `stale_s` after that it is
+    kept all the same, for whoever takes stale ones. `memory` is None where answers are not kept there; `below` are the
+    other tiers, nearest first. Those that this process has not are passed over.
     """
 
     model: str
     ttl_s: float | None = None
     memory: Stay | None = Stay("memory")
     below: tuple[Stay, ...] = (Stay("disk"), Stay("redis"))
+    stale_s: float = 0.0
 
     @classmethod
     def of(cls, model: str, config: CacheConfig) -> Terms:
@@ -73,21 +75,30 @@ class Terms:
         named = config.tiers
         stays = [Stay(t, None if named is None else named[t].ttl) for t in TIERS if named is None or t in named]
         memory = next((stay for stay in stays if stay.tier == "memory"), None)
-        return cls(model, config.ttl, memory, tuple(stay for stay in stays if stay is not memory))
+        return cls(model, config.ttl, memory, tuple(stay for stay in stays if stay is not memory), config.stale_s)
 
     def outlived(self, age_s: float) -> bool:
         """Whether an answer of that age is too old for any tier."""
-        return self.ttl_s is not None and age_s > self.ttl_s
+        return self.ttl_s is not None and age_s > self.ttl_s + self.stale_s
 
-    def remaining_s(self, stay: Stay, digest: str, age_s: float = 0.0) -> float | None:
-        """How long an answer of that age may stay in a tier from now on; None is no bound, 0 or less is not at all.
+    def fresh_s(self, digest: str) -> float | None:
+        """The age at which an answer goes stale, in seconds; None is never.
 
         The same answer has the same part of its time taken off in every process.
         """
-        part = 1 - _JITTER * int(digest[:4], 16) / 0xFFFF
-        whole = None if self.ttl_s is None else self.ttl_s * part - age_s
+        return None if self.ttl_s is None else self.ttl_s * _part(digest)
+
+    def remaining_s(self, stay: Stay, digest: str, age_s: float = 0.0) -> float | None:
+        """How long an answer of that age may stay in a tier from now on; None is no bound, 0 or less is not at all."""
+        part = _part(digest)
+        whole = None if self.ttl_s is None else self.ttl_s * part + self.stale_s - age_s
         here = None if stay.ttl_s is None else stay.ttl_s * part
         return min((bound for bound in (whole, here) if bound is not None), default=None)
+
+
+def _part(digest: str) -> float:
+    """The part of its time that an answer is left."""
+    return 1 - _JITTER * int(digest[:4], 16) / 0xFFFF
 
 
 @dataclass(frozen=True, slots=True)

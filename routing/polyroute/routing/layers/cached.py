@@ -1,62 +1,38 @@
-"""An answer that is stored is replayed; one that is not is run, and stored where it may be."""
+"""An answer that is stored is replayed; one that is not is run, once for all equal calls, and may be stored."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Final
 
-from polyroute.core.backend import Facts
 from polyroute.core.call import Call, Service
-from polyroute.core.config import CacheConfig
-from polyroute.core.errors import NotCached
-from polyroute.core.event import CacheResult, Event, Finished, FinishReason, Route, Started, Timing, Token
+from polyroute.core.event import CacheResult, Event, Finished, Route, Started, Timing
 from polyroute.core.request import CacheMode
 from polyroute.routing.cache.answers import Answers
-from polyroute.routing.cache.codec import StoredAnswer
-from polyroute.routing.cache.eligibility import Use, eligibility
-from polyroute.routing.cache.key import canonical
-from polyroute.routing.cache.terms import MAX_ANSWER_BYTES, AnswerKey, Found, Terms
+from polyroute.routing.cache.flights import Follower, RunFailed, own
+from polyroute.routing.cache.freshness import Freshness
+from polyroute.routing.cache.outcome import is_own, is_refusal
+from polyroute.routing.cache.parts import Part, Stored
+from polyroute.routing.cache.replay import paced
+from polyroute.routing.cache.runs import GIVEN, Question, Runs
+from polyroute.routing.cache.shelf import Ledger, Shelf
+from polyroute.routing.cache.terms import Found
 from polyroute.routing.metrics import Metrics
+from polyroute.routing.occupancy import Occupancy
 from polyroute.routing.streams import generator
-from polyroute.routing.views import ModelCacheStats
 
-_LOGPROB_BYTES = 32  # the least that one takes
-
-
-@dataclass(frozen=True, slots=True)
-class Shelf:
-    """The part of the cache that belongs to one deployment. `facts` tells how its backend is now."""
-
-    model: str
-    local: bool
-    fingerprint: str
-    config: CacheConfig
-    facts: Callable[[], Facts]
-
-    def use(self, call: Call) -> Use:
-        """What a call may do with it."""
-        return eligibility(call.request, self.config, self.facts(), local=self.local)
-
-    def key(self, call: Call, version: str) -> bytes:
-        """The full key of a call's answer at `version`."""
-        user = "" if self.local else call.request.routing.user  # peers are told, and may answer by it
-        return canonical(self.model, version, self.fingerprint, call.request, user)
-
-
-@dataclass(slots=True)
-class Ledger:
-    """What the cache has done for one model since the server started.
-
-    It goes on where a reload changes the layers around a model: calls that began in the old ones are counted too.
-    """
-
-    stats: ModelCacheStats
+MOST_RUNS: Final = 3
+"""How many runs may fail before a call that has followed them all gives up."""
 
 
 class Cached:
-    """Looks an answer up before the layers below, and stores a complete one after them."""
+    """Looks an answer up before the layers below, and stores a complete one after them.
+
+    `occupancy` is the deployment's.
+    """
 
     def __init__(
         self,
@@ -66,109 +42,163 @@ class Cached:
         metrics: Metrics,
         *,
         ledger: Ledger | None = None,
+        occupancy: Occupancy | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
+        self.ledger = ledger or Ledger(shelf.model)
         self._inner = inner
         self._shelf = shelf
-        self._terms = Terms.of(shelf.model, shelf.config)
         self._answers = answers
         self._metrics = metrics
-        self._wall = wall
-        self.ledger = ledger or Ledger(ModelCacheStats(shelf.model))
+        self._runs = Runs(
+            *(inner, shelf, answers, metrics), ledger=self.ledger, occupancy=occupancy or Occupancy(), wall=wall
+        )
 
     async def __call__(self, call: Call) -> AsyncIterator[Event]:
-        use = self._shelf.use(call)
-        key = self._key(call) if use.read or use.write else None
-        if key is not None and use.read:
-            found = await self._look_up(call, key)
-            if found is not None:
-                async with aclosing(self._replay(found, key, use)) as events:
-                    async for event in events:
-                        yield event
+        shelf = self._shelf
+        facts = shelf.facts()
+        use = shelf.use(call, facts)
+        if not use.read and not use.write:
+            if call.request.cache.mode is CacheMode.ONLY_IF_CACHED:
+                raise self._runs.not_cached(use.reason)
+            async with aclosing(generator(self._inner(call))) as passing:
+                async for event in passing:
+                    yield _told(event, CacheResult.BYPASS, use.reason) if isinstance(event, Started) else event
+            return
+        key = self._answers.key(shelf.model, shelf.key(call, facts.version))
+        asked = Question(call, use, facts.version, key)
+        found = self._answers.at_hand(key, self._runs.terms) if use.read else None
+        if found is not None and (state := self._runs.state(found, key, call)) in GIVEN:
+            started = self._hit(found, asked, state)
+            if not call.request.cache.original_pace:  # straight away, for a hit is to cost next to nothing
+                yield started
+                for token in found.answer.tokens:
+                    yield token
+                yield found.answer.finished
                 return
-        if call.request.cache.mode is CacheMode.ONLY_IF_CACHED:
-            why = "no stored answer" if use.read else use.reason
-            raise NotCached("answer", self._shelf.model, f"`{self._shelf.model}`: {why}, and the request asks for one")
-        async with aclosing(self._run(call, use, key)) as events:
+            answering = paced(found.answer, started, call.deadline)
+        elif use.read and use.write and shelf.config.coalesce:
+            answering = self._shared(asked)
+        else:
+            answering = self._alone(asked)
+        async with aclosing(answering) as events:
             async for event in events:
                 yield event
 
-    def _key(self, call: Call) -> AnswerKey:
-        return self._answers.key(self._shelf.model, self._shelf.key(call, self._shelf.facts().version))
+    async def close(self) -> None:
+        """Ends the runs that are shared, and those that renew stored answers."""
+        await self.ledger.flights.close()
 
-    async def _look_up(self, call: Call, key: AnswerKey) -> StoredAnswer | None:
-        errors = self._answers.errors
-        found = self._acceptable(await self._answers.find(key, self._terms), call.request.cache.max_age_s)
-        result = "hit" if found is not None else "error" if self._answers.errors > errors else "miss"
-        self._metrics.cache_lookup(self._shelf.model, result)
-        stats = self.ledger.stats
-        if found is None:
-            self.ledger.stats = replace(stats, misses=stats.misses + 1)
-        else:
-            self.ledger.stats = replace(
-                stats,
-                hits=stats.hits + 1,
-                saved_tokens=stats.saved_tokens + found.finished.usage.completion_tokens,
-                saved_s=stats.saved_s + found.took_s,
-            )
-        return found
+    async def _alone(self, asked: Question) -> AsyncGenerator[Event, None]:
+        """Answers one call by itself."""
+        look = asked.use.read
+        async with aclosing(self._runs.parts(asked, asked.call, look=look)) as parts:
+            async for part in parts:
+                if isinstance(part, Stored):
+                    async with aclosing(self._given(part, asked)) as events:
+                        async for event in events:
+                            yield event
+                elif isinstance(part, Started) and look:
+                    yield _told(part, CacheResult.MISS, asked.use.reason, "cache: not found")
+                elif isinstance(part, Started):
+                    yield _told(part, CacheResult.BYPASS, asked.use.reason)
+                else:
+                    yield part
 
-    def _acceptable(self, found: Found | None, max_age_s: float | None) -> StoredAnswer | None:
-        if found is None:
-            return None
-        age_s = self._wall() - found.answer.created
-        return found.answer if max_age_s is None or age_s <= max_age_s else None
+    async def _shared(self, asked: Question) -> AsyncGenerator[Event, None]:
+        """Answers a call by the run that equal calls share; by another one where that fails before it has begun."""
+        look, failures = True, 0
+        while True:
+            follower = self._runs.follow(asked, look=look)
+            try:
+                first = await follower.next()
+                if isinstance(first, Stored) and not self._suits(first, asked):
+                    if first.error is not None:
+                        raise own(first.error) from first.error
+                    look = False  # what is stored is too old for this call
+                    continue
+                parts = self._relayed(first, follower, asked)
+                async with aclosing(self._given(first, asked) if isinstance(first, Stored) else parts) as events:
+                    async for event in events:
+                        yield event
+                return
+            except RunFailed as failed:
+                error = failed.__cause__
+                failures += not is_own(error)
+                if follower.led or is_refusal(error) or failures == MOST_RUNS:
+                    raise own(error) from error
+            finally:
+                await follower.leave()
 
-    async def _replay(self, answer: StoredAnswer, key: AnswerKey, use: Use) -> AsyncGenerator[Event, None]:
-        age_s = max(0.0, self._wall() - answer.created)
-        yield Started(
+    async def _relayed(
+        self, part: Part | None, follower: Follower[Part], asked: Question
+    ) -> AsyncGenerator[Event, None]:
+        """The events of a run, as they are for one of those who follow it."""
+        while part is not None and not isinstance(part, Stored):
+            if isinstance(part, Started) and follower.led:
+                part = _told(part, CacheResult.MISS, asked.use.reason, "cache: not found")
+            elif isinstance(part, Started):
+                self._metrics.cache_lookup(self._shelf.model, "coalesced")
+                self.ledger.coalesced += 1
+                joined = "cache: joined the run of an equal call that was under way"
+                part = _told(part, CacheResult.COALESCED, asked.use.reason, joined)
+            elif isinstance(part, Finished):
+                part = replace(part, timing=_share(part.timing, follower))
+            yield part
+            part = await follower.next()
+
+    async def _given(self, stored: Stored, asked: Question) -> AsyncGenerator[Event, None]:
+        """A stored answer that suits, replayed as the call wants it."""
+        found, call = stored.found, asked.call
+        state = self._runs.state(found, asked.key, call)
+        started = self._hit(found, asked, state)
+        if stored.error is not None:
+            instead = f"cache: given because the model failed: {stored.error.reason}"
+            route = started.route
+            started = Started(replace(route, reasons=(*route.reasons, instead), attempts=stored.error.attempts))
+        if call.request.cache.original_pace:
+            async with aclosing(paced(found.answer, started, call.deadline)) as events:
+                async for event in events:
+                    yield event
+            return
+        yield started
+        for token in found.answer.tokens:
+            yield token
+        yield found.answer.finished
+
+    def _suits(self, stored: Stored, asked: Question) -> bool:
+        """Whether a stored answer, which another call may have looked for, will do for this one."""
+        state = self._runs.state(stored.found, asked.key, asked.call)
+        return state in GIVEN or (state is Freshness.SPARE and stored.error is not None)
+
+    def _hit(self, found: Found, asked: Question, state: Freshness) -> Started:
+        """Counts a hit, has it renewed where it is stale, and says in words what was found."""
+        self._metrics.cache_lookup(self._shelf.model, "hit")
+        self.ledger.hit(found.answer)
+        answer, age_s = found.answer, self._runs.age_s(found.answer)
+        stale = "" if state is Freshness.FRESH else ", stale"
+        if state is Freshness.STALE and asked.use.write:
+            self._runs.refresh(asked)
+            stale = ", stale and being renewed"
+        return Started(
             Route(
                 model=answer.model,
                 version=answer.version,
                 cache=CacheResult.HIT,
                 cache_age_s=age_s,
-                cache_key=key.digest,
-                reasons=(use.reason, f"cache: found, stored {age_s:.0f} s ago"),
+                cache_key=asked.key.digest,
+                reasons=(asked.use.reason, f"cache: found in {found.tier}, stored {age_s:.0f} s ago{stale}"),
             )
         )
-        for token in answer.tokens:
-            yield token
-        yield replace(answer.finished, timing=Timing())
 
-    async def _run(self, call: Call, use: Use, key: AnswerKey | None) -> AsyncGenerator[Event, None]:
-        begun = time.monotonic()
-        tokens: list[Token] | None = [] if use.write and key is not None else None
-        version, size = "", 0
-        async with aclosing(generator(self._inner(call))) as events:
-            async for event in events:
-                if isinstance(event, Started):
-                    version = event.route.version
-                    key = key.but(self._shelf.key(call, version)) if key is not None and version else None
-                    event = Started(self._told(event.route, use, key if use.write else None))
-                elif isinstance(event, Token) and tokens is not None:
-                    size += len(event.text) + _LOGPROB_BYTES * len(event.logprobs)
-                    tokens.append(event)
-                    if size > MAX_ANSWER_BYTES:
-                        tokens = None
-                        self._metrics.cache_store(self._shelf.model, "refused")
-                elif isinstance(event, Finished) and tokens is not None and key is not None:
-                    # Begun before the end is passed on: who has the end may never come back for more.
-                    self._keep(key, version, tokens, event, time.monotonic() - begun)
-                yield event
 
-    def _told(self, route: Route, use: Use, key: AnswerKey | None) -> Route:
-        result = CacheResult.MISS if use.read else CacheResult.BYPASS
-        reasons = (use.reason, "cache: not found") if use.read else (use.reason,)
-        cache_key = "" if key is None else key.digest
-        return replace(route, cache=result, cache_key=cache_key, reasons=(*route.reasons, *reasons))
+def _share(timing: Timing, follower: Follower[Part]) -> Timing:
+    """Where the time of one follower went: the run waited for its one permit on behalf of whoever began it."""
+    if follower.led:
+        return Timing(queue_s=timing.queue_s, backend_s=timing.backend_s)
+    return Timing(backend_s=min(follower.waited_s, timing.queue_s + timing.backend_s))
 
-    def _keep(self, key: AnswerKey, version: str, tokens: list[Token], finished: Finished, took_s: float) -> None:
-        # A peer of the older dialect gives whole answers without a reason; a filtered one is not the whole answer.
-        if finished.reason is FinishReason.CONTENT_FILTER or not version:
-            return
-        model = self._shelf.model
-        answer = StoredAnswer(key.canonical, model, version, tuple(tokens), finished, self._wall(), took_s)
-        kept = self._answers.keep(key, answer, self._terms)
-        self._metrics.cache_store(model, "stored" if kept else "refused")
-        if kept:
-            self.ledger.stats = replace(self.ledger.stats, stores=self.ledger.stats.stores + 1)
+
+def _told(started: Started, result: CacheResult, *reasons: str) -> Started:
+    route = started.route
+    return Started(replace(route, cache=result, reasons=(*route.reasons, *reasons)))

@@ -60,7 +60,8 @@ class Limited:
 
     async def _permit(self, call: Call) -> Permit:
         try:
-            return await self._permits.acquire(caller_of(call), call.deadline)
+            by = call.deadline if call.start_by is None else call.start_by
+            return await self._permits.acquire(caller_of(call), by)
         except PolyrouteError as error:
             self._metrics.refused(self._permits.name, error.metadata[REFUSAL])
             raise

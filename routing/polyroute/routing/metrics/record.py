@@ -33,6 +33,7 @@ class Metrics:
         self._refusals = counter(telemetry.REFUSALS, registry)
         self._lookups = counter(telemetry.CACHE_LOOKUPS, registry)
         self._stores = counter(telemetry.CACHE_STORES, registry)
+        self._refreshes = counter(telemetry.CACHE_REFRESHES, registry)
         self._restarts = counter(telemetry.WORKER_RESTARTS, registry)
         self._loads = counter(telemetry.MODEL_LOADS, registry)
         self._load_seconds = histogram(telemetry.LOAD_SECONDS, registry)
@@ -107,12 +108,16 @@ class Metrics:
         self._of(self._refusals, deployment, refusal).inc()
 
     def cache_lookup(self, model: str, result: str) -> None:
-        """The cache was asked: `hit`, `miss` or `error`."""
+        """The cache was asked: `hit`, `miss`, `coalesced` or `error`."""
         self._of(self._lookups, model, result).inc()
 
     def cache_store(self, model: str, result: str) -> None:
         """An answer was offered to the cache: `stored` or `refused`."""
         self._of(self._stores, model, result).inc()
+
+    def cache_refreshed(self, model: str, outcome: str) -> None:
+        """A stale answer was renewed (`ok`), or was not: `failed` or `skipped`."""
+        self._of(self._refreshes, model, outcome).inc()
 
     def worker_restarted(self, model: str) -> None:
         """A worker process died and is being replaced."""

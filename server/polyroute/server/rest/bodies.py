@@ -13,6 +13,16 @@ from polyroute.server.rest.json_body import Body
 MAX_BATCH = 256
 
 CacheWord: TypeAlias = Literal["bypass", "refresh", "only_if_cached"]
+
+
+class CacheBody(Body):
+    """How a request may use the cache, in full."""
+
+    mode: CacheWord | None = Field(None, description="Absent: as the model is configured.")
+    max_age: float | None = Field(None, description="Oldest answer to accept, in seconds.")
+    original_pace: bool = Field(False, description="A stored answer comes at the pace at which it was generated.")
+
+
 Stops: TypeAlias = str | list[str]
 
 NATIVE = Dialect((("max_tokens", "max_new_tokens"), *HEADERS))
@@ -32,7 +42,7 @@ class NativeOptions(Body):
     frequency_penalty: float | None = None
     seed: int | None = None
     stop: Stops | None = Field(None, description="Strings that end the answer; they are not returned.")
-    cache: bool | CacheWord | None = Field(
+    cache: bool | CacheWord | CacheBody | None = Field(
         None, description="false: neither read nor write; true or absent: as the model is configured."
     )
 
@@ -53,13 +63,16 @@ class NativeOptions(Body):
                 seed=self.seed,
             ),
             stop=stops(self.stop),
-            cache=CacheOptions(self._cache_mode()),
+            cache=self._cache(),
         )
 
-    def _cache_mode(self) -> CacheMode:
-        if isinstance(self.cache, str):
-            return CacheMode[self.cache.upper()]
-        return CacheMode.BYPASS if self.cache is False else CacheMode.UNSPECIFIED
+    def _cache(self) -> CacheOptions:
+        asked = self.cache
+        if isinstance(asked, CacheBody):
+            return CacheOptions(_mode(asked.mode), asked.max_age, asked.original_pace)
+        if isinstance(asked, str):
+            return CacheOptions(_mode(asked))
+        return CacheOptions(CacheMode.BYPASS if asked is False else CacheMode.UNSPECIFIED)
 
 
 class GenerateBody(NativeOptions):
@@ -72,6 +85,10 @@ class BatchBody(NativeOptions):
     """Several prompts with the same options."""
 
     prompts: list[str] = Field(description=f"1 to {MAX_BATCH} prompts; the results come in their order.")
+
+
+def _mode(word: CacheWord | None) -> CacheMode:
+    return CacheMode.UNSPECIFIED if word is None else CacheMode[word.upper()]
 
 
 def stops(given: Stops | None) -> tuple[str, ...]:

@@ -39,6 +39,7 @@ ROUTING_HEADERS = {
 
 CACHE_HEADER = "X-Polyroute-Cache"
 MAX_AGE_HEADER = "X-Polyroute-Cache-Max-Age"
+PACE_HEADER = "X-Polyroute-Cache-Original-Pace"
 TIMEOUT_HEADER = "X-Polyroute-Timeout-Ms"
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -112,12 +113,16 @@ def _cache(http: web.Request, asked: CacheOptions) -> CacheOptions:
     mode, max_age_s = asked.mode, asked.max_age_s
     if (word := http.headers.get(CACHE_HEADER)) is not None and mode is CacheMode.UNSPECIFIED:
         names = {m.name.lower(): m for m in CacheMode if m is not CacheMode.UNSPECIFIED}
-        if word.lower() not in names:
+        name = word.lower().replace("-", "_")
+        if name not in names:
             raise InvalidArgument(CACHE_HEADER, f"`{clip(word, 80)}` is none of {', '.join(names)}")
-        mode = names[word.lower()]
+        mode = names[name]
     if (text := http.headers.get(MAX_AGE_HEADER)) is not None and max_age_s is None:
         max_age_s = _number(MAX_AGE_HEADER, text, "seconds", float, 0, float("inf"))
-    return CacheOptions(mode, max_age_s)
+    original_pace = asked.original_pace
+    if (text := http.headers.get(PACE_HEADER)) is not None and not original_pace:
+        original_pace = _yes_no(PACE_HEADER, text)
+    return CacheOptions(mode, max_age_s, original_pace)
 
 
 def _timeout_s(http: web.Request) -> float | None:

@@ -11,12 +11,26 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
-from polyroute.server.rest.call_headers import CACHE_HEADER, MAX_AGE_HEADER, ROUTING_HEADERS, TIMEOUT_HEADER
+from polyroute.server.rest.call_headers import (
+    CACHE_HEADER,
+    MAX_AGE_HEADER,
+    PACE_HEADER,
+    ROUTING_HEADERS,
+    TIMEOUT_HEADER,
+)
 from polyroute.server.rest.endpoints import Endpoint
 from polyroute.server.rest.failures import FailureBody
 
 _REF = "#/components/schemas/{model}"
-_REQUEST_HEADERS = ("X-Request-ID", "traceparent", "tracestate", TIMEOUT_HEADER, CACHE_HEADER, MAX_AGE_HEADER)
+_REQUEST_HEADERS = (
+    "X-Request-ID",
+    "traceparent",
+    "tracestate",
+    TIMEOUT_HEADER,
+    CACHE_HEADER,
+    MAX_AGE_HEADER,
+    PACE_HEADER,
+)
 
 
 def describe(listed: Sequence[Endpoint]) -> dict[str, Any]:

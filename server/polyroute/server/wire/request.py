@@ -118,4 +118,8 @@ def _cache(wire: pb.CacheOptions) -> CacheOptions:
         mode = CacheMode(wire.mode)
     except ValueError:
         raise InvalidArgument("cache.mode", f"{wire.mode} is no cache mode") from None
-    return CacheOptions(mode=mode, max_age_s=seconds_of(wire.max_age) if wire.HasField("max_age") else None)
+    return CacheOptions(
+        mode=mode,
+        max_age_s=seconds_of(wire.max_age) if wire.HasField("max_age") else None,
+        original_pace=wire.original_pace,
+    )

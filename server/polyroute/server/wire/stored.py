@@ -29,6 +29,7 @@ class AnswerCodec:
             end=end_to_wire(answer.finished),
             created=timestamp(answer.created),
             took=duration(answer.took_s),
+            gaps_ms=answer.gaps_ms,
         ).SerializeToString()
 
     def decode(self, blob: bytes) -> StoredAnswer:
@@ -41,6 +42,8 @@ class AnswerCodec:
             raise ValueError(f"has format {wire.format}, not {FORMAT}")
         if not (wire.key and wire.model and wire.version and wire.HasField("end") and wire.HasField("created")):
             raise ValueError("lacks a part")
+        if len(wire.gaps_ms) not in (0, len(wire.deltas) + 1):
+            raise ValueError(f"has times for {len(wire.gaps_ms) - 1} of {len(wire.deltas)} deltas")
         return StoredAnswer(
             key=wire.key,
             model=wire.model,
@@ -49,4 +52,5 @@ class AnswerCodec:
             finished=end_from_wire(wire.end),
             created=unix_of(wire.created),
             took_s=seconds_of(wire.took),
+            gaps_ms=tuple(wire.gaps_ms),
         )

@@ -29,9 +29,10 @@ from polyroute.core.event import (
     Usage,
 )
 from polyroute.core.request import CacheMode, CacheOptions, Request, RoutingOptions, Sampling, ToolCall
+from polyroute.routing.cache import runs as runs_module
 from polyroute.routing.cache.answers import Answers
-from polyroute.routing.layers import cached as layer
-from polyroute.routing.layers.cached import Cached, Shelf
+from polyroute.routing.cache.shelf import Shelf
+from polyroute.routing.layers.cached import Cached
 from polyroute.routing.metrics import Metrics
 
 
@@ -99,7 +100,7 @@ async def test_the_second_equal_call_is_a_replay_with_the_same_deltas(
     assert second[1:] == first[1:]
     route = second[0].route
     assert (route.model, route.version, route.replica, route.cache_age_s) == ("m", "echo-1", "", 12)
-    assert route.reasons == ("cache: used, temperature 0 is deterministic", "cache: found, stored 12 s ago")
+    assert route.reasons == ("cache: used, temperature 0 is deterministic", "cache: found in memory, stored 12 s ago")
     assert first[0].route.reasons[-1] == "cache: not found"
 
 
@@ -223,8 +224,10 @@ async def test_an_abandoned_answer_is_not_kept(
     backend: EchoBackend, make: Callable[..., Cached], run: Callable[..., Any], take: Callable[..., Any], most: int
 ) -> None:
     cached = make(backend)
+    backend.script = Script(gate=asyncio.Event(), gate_after=most)
     await take(cached, asks(), most=most)
     assert (backend.open, backend.closed_early) == (0, 1)
+    backend.script = Script()
     assert result(await run(cached, asks())) is CacheResult.MISS
 
 
@@ -286,7 +289,7 @@ async def test_an_answer_that_is_too_large_is_not_kept(
     monkeypatch: pytest.MonkeyPatch,
     registry: CollectorRegistry,
 ) -> None:
-    monkeypatch.setattr(layer, "MAX_ANSWER_BYTES", 1000)
+    monkeypatch.setattr(runs_module, "MAX_ANSWER_BYTES", 1000)
     cached = make(backend)
     for texts in (["x" * 1001], ["x"] * 1001):
         backend.script = Script(texts=texts)
@@ -326,7 +329,7 @@ async def test_an_unknown_version_is_not_cached(
     backend.version = ""
     events = await run(make(backend), asks())
     assert result(events) is CacheResult.BYPASS
-    assert events[0].route.reasons == ("cache: not used, the model's version is not known yet",)
+    assert events[0].route.reasons == ("cache: not used, the model's version is not known now",)
 
 
 async def test_a_cache_that_fails_fails_no_call(

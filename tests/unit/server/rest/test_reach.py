@@ -42,6 +42,7 @@ HEADERS = {
     **{header: "true" if field.startswith("no_") else "x" for header, field in ROUTING_HEADERS.items()},
     "X-Polyroute-Cache": "bypass",
     "X-Polyroute-Cache-Max-Age": "1",
+    "X-Polyroute-Cache-Original-Pace": "true",
 }
 
 
@@ -87,6 +88,15 @@ def test_every_sampling_field_but_logprobs_is_reached_by_the_legacy_shape() -> N
     assert set(unset(made.sampling, Sampling())) == skipped
 
 
+def test_the_legacy_cache_may_be_an_object() -> None:
+    full = {"mode": "refresh", "max_age": 1.5, "original_pace": True}
+    for given in (full, {}, {"max_age": 2}):
+        raw = json.dumps({"prompt": "x", "cache": given}).encode()
+        made = parse_body(raw, GenerateBody).request("x").cache
+        mode = CacheMode.REFRESH if "mode" in given else CacheMode.UNSPECIFIED
+        assert made == CacheOptions(mode, given.get("max_age"), "original_pace" in given)
+
+
 def test_the_legacy_cache_is_a_switch_or_a_word() -> None:
     expected = {
         True: CacheMode.UNSPECIFIED,
@@ -104,8 +114,9 @@ def test_the_legacy_cache_is_a_switch_or_a_word() -> None:
 def test_every_cache_mode_has_a_header_value() -> None:
     for mode in CacheMode:
         if mode is not CacheMode.UNSPECIFIED:
-            made = asked({"prompt": "x"}, CompletionBody, **{"X-Polyroute-Cache": mode.name.lower()})
-            assert made.request.cache.mode is mode
+            for word in (mode.name, mode.name.lower(), mode.name.lower().replace("_", "-")):
+                made = asked({"prompt": "x"}, CompletionBody, **{"X-Polyroute-Cache": word})
+                assert made.request.cache.mode is mode, word
 
 
 def test_every_routing_option_has_a_header() -> None:

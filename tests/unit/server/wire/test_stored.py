@@ -23,6 +23,7 @@ ANSWER = StoredAnswer(
     ),
     created=1_700_000_000.5,
     took_s=1.25,
+    gaps_ms=(250, 0, 1_000_000),
 )
 
 
@@ -35,6 +36,15 @@ def test_the_bytes_are_a_message_that_others_can_read() -> None:
     wire = pb.StoredAnswer.FromString(AnswerCodec().encode(ANSWER))
     assert (wire.format, wire.model, wire.deltas[0].text) == (FORMAT, "m", "Grü")
     assert wire.end.finish_reason == inference_pb2.FINISH_REASON_STOP
+
+
+def test_times_that_do_not_fit_the_deltas_are_refused() -> None:
+    wire = pb.StoredAnswer.FromString(AnswerCodec().encode(ANSWER))
+    del wire.gaps_ms[0]
+    with pytest.raises(ValueError, match="has times for 1 of 2 deltas"):
+        AnswerCodec().decode(wire.SerializeToString())
+    wire.ClearField("gaps_ms")
+    assert AnswerCodec().decode(wire.SerializeToString()).gaps_ms == ()
 
 
 @pytest.mark.parametrize("part", ["format", "key", "model", "version", "end", "created"])

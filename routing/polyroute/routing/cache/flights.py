@@ -1,0 +1,275 @@
+"""Equal calls in flight share one run: whoever comes while it goes on follows it from its first event."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable
+from contextlib import aclosing
+from typing import Final, Generic, TypeVar, cast
+
+import structlog
+
+from polyroute.core.errors import Cancelled, DeadlineExceeded, Draining, PolyrouteError
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+MAX_HELD_BYTES: Final = 16 * 1024 * 1024
+"""Most that one run holds for those who follow it; from then on nobody joins it, and who is so far behind is left."""
+
+
+class RunFailed(Exception):
+    """The run has failed before this follower had anything of it, so the follower may do otherwise; see `__cause__`."""
+
+
+def own(failure: BaseException | None) -> Exception:
+    """The failure of a run as an error of one follower's own, which others do not write into."""
+    if isinstance(failure, PolyrouteError):
+        return failure.after(failure.attempts, failure.message)
+    return RuntimeError("the shared run crashed")
+
+
+class Follower(Generic[T]):
+    """One call that follows a flight, at its own pace and until its own deadline. To be left, however it ends.
+
+    `deadline` is on the clock of `time.monotonic`, in seconds.
+    """
+
+    __slots__ = ("_flight", "cut", "deadline", "led", "place", "waited_s", "waiting")
+
+    def __init__(self, flight: Flight[T], deadline: float | None, *, led: bool) -> None:
+        self._flight = flight
+        self.deadline = deadline
+        self.led = led
+        """Whether the run was begun for it."""
+        self.place = 0
+        """Items that it has taken."""
+        self.waited_s = 0.0
+        """How long it has waited for items, in seconds."""
+        self.cut = False
+        """Whether the flight has gone on without it."""
+        self.waiting: asyncio.Future[None] | None = None
+
+    async def next(self) -> T | None:
+        """The next item; None after the last.
+
+        Raises `RunFailed` where the run failed and nothing was taken yet, else what it failed with; `DeadlineExceeded`
+        at the deadline, and `Cancelled` where the others could not wait for this one any longer.
+        """
+        flight = self._flight
+        while True:
+            if flight.failure is not None and (self.place == 0 or self.place == flight.end):
+                raise flight.failed(self.place == 0)
+            if self.cut:
+                raise Cancelled(f"`{flight.name}`: left unread until {flight.most_bytes} bytes behind the shared run")
+            if self.place < flight.end:
+                item = flight.item(self.place)
+                self.place += 1
+                flight.taken()
+                return item
+            if flight.complete:
+                return None
+            await self._news()
+
+    async def _news(self) -> None:
+        begun = time.monotonic()
+        self.waiting = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(None if self.deadline is None else self.deadline - begun):
+                await self.waiting
+        except TimeoutError:
+            late = f"`{self._flight.name}`: the caller's deadline passed before the answer was complete"
+            raise DeadlineExceeded(late) from None
+        finally:
+            self.waiting = None
+            self.waited_s += time.monotonic() - begun
+
+    async def leave(self) -> None:
+        """Follows no longer. Whoever leaves last ends a run that is not complete, and returns once it has ended."""
+        await self._flight.left(self)
+
+
+class Flight(Generic[T]):
+    """One run, detached from whoever began it: it goes on while anyone follows, or to its end where it is `lasting`.
+
+    It holds what it has yielded, `most_bytes` of it: beyond that, what all have taken is given up, and then whoever is
+    slowest, unless everybody is slow; then the run waits.
+    """
+
+    def __init__(
+        self, name: str, size_of: Callable[[T], int], on_end: Callable[[], None], most_bytes: int, *, lasting: bool
+    ) -> None:
+        self.name = name
+        self.most_bytes = most_bytes
+        self.complete = False
+        """Whether the last item is there."""
+        self.failure: BaseException | None = None
+        self.followers: set[Follower[T]] = set()
+        self._lasting = lasting
+        self._size_of = size_of
+        self._on_end = on_end
+        self._items: deque[T] = deque()
+        self._first = 0
+        self._held = 0
+        self._room: asyncio.Future[None] | None = None
+        self.task: asyncio.Task[None]  # from `Flights.begin` on
+
+    def __repr__(self) -> str:
+        state = "failed" if self.failure is not None else "complete" if self.complete else "running"
+        return f"<Flight {self.name} {state} items={self.end} followers={len(self.followers)}>"
+
+    @property
+    def end(self) -> int:
+        """Items that there have been."""
+        return self._first + len(self._items)
+
+    @property
+    def furthest(self) -> float | None:
+        """The last of its followers' deadlines; None where one of them has none, and where nobody follows."""
+        deadlines = [follower.deadline for follower in self.followers]
+        return None if None in deadlines else max((d for d in deadlines if d is not None), default=None)
+
+    def item(self, place: int) -> T:
+        """The item at `place`, which is held for every follower that has not taken it."""
+        return self._items[place - self._first]
+
+    def follow(self, deadline: float | None = None, *, led: bool = False) -> Follower[T]:
+        """One more follows, from the first item."""
+        follower = Follower(self, deadline, led=led)
+        self.followers.add(follower)
+        return follower
+
+    def failed(self, untouched: bool) -> Exception:
+        """The failure for one follower; `untouched` where it has taken nothing."""
+        error = RunFailed(f"`{self.name}`: the shared run failed") if untouched else own(self.failure)
+        error.__cause__ = self.failure
+        return error
+
+    def taken(self) -> None:
+        """A follower has taken an item."""
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+
+    async def left(self, follower: Follower[T]) -> None:
+        """See `Follower.leave`."""
+        self.followers.discard(follower)
+        self.taken()
+        if self.followers or self.complete or self._lasting or self.task.done():
+            return
+        self._on_end()
+        self.task.cancel()
+        await asyncio.wait({self.task})
+
+    async def carry(self, run: Callable[[Flight[T]], AsyncIterator[T]], last: Callable[[T], bool]) -> None:
+        """Takes the run's items as they come; the one that is `last` completes it, and nobody joins it any more."""
+        async with aclosing(cast("AsyncGenerator[T, None]", run(self))) as items:
+            async for item in items:
+                self._items.append(item)
+                self._held += self._size_of(item)
+                self.complete = last(item)
+                if self.complete or self._held > self.most_bytes:
+                    self._on_end()  # for newcomers: there is the cache now, or the beginning will be given up
+                self._wake()
+                if self._held > self.most_bytes:
+                    await self._make_room()
+
+    def ended(self, task: asyncio.Task[None]) -> None:
+        """The run is over; its task may have been cancelled before it began."""
+        error = Draining(f"`{self.name}`: the shared run was ended") if task.cancelled() else task.exception()
+        if error is None:
+            self.complete = True
+        elif not self.complete:
+            self.failure = error
+        elif not task.cancelled():
+            log.error("run.crashed", model=self.name, exc_info=error, effect="none on the answer, which was complete")
+        self._on_end()
+        self._wake()
+
+    def _wake(self) -> None:
+        for follower in self.followers:
+            if follower.waiting is not None and not follower.waiting.done():
+                follower.waiting.set_result(None)
+
+    async def _make_room(self) -> None:
+        await asyncio.sleep(0)  # those that have waited for the last item take it
+        while self._trim() > self.most_bytes:
+            if any(follower.waiting is not None for follower in self.followers):
+                slowest = {follower for follower in self.followers if follower.place == self._first}
+                for follower in slowest:
+                    follower.cut = True
+                self.followers -= slowest
+            else:
+                self._room = asyncio.get_running_loop().create_future()
+                await self._room
+                await asyncio.sleep(0)  # whoever took something may be waiting by now
+
+    def _trim(self) -> int:
+        """Gives up what nobody is left to take; returns the bytes that are still held."""
+        needed = min((follower.place for follower in self.followers), default=self.end)
+        while self._first < needed:
+            self._held -= self._size_of(self._items.popleft())
+            self._first += 1
+        return self._held
+
+
+class Flights(Generic[T]):
+    """The runs of one deployment that can be joined, by what they answer. `name` is the deployment's, for messages."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        size_of: Callable[[T], int],
+        last: Callable[[T], bool],
+        most_bytes: int = MAX_HELD_BYTES,
+    ) -> None:
+        self._name = name
+        self._size_of = size_of
+        self._last = last
+        self._most_bytes = most_bytes
+        self._open: dict[Hashable, Flight[T]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __repr__(self) -> str:
+        return f"<Flights {self._name} {list(self._open.values())}>"
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._open
+
+    def __len__(self) -> int:
+        """Runs that have not ended."""
+        return len(self._tasks)
+
+    def follow(self, key: Hashable, deadline: float | None = None) -> Follower[T] | None:
+        """Joins the run that answers `key`, where there is one."""
+        flight = self._open.get(key)
+        return None if flight is None else flight.follow(deadline)
+
+    def begin(self, key: Hashable, run: Callable[[Flight[T]], AsyncIterator[T]], *, lasting: bool = False) -> Flight[T]:
+        """Begins a run that others may join; there must be none for `key`. A `lasting` one needs no followers.
+
+        `run` is called once whoever joins in this moment has joined.
+        """
+        flight: Flight[T] = Flight(
+            self._name, self._size_of, lambda: self._close(key, flight), self._most_bytes, lasting=lasting
+        )
+        self._open[key] = flight
+        flight.task = task = asyncio.create_task(flight.carry(run, self._last), name=f"shared run of {self._name}")
+        self._tasks.add(task)
+        task.add_done_callback(flight.ended)
+        task.add_done_callback(self._tasks.discard)
+        return flight
+
+    async def close(self) -> None:
+        """Ends every run; those that still follow one get `Draining`."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(list(self._tasks))
+
+    def _close(self, key: Hashable, flight: Flight[T]) -> None:
+        if self._open.get(key) is flight:
+            del self._open[key]

@@ -1,0 +1,36 @@
+"""How good a stored answer still is: a pure decision by its age (RFC 9111, section 4.2, and RFC 5861)."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from polyroute.core.config import CacheConfig
+
+
+class Freshness(Enum):
+    """What a stored answer may be used for."""
+
+    FRESH = "fresh"
+    """It may be given."""
+    STALE = "stale"
+    """It may be given, while it is renewed (`stale-while-revalidate`)."""
+    SPARE = "spare"
+    """It may be given where the model fails (`stale-if-error`)."""
+    OUT = "out"
+    """It may not be given."""
+
+
+def freshness(age_s: float, fresh_s: float | None, config: CacheConfig, max_age_s: float | None) -> Freshness:
+    """How good an answer is at an age, in seconds.
+
+    It is fresh for `fresh_s`, None being for ever. What the request accepts at most, `max_age_s`, bounds every use.
+    """
+    if max_age_s is not None and age_s > max_age_s:
+        return Freshness.OUT
+    if fresh_s is None or age_s <= fresh_s:
+        return Freshness.FRESH
+    if age_s <= fresh_s + (config.stale_while_revalidate or 0.0):
+        return Freshness.STALE
+    if age_s <= fresh_s + (config.stale_if_error or 0.0):
+        return Freshness.SPARE
+    return Freshness.OUT

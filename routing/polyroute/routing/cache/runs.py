@@ -1,0 +1,213 @@
+"""Runs of what lies below the cache: shared by equal calls, and their answers kept where they may be."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Final
+
+import structlog
+
+from polyroute.core.call import Call, Service
+from polyroute.core.errors import NotCached, PolyrouteError
+from polyroute.core.event import Event, Finished, FinishReason, Started, Timing, Token
+from polyroute.core.request import CacheMode
+from polyroute.routing.cache.answers import Answers
+from polyroute.routing.cache.codec import StoredAnswer
+from polyroute.routing.cache.eligibility import Use
+from polyroute.routing.cache.flights import Flight, Follower
+from polyroute.routing.cache.freshness import Freshness, freshness
+from polyroute.routing.cache.outcome import is_failure
+from polyroute.routing.cache.parts import Part, Stored, text_bytes
+from polyroute.routing.cache.replay import Gaps
+from polyroute.routing.cache.shelf import Ledger, Shelf
+from polyroute.routing.cache.terms import MAX_ANSWER_BYTES, AnswerKey, Found, Terms
+from polyroute.routing.metrics import Metrics
+from polyroute.routing.occupancy import Occupancy
+from polyroute.routing.streams import generator
+
+MOST_REFRESHES: Final = 8
+"""Stored answers of one model that are renewed at once; others are given without that."""
+
+GIVEN: Final = (Freshness.FRESH, Freshness.STALE)
+_NO_TIME: Final = Timing()
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A call that may use the cache, and what its answer is found under while the model is of that version."""
+
+    call: Call
+    use: Use
+    version: str
+    key: AnswerKey
+
+
+class Runs:
+    """What answers the questions that the memory cannot: the tiers below it, or else the model.
+
+    `occupancy` is the deployment's: a run that is shared occupies it by itself, for who began it may leave before.
+    """
+
+    def __init__(
+        self,
+        inner: Service,
+        shelf: Shelf,
+        answers: Answers,
+        metrics: Metrics,
+        *,
+        ledger: Ledger,
+        occupancy: Occupancy,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.terms = Terms.of(shelf.model, shelf.config)
+        self.ledger = ledger
+        self._inner = inner
+        self._shelf = shelf
+        self._answers = answers
+        self._metrics = metrics
+        self._occupancy = occupancy
+        self._wall = wall
+
+    def age_s(self, answer: StoredAnswer) -> float:
+        """How old an answer is, in seconds; one from a clock that is ahead has just been made."""
+        return max(0.0, self._wall() - answer.created)
+
+    def state(self, found: Found, key: AnswerKey, call: Call) -> Freshness:
+        """How good a stored answer is for a call."""
+        config, max_age_s = self._shelf.config, call.request.cache.max_age_s
+        if config.ttl is None and max_age_s is None:
+            return Freshness.FRESH
+        return freshness(self.age_s(found.answer), self.terms.fresh_s(key.digest), config, max_age_s)
+
+    def follow(self, asked: Question, *, look: bool) -> Follower[Part]:
+        """Joins the run that answers the question, or begins one, which looks for a stored answer where `look` says so.
+
+        One that does not look is of the model for sure, which is good for every call.
+        """
+        flights, call = self.ledger.flights, asked.call
+        follower = flights.follow((asked.key, call.wait_for_load, False), call.deadline)
+        if follower is None and look:
+            follower = flights.follow((asked.key, call.wait_for_load, True), call.deadline)
+        return follower or self._begin(asked, look=look).follow(call.deadline, led=True)
+
+    def refresh(self, asked: Question) -> None:
+        """Renews a stored answer in the background, unless that is going on already, or too many others are renewed."""
+        flights, wait = self.ledger.flights, asked.call.wait_for_load
+        if (asked.key, wait, False) in flights or (asked.key, wait, True) in flights:
+            return
+        if self.ledger.refreshing >= MOST_REFRESHES:
+            self._metrics.cache_refreshed(self._shelf.model, "skipped")
+            return
+        self.ledger.refreshing += 1
+        flight = self._begin(asked, look=False, lasting=True)
+        flight.task.add_done_callback(lambda _: self._refreshed(flight))
+
+    def _refreshed(self, flight: Flight[Part]) -> None:
+        self.ledger.refreshing -= 1
+        self._metrics.cache_refreshed(self._shelf.model, "ok" if flight.failure is None else "failed")
+        if flight.failure is not None:
+            log.info("cache.refresh_failed", model=self._shelf.model, error=str(flight.failure))
+
+    def _begin(self, asked: Question, *, look: bool, lasting: bool = False) -> Flight[Part]:
+        """Begins a run that is detached from the call: those who follow it have deadlines, and it has none itself."""
+
+        def run(flight: Flight[Part]) -> AsyncIterator[Part]:
+            return self.parts(asked, replace(asked.call, deadline=None, start_by=flight.furthest), look=look)
+
+        flight = self.ledger.flights.begin((asked.key, asked.call.wait_for_load, look), run, lasting=lasting)
+        self._occupancy.enter()
+        flight.task.add_done_callback(lambda _: self._occupancy.leave())
+        return flight
+
+    async def parts(self, asked: Question, call: Call, *, look: bool) -> AsyncGenerator[Part, None]:
+        """The stored answer, where one is looked for and good; else the events of the layers below, asked by `call`.
+
+        Where those fail, a stored answer that is good for this case. Raises `NotCached` where only a stored one may be
+        given.
+        """
+        spare: Found | None = None
+        if look:
+            errors = self._answers.errors
+            found = await self._answers.find(asked.key, self.terms)
+            state = Freshness.OUT if found is None else self.state(found, asked.key, asked.call)
+            if found is not None and state in GIVEN:
+                yield Stored(found)
+                return
+            self.ledger.misses += 1
+            self._metrics.cache_lookup(self._shelf.model, "error" if self._answers.errors > errors else "miss")
+            if asked.call.request.cache.mode is CacheMode.ONLY_IF_CACHED:
+                raise self.not_cached("no stored answer")
+            spare = found if state is Freshness.SPARE else None
+        begun = False
+        try:
+            async with aclosing(self._events(asked, call)) as events:
+                async for event in events:
+                    begun = True
+                    yield event
+        except PolyrouteError as error:
+            if begun or spare is None or not is_failure(error):
+                raise
+            yield Stored(spare, error)
+
+    def not_cached(self, why: str) -> NotCached:
+        """That there is no stored answer for a call which will have no other."""
+        model = self._shelf.model
+        return NotCached("answer", model, f"`{model}`: {why}, and the request asks for one")
+
+    async def _events(self, asked: Question, call: Call) -> AsyncGenerator[Event, None]:
+        begun = time.monotonic()
+        tokens: list[Token] | None = [] if asked.use.write else None
+        key, version, size, gaps = asked.key, "", 0, Gaps()
+        async with aclosing(generator(self._inner(call))) as events:
+            async for event in events:
+                if isinstance(event, Started):
+                    version = event.route.version
+                    key = self._key_of(asked, version)
+                    event = Started(replace(event.route, cache_key=key.digest if version and asked.use.write else ""))
+                elif tokens is None:
+                    pass
+                elif isinstance(event, Token):
+                    gaps.note()
+                    size += text_bytes(event)
+                    tokens.append(event)
+                    if size > MAX_ANSWER_BYTES:
+                        tokens = None
+                        self._metrics.cache_store(self._shelf.model, "refused")
+                else:
+                    # Kept before the end is passed on: who has the end may never come back for more.
+                    gaps.note()
+                    gaps_ms = gaps.since(event.timing.queue_s)
+                    self._keep(key, version, tuple(tokens), event, gaps_ms, time.monotonic() - begun)
+                gaps.held()
+                yield event
+                gaps.asked()
+
+    def _key_of(self, asked: Question, version: str) -> AnswerKey:
+        """The key of an answer of that version, which another one may have given than the one that was looked for."""
+        if version == asked.version:
+            return asked.key
+        return asked.key.but(self._shelf.key(asked.call, version))
+
+    def _keep(
+        self,
+        key: AnswerKey,
+        version: str,
+        tokens: tuple[Token, ...],
+        finished: Finished,
+        gaps_ms: tuple[int, ...],
+        took_s: float,
+    ) -> None:
+        # A peer of the older dialect gives whole answers without a reason; a filtered one is not the whole answer.
+        if finished.reason is FinishReason.CONTENT_FILTER or not version:
+            return
+        end, model = replace(finished, timing=_NO_TIME), self._shelf.model
+        answer = StoredAnswer(key.canonical, model, version, tokens, end, self._wall(), took_s, gaps_ms)
+        kept = self._answers.keep(key, answer, self.terms)
+        self._metrics.cache_store(model, "stored" if kept else "refused")
+        if kept:
+            self.ledger.stores += 1
