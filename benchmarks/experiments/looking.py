@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import median
 from types import MappingProxyType
 from typing import Final, TypeAlias
@@ -51,8 +52,13 @@ def sequence(seen: Seen) -> bool:
 
 def bets(seen: Seen) -> bool:
     """The bets of rollouts, in both directions."""
-    limit = math.log(2 / ALPHA)
-    return log_e_worse(seen.pairs) >= limit or log_e_worse(seen.pairs.swapped) >= limit
+    return _bet(seen.pairs.worse, seen.pairs.better)  # what is even wins and loses nothing
+
+
+@lru_cache
+def _bet(worse: int, better: int) -> bool:
+    pairs, limit = Pairs(worse, 0, better), math.log(2 / ALPHA)
+    return log_e_worse(pairs) >= limit or log_e_worse(pairs.swapped) >= limit
 
 
 TESTS: Mapping[str, Test] = MappingProxyType(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,6 +19,7 @@ from polyroute.client.enums import RolloutState
 from polyroute.client.operations import Rollout
 from polyroute.core.config import RouteConfig
 from polyroute.core.errors import PeerFailed, StateUnavailable
+from polyroute.server.config_source import ConfigSource
 from polyroute.v1 import admin_pb2, inference_pb2, models_pb2
 from tests.integration.grpc_serving import WAIT_S, Serving, refused, serving, settings_for
 
@@ -172,3 +174,37 @@ async def test_without_the_state_database_nothing_is_served_that_could_move_anyo
     with pytest.raises(StateUnavailable, match="unable to open database file"):
         async with serving(old, new, folder=tmp_path, settings=chosen):
             pass
+
+
+async def test_a_reload_changes_its_steps_and_moves_nobody_back(tmp_path: Path) -> None:
+    file = tmp_path / "models.yaml"
+
+    def write(*weights: float, **more: Any) -> None:
+        steps = [{"weight": weight, "hold": "1h"} for weight in weights]
+        variants = [{"name": "old", "model": "one"}, {"name": "new", "model": "two"}]
+        rollout = {"from": "old", "to": "new", "steps": steps} | more
+        models = [{"id": id, "type": "remote", "base_url": "http://127.0.0.1:9"} for id in ("one", "two")]
+        file.write_text(
+            json.dumps({"models": models, "routes": [{"id": "r", "variants": variants, "rollout": rollout}]})
+        )
+
+    write(0.2, 0.5)
+    old, new = two()
+    source = ConfigSource(file)
+    chosen = replace(settings(tmp_path, old, new), config=source.read({}), source=source, watch=False)
+    async with (
+        serving(old, new, folder=tmp_path, settings=chosen) as at,
+        AdminClient(str(at.server.admin_address)) as admin,
+    ):
+        await begun(admin)
+        before = await variants(at)
+        write(0.1, 0.4)
+        assert (await admin.reload()).changed
+        after = await variants(at)
+        assert {(before[user], after[user]) for user in before if before[user] != after[user]} == {("old", "new")}
+        found = await admin.rollout("r")
+        assert (found.step, found.weight, found.history[-1].reason) == (1, 0.4, "the steps have changed")
+        await admin.roll_back_rollout("r")
+        write(0.1, 0.4, run=2)
+        await admin.reload()
+        assert (await begun(admin)).weight == 0.1
