@@ -15,6 +15,7 @@ from polyroute.core.config import RolloutConfig
 from polyroute.routing.experiments.rollout.comparison import Comparison
 from polyroute.routing.experiments.rollout.decision import Standing, State, decide
 from polyroute.routing.experiments.rollout.evidence import Evidence
+from polyroute.routing.experiments.rollout.rollouts import LOOK_S
 
 OLD: Final = Version()
 VERSIONS: Final = {
@@ -50,9 +51,10 @@ Run: TypeAlias = Callable[[Version, float, random.Random], Course]
 
 
 def rolled_out(new: Version, per_minute: float, rng: random.Random, plan: RolloutConfig = PLAN) -> Course:
-    """One rollout by the code that serves it, looked at with every call."""
+    """One rollout by the code that serves it, looked at once a second as there, where anything has happened."""
     comparison, standing = Comparison(Evidence(), plan.consecutive_failures), Standing(State.RUNNING)
     calls = failed = 0
+    looked = 0.0
     for now in arrivals(per_minute, rng):
         newer = rng.random() < standing.weight(plan)
         ended = outcome(new if newer else OLD, now, rng)
@@ -61,8 +63,9 @@ def rolled_out(new: Version, per_minute: float, rng: random.Random, plan: Rollou
             comparison.failed(newer)
         else:
             comparison.answered(newer, ended.first_token_s, ended.total_s)
-        if not newer:
-            continue  # the old version's calls alone decide nothing
+        if now < looked + LOOK_S and not comparison.stop:
+            continue
+        looked = now
         found = decide(plan, standing, comparison.evidence(), ModelState.WARM, ModelState.WARM, now)
         if found is not None:
             standing = found.to

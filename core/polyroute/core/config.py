@@ -505,6 +505,19 @@ class LayerConfig(Section):
         return bounds
 
 
+class AdaptiveConfig(Section):
+    """How shares follow what is learnt: each variant gets the probability that it is the best, and `floor` at least.
+
+    Best has the fewest errors (`metric: error_rate`), or the highest mean of what callers say (`feedback.NAME`: yes and
+    no, or numbers between 0 and 1) over the last `window` seconds. Shares are reckoned anew every `every` seconds.
+    """
+
+    metric: Annotated[str, Field(pattern=r"^(error_rate|feedback\..{1,128})$")] = "error_rate"
+    floor: Annotated[Share, Field(gt=0, lt=0.5)] = 0.1
+    every: Seconds = 60.0
+    window: Seconds = 7 * 86400.0
+
+
 class RouteConfig(Section):
     """A name that callers may send as `model`, with the rule behind it: an alias of one `model`, or `variants`.
 
@@ -519,6 +532,7 @@ class RouteConfig(Section):
     fallback: tuple[Name, ...] = ()
     when_cold: Literal["wait", "fallback"] = "wait"
     rollout: RolloutConfig | None = None
+    adaptive: AdaptiveConfig | None = None
     control: Name | None = None
     holdout: float = Field(default=0.0, ge=0, lt=1)
     layer: LayerConfig | None = None
@@ -532,6 +546,20 @@ class RouteConfig(Section):
             raise ValueError(f"`control` is `{self.control}`, which is none of the variants")
         if (self.holdout or self.layer is not None) and not names:
             raise ValueError("`holdout` and `layer` keep keys out of an experiment; there is none without `variants`")
+        return self
+
+    @model_validator(mode="after")
+    def _learns(self) -> Self:
+        if self.adaptive is None:
+            return self
+        if self.rollout is not None:
+            raise ValueError("`rollout` and `adaptive` both move traffic; give one of them")
+        count = len(self.variants)
+        if count < 2:
+            raise ValueError("`adaptive` needs two variants at least")
+        if self.adaptive.floor * count >= 1:
+            floor = f"`adaptive.floor` is {self.adaptive.floor:g}"
+            raise ValueError(f"{floor}; {count} variants need less than {1 / count:.3g}")
         return self
 
     @model_validator(mode="after")

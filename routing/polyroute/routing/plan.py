@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from polyroute.core.call import Call
-from polyroute.core.config import HEADER_KEY, RolloutConfig, StickyKey
+from polyroute.core.config import HEADER_KEY, AdaptiveConfig, RolloutConfig, StickyKey
 from polyroute.core.errors import InvalidArgument, PermissionDenied, clip
 
 
@@ -51,6 +51,7 @@ class Rule:
     allow_pin: bool = True
     record_content: bool = False
     rollout: RolloutConfig | None = None
+    adaptive: AdaptiveConfig | None = None
 
     def share(self, variant: Variant) -> float:
         """The variant's part of the traffic, 0 to 1."""

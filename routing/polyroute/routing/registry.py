@@ -202,4 +202,5 @@ def _rule(route: RouteConfig) -> Rule:
         allow_pin=route.allow_pin,
         record_content=route.record_content,
         rollout=route.rollout,
+        adaptive=route.adaptive,
     )

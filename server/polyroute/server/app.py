@@ -81,7 +81,7 @@ class Server:
         self.gateway = assembly.gateway(tracing)
         self._journal = assembly.journal
         self._feedback = FeedbackIntake(self._journal)
-        self._rollouts, self._prepare = assembly.rollouts, assembly.prepare
+        self._rollouts, self._allocations, self._prepare = assembly.rollouts, assembly.allocations, assembly.prepare
         succession = Succession(self.gateway, assembly.deployment, departures, assembly.adopt, assembly.prepare)
         self.reload = Reload(settings.source, set_variables(environ), settings.config, succession, metrics)
         self.grpc_address, self.http_address, self.admin_address = settings.grpc, settings.http, settings.admin
@@ -93,6 +93,8 @@ class Server:
             self._ends.push_async_callback(self._journal.close)
         if self._rollouts is not None:
             self._ends.push_async_callback(self._rollouts.close)
+        if self._allocations is not None:
+            self._ends.push_async_callback(self._allocations.close)
         self._ends.push_async_callback(self.gateway.close)
         self._ends.push_async_callback(departures.close)
 
@@ -124,6 +126,8 @@ class Server:
             await self.gateway.start()
         if self._rollouts is not None:
             self._rollouts.start(self.gateway)
+        if self._allocations is not None:
+            self._allocations.start(self.gateway)
         self._watch()
         for address in (self.grpc_address, self.http_address, self.admin_address):
             if not address.loopback:

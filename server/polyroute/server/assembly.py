@@ -22,6 +22,7 @@ from polyroute.core.backend import Backend
 from polyroute.core.config import Config, LocalConfig, ModelConfig, RemoteConfig
 from polyroute.core.errors import StateUnavailable
 from polyroute.routing.departures import Departures
+from polyroute.routing.experiments.adaptive.allocations import Allocations
 from polyroute.routing.experiments.database import Database
 from polyroute.routing.experiments.journal import Journal
 from polyroute.routing.experiments.records import Recorders
@@ -62,6 +63,8 @@ class Assembly:
         """What keeps the records of experiments; None where the settings name no database."""
         self.rollouts = None if self.journal is None else Rollouts(self.journal.database, _router())
         """What carries out rollouts; None where the settings name no database."""
+        self.allocations = None if self.journal is None else Allocations(self.journal.database)
+        """What moves the shares of adaptive routes; None where the settings name no database."""
         metrics.watch_memory(lambda: (MemoryView(d, memory.held(d), memory.budget(d)) for d in memory.devices()))
 
     def gateway(self, tracing: Tracing) -> Gateway:
@@ -84,14 +87,17 @@ class Assembly:
         return self._gateway
 
     def _steered(self, snapshot: Snapshot) -> Snapshot:
-        return snapshot if self.rollouts is None else self.rollouts.steered(snapshot)
+        if self.rollouts is None or self.allocations is None:
+            return snapshot
+        return self.allocations.steered(self.rollouts.steered(snapshot))
 
     async def prepare(self, snapshot: Snapshot) -> None:
-        """Takes on the rollouts of a registry that is about to come into force; raises `StateUnavailable`."""
-        if self.rollouts is not None:
+        """Takes on what moves traffic in a registry that is about to come into force; raises `StateUnavailable`."""
+        if self.rollouts is not None and self.allocations is not None:
+            await self.allocations.prepare(snapshot)
             await self.rollouts.prepare(snapshot)
-        elif any(rule.rollout is not None for rule in snapshot.rules.values()):
-            raise StateUnavailable("a rollout needs a state database (POLYROUTE_STATE_URL), and there is none")
+        elif any(rule.rollout is not None or rule.adaptive is not None for rule in snapshot.rules.values()):
+            raise StateUnavailable("traffic that moves needs a state database (POLYROUTE_STATE_URL); there is none")
 
     def deployment(
         self, config: ModelConfig, *, backend: Backend | None = None, before: Deployment | None = None

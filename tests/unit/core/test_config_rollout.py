@@ -56,3 +56,27 @@ def test_a_rollout_needs_traffic_to_move() -> None:
     variants = [{"name": name, "model": name, "weight": name == "other"} for name in ("old", "new", "other")]
     with pytest.raises(ValidationError, match="the weights of `from` and `to` are 0"):
         rolled_out(variants=variants)
+
+
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ({"adaptive": {"floor": 0.4}, "variants": 3}, "`adaptive.floor` is 0.4; 3 variants need less than 0.333"),
+        ({"adaptive": {}, "variants": 1}, "`adaptive` needs two variants at least"),
+        ({"adaptive": {"metric": "speed"}}, "String should match pattern"),
+        ({"adaptive": {"floor": "50%"}}, "less than 0.5"),
+        ({"adaptive": {}, "rollout": ROLLOUT}, "`rollout` and `adaptive` both move traffic"),
+    ],
+)
+def test_an_adaptive_route_that_makes_no_sense_is_refused(keys: dict[str, Any], problem: str) -> None:
+    count = keys.pop("variants", 2)
+    variants = [{"name": name, "model": name} for name in ("old", "new", "other")[:count]]
+    with pytest.raises(ValidationError, match=re.escape(problem)):
+        RouteConfig.model_validate({"id": "r", "variants": variants} | keys)
+
+
+def test_an_adaptive_route_has_defaults() -> None:
+    variants = [{"name": name, "model": name} for name in ("a", "b")]
+    adaptive = RouteConfig.model_validate({"id": "r", "variants": variants, "adaptive": {}}).adaptive
+    assert adaptive is not None
+    assert (adaptive.metric, adaptive.floor, adaptive.every, adaptive.window) == ("error_rate", 0.1, 60, 7 * 86400)

@@ -1,0 +1,1 @@
+"""Routes whose shares follow what is learnt of their variants."""
