@@ -313,6 +313,7 @@ class LocalConfig(DeploymentConfig):
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     trust_remote_code: bool = False
     quantization: Literal["int8", "int4"] | None = None
+    cuda_graphs: bool = True
     max_concurrency: Annotated[int | None, BeforeValidator(_follows_its_engine)] = Field(default=None, ge=1)
     max_sequences: int | None = Field(default=None, ge=1, le=1024)
     max_batch_tokens: int | None = Field(default=None, ge=16)

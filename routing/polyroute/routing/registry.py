@@ -41,7 +41,8 @@ _SAME_ANSWER = frozenset(
         *("id", "version"),  # in the key by themselves
         *("max_concurrency", "max_queue", "queue_timeout", "timeout", "first_token_timeout", "balance", "cache"),
         *("retries", "retry_budget", "breaker", "slow_start", "hedge", "probe_interval", "resolve_interval"),
-        *("warm", "max_sequences", "max_batch_tokens", "kv_cache_memory", "api_key", "tls", "connect_timeout"),
+        *("warm", "max_sequences", "max_batch_tokens", "kv_cache_memory", "cuda_graphs"),
+        *("api_key", "tls", "connect_timeout"),
     }
 )
 """Options that cannot change what a model answers. Every other one counts, those of a later version too."""

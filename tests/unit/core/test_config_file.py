@@ -199,13 +199,15 @@ def test_variables_come_from_the_environment_with_their_type() -> None:
 
 def test_the_engine_of_a_local_model_is_bounded_as_the_file_says() -> None:
     keys = "    quantization: int4\n    max_batch_tokens: 16\n    kv_cache_memory: 2GiB\n    max_sequences: 3\n"
+    keys += "    cuda_graphs: off\n"
     model = parse_config(LOCAL + keys, "f", {}).models[0]
     assert isinstance(model, LocalConfig)
     assert (model.quantization, model.max_batch_tokens, model.kv_cache_memory) == ("int4", 16, 2 * 1024**3)
-    assert model.max_sequences == 3
+    assert (model.max_sequences, model.cuda_graphs) == (3, False)
     unset = parse_config(LOCAL, "f", {}).models[0]
     assert isinstance(unset, LocalConfig)
     chosen_by_the_engine = (unset.max_batch_tokens, unset.kv_cache_memory, unset.max_sequences)
+    assert unset.cuda_graphs
     assert (unset.quantization, *chosen_by_the_engine) == (None, None, None, None)
 
 

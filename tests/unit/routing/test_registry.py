@@ -124,7 +124,7 @@ def test_tenants_do_not_share_answers() -> None:
     ("base", "options"),
     [
         (LOCAL, {"max_queue": 1, "timeout": 5, "max_sequences": 2, "warm": {"min": 1}}),
-        (LOCAL, {"max_batch_tokens": 64, "kv_cache_memory": "1GiB"}),
+        (LOCAL, {"max_batch_tokens": 64, "kv_cache_memory": "1GiB", "cuda_graphs": False}),
         (REMOTE, {"api_key": "rotated", "connect_timeout": 1, "balance": "round_robin", "cache": {"mode": "off"}}),
     ],
 )

@@ -67,6 +67,7 @@ class LocalBackend:
                 max_batch_tokens=config.max_batch_tokens,
                 kv_cache_bytes=None if config.kv_cache_memory is None else int(config.kv_cache_memory),
                 kv_cache_most=kv_cache_most,
+                cuda_graphs=config.cuda_graphs,
             ),
             cores=cores or Cores(),
             receive=self._answers.receive,

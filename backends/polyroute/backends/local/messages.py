@@ -34,6 +34,7 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     kv_cache_bytes: int | None = None
     kv_cache_most: int | None = None
     threads: int = 1
+    cuda_graphs: bool = True
 
 
 class ToolSpec(msgspec.Struct, frozen=True):
@@ -109,9 +110,10 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """The model has answered a real forward pass. `context_length` is in tokens, 0 when the model has no limit.
 
     The rest says what the engine has chosen: `weights` in words, `path` as in `Engine.path`, with the reason where it
-    is the slow one, and in `kv_cache_tokens` how long a sequence may get that has the KV memory for itself.
-    `memory_bytes` is what the process holds of its device without any keys and values, 0 when not known;
-    `kv_cache_bytes` what these may add, and `device_bytes` the memory that the device has, 0 for the machine's own.
+    is the slow one, `graphs` and `why_eager` as those of `Engine`, and in `kv_cache_tokens` how long a sequence may get
+    that has the KV memory for itself. `memory_bytes` is what the process holds of its device without any keys and
+    values, 0 when not known; `kv_cache_bytes` what these may add, and `device_bytes` the memory that the device has, 0
+    for the machine's own.
     """
 
     version: str
@@ -128,6 +130,8 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     memory_bytes: int = 0
     kv_cache_bytes: int = 0
     device_bytes: int = 0
+    graphs: bool = False
+    why_eager: str = ""
 
 
 class LoadFailed(msgspec.Struct, frozen=True, tag="load_failed"):
@@ -169,6 +173,12 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     engine: EngineStatus
 
 
+class Eager(msgspec.Struct, frozen=True, tag="eager"):
+    """The engine no longer records and plays its steps, for the reason `why`; answers go on, more slowly."""
+
+    why: str
+
+
 class Rejected(msgspec.Struct, frozen=True, tag="rejected"):
     """Answer or count `id` has ended with an error; `field` is a path in the request, where one is at fault."""
 
@@ -193,7 +203,7 @@ class Counted(msgspec.Struct, frozen=True, tag="counted"):
 
 
 ToWorker: TypeAlias = Load | Submit | Cancel | Pause | Resume | Threads | Count | Stop
-FromWorker: TypeAlias = Progress | Ready | LoadFailed | Step | Report | Rejected | Dropped | Counted
+FromWorker: TypeAlias = Progress | Ready | LoadFailed | Step | Report | Eager | Rejected | Dropped | Counted
 
 _encoder = msgspec.msgpack.Encoder()
 to_worker_decoder = msgspec.msgpack.Decoder(ToWorker)

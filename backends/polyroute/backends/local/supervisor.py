@@ -12,7 +12,7 @@ import structlog
 
 from polyroute.backends.local.backoff import backoff
 from polyroute.backends.local.cores import Cores
-from polyroute.backends.local.messages import FromWorker, Load, LoadFailed, Progress, Ready, Report, Threads
+from polyroute.backends.local.messages import Eager, FromWorker, Load, LoadFailed, Progress, Ready, Report, Threads
 from polyroute.backends.local.process import WorkerProcess
 from polyroute.core.backend import EngineStatus, ModelState
 from polyroute.core.errors import ModelFailed, ModelLoading, PolyrouteError, Unavailable, WorkerDied
@@ -181,6 +181,8 @@ class Supervisor:
                     weights=message.weights,
                     path=message.path,
                     **({"why_apart": message.why_apart} if message.why_apart else {}),
+                    **({"graphs": True} if message.graphs else {}),
+                    **({"why_eager": message.why_eager} if message.why_eager else {}),
                     max_sequences=message.max_sequences,
                     kv_cache_tokens=message.kv_cache_tokens,
                     threads=self.seat.threads,
@@ -188,6 +190,8 @@ class Supervisor:
                 )
             case Report():
                 self.engine = message.engine
+            case Eager():
+                _log.warning("model.eager", model=self._order.model, why=message.why)
             case LoadFailed():
                 self._told = True
                 self._fail(message.message)

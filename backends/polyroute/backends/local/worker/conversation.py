@@ -14,6 +14,7 @@ from polyroute.backends.local.messages import (
     Count,
     Counted,
     Dropped,
+    Eager,
     FromWorker,
     Output,
     Pause,
@@ -67,6 +68,7 @@ class Conversation:
         self._send = send
         self._inbox = inbox
         self._set_threads = set_threads
+        self._why_eager = ""
         self._unread: queue.SimpleQueue[Submit | Count] = queue.SimpleQueue()
         self._reading: set[int] = set()  # answers whose prompt is still being read
         self._withdrawn: set[int] = set()  # those of them that were cancelled meanwhile
@@ -75,6 +77,7 @@ class Conversation:
 
     def run(self) -> NoReturn:
         """Takes messages and steps the engine for ever."""
+        self._why_eager = self._engine.why_eager  # as the router was told when the model was ready
         threading.Thread(target=self._read_prompts, name="prompts", daemon=True).start()
         while True:
             self._take(self._next())
@@ -108,6 +111,9 @@ class Conversation:
                 outputs.append(output)
         if outputs:
             self._send(Step(tuple(outputs)))
+        if self._engine.why_eager != self._why_eager:
+            self._why_eager = self._engine.why_eager
+            self._send(Eager(self._why_eager))
 
     def _take(self, message: ToWorker | Prepared) -> None:
         match message:

@@ -32,7 +32,8 @@ class Engine:
     A step gives each answer in the making its next token, and reads chunks of waiting prompts beside them, in one
     forward pass of at most about `max_batch_tokens` tokens. A new call joins in the next step; whatever is cancelled
     between two steps takes no part in the next. `kv_cache_bytes` caps the memory of keys and values; None takes what
-    the device has to spare. They are kept in `kv_dtype`; None is the one that the model computes them in.
+    the device has to spare. They are kept in `kv_dtype`; None is the one that the model computes them in. On a GPU,
+    steps that only decode are recorded and played, unless `cuda_graphs` says otherwise.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Engine:
         max_batch_tokens: int = 512,
         kv_cache_bytes: int | None = None,
         kv_dtype: torch.dtype | None = None,
+        cuda_graphs: bool = True,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._vocabulary = vocabulary
@@ -54,7 +56,7 @@ class Engine:
         self._eos = eos
         self._defaults = defaults
         self._clock = clock
-        fitted = fit(model, kv_cache_bytes, kv_dtype)
+        self._fitted = fitted = fit(model, kv_cache_bytes, kv_dtype, cuda_graphs=cuda_graphs)
         self._forward = fitted.forward
         self.why_apart = fitted.why_apart
         self.fused = fitted.fused
@@ -65,12 +67,22 @@ class Engine:
         self._tally = Tally()
 
     def __repr__(self) -> str:
-        return f"<Engine {self.path}, {self._scheduler!r}>"
+        return f"<Engine {self.path}{', by graphs' if self.graphs else ''}, {self._scheduler!r}>"
 
     @property
     def path(self) -> str:
         """`packed`: one forward pass for all; `apart`: one for each sequence, for the reason in `why_apart`."""
         return self._forward.path
+
+    @property
+    def graphs(self) -> bool:
+        """Whether steps that only decode are recorded and played."""
+        return self._fitted.graphs and not self._forward.why_eager
+
+    @property
+    def why_eager(self) -> str:
+        """Why they are not, on a device where they could be; empty elsewhere. It may come to be while serving."""
+        return self._fitted.why_eager or self._forward.why_eager
 
     @property
     def kv_capacity_tokens(self) -> int:
@@ -167,7 +179,8 @@ class Engine:
         turn, logits, outputs = self._run(turn)
         outputs += self._advance(turn, logits)
         read, took_s = sum(chunk.count for chunk in turn.chunks), self._clock() - began
-        self._pace.note(len(turn.decoding), read, took_s)
+        if not self._forward.played:  # prompts pay for a step that is not, so what they may add is a share of that
+            self._pace.note(len(turn.decoding), read, took_s)
         self._tally.step(len(turn.members), read, took_s)
         return outputs
 

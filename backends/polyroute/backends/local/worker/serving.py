@@ -46,6 +46,8 @@ def serve(order: Load, link: Link, inbox: Inbox) -> None:
             weights=weights,
             path=engine.path,
             why_apart=engine.why_apart,
+            graphs=engine.graphs,
+            why_eager=engine.why_eager,
             kv_cache_tokens=engine.kv_capacity_tokens,
             memory_bytes=memory_bytes,
             kv_cache_bytes=limits["kv_cache_bytes"],
@@ -69,6 +71,7 @@ def _build(order: Load, report: Reporter) -> tuple[Loaded, str, _Limits, Engine]
         eos=loaded.eos,
         defaults=loaded.defaults,
         kv_dtype=prepared.kv_dtype,
+        cuda_graphs=order.cuda_graphs,
         **limits,
     )
     _prove(engine, loaded)

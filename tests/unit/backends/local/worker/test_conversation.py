@@ -5,15 +5,19 @@ from __future__ import annotations
 import queue
 from typing import Any, cast
 
+import pytest
 import torch
 
-from polyroute.backends.local.messages import Count, FromWorker, Input, Rejected, Submit
+from polyroute.backends.local.messages import Count, Eager, FromWorker, Input, Rejected, Step, Submit
 from polyroute.backends.local.worker.constraint import Constraints
 from polyroute.backends.local.worker.conversation import Conversation, Prepared
 from polyroute.backends.local.worker.engine import Engine
+from polyroute.backends.local.worker.forward import fit
 from polyroute.backends.local.worker.prompts import PromptReader
 from polyroute.core.request import Message, Sampling
 from tests import tiny
+from tests.recording import Recorder
+from tests.stepping import Run, vocabulary
 
 TALK = Input(messages=(Message("user", "hi"),))
 
@@ -31,3 +35,22 @@ def test_a_template_that_fails_ends_the_answer_alone() -> None:
     why = "it cannot be read (ZeroDivisionError)"
     assert sent == [Rejected(7, "failed", "", why), Rejected(8, "failed", "", why)]
     assert inbox.get_nowait() == Prepared(submit, None)
+
+
+def test_the_router_is_told_once_that_steps_are_no_longer_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise RuntimeError("no such thing")
+
+    recorder, sent = Recorder(), list[FromWorker]()
+    monkeypatch.setattr(fit, "recorder", lambda _: recorder.record)
+    engine = Run(tiny.build("llama", len(vocabulary().tokenizer))).engine
+    recorder.fail = fail
+    worker = Conversation(
+        engine, cast("Any", None), cast("Any", None), sent.append, cast("Any", queue.SimpleQueue()), lambda _: None
+    )
+    worker._begin(Prepared(Submit(7, Input("hi"), Sampling(max_tokens=9, temperature=0), ()), [5, 6, 7]))
+    while engine.busy:
+        worker._step()
+    told = [message for message in sent if not isinstance(message, Step)]
+    assert told == [Eager("RuntimeError: no such thing")]
+    assert isinstance(sent[-1], Step)

@@ -77,6 +77,8 @@ class ApartForward:
     """See `turn.Forward`. Inputs are prepared as `generate` prepares them, by the model's own code."""
 
     path = "apart"
+    played = False
+    why_eager = ""
 
     def __init__(self, model: Any, memory: ApartMemory, *, whole_prompts: bool = False) -> None:
         self.whole_prompts = whole_prompts

@@ -7,18 +7,18 @@ is not known here is refused, and the model goes another way.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - as everybody calls it
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface
 
 from polyroute.backends.local.worker.compute.decode import DecodeAttention, decode_attention
-from polyroute.backends.local.worker.forward.slabs import LayerShape, Slab
+from polyroute.backends.local.worker.forward.batch import BATCH, Batch, Decoding, Fixed, Prefilling
+from polyroute.backends.local.worker.forward.slabs import LayerShape
 
 NAME = "polyroute_packed"
-BATCH = "polyroute_batch"  # the keyword under which a `Batch` travels through the model's code
 
 _HARMLESS = {  # keywords that say nothing about what attention computes here
     "is_causal",
@@ -38,106 +38,6 @@ _HARMLESS = {  # keywords that say nothing about what attention computes here
 
 class NotPackable(Exception):
     """The model's attention does not work over packed tokens; the text says why."""
-
-
-@dataclass(slots=True)
-class Decoding:
-    """Sequences of one slab that get one token each: tokens `start` to `stop` of the row. `slots` are in order."""
-
-    slab: Slab
-    slots: list[int]
-    past: list[int]  # tokens of each one before this
-    start: int
-    _masks: dict[int, torch.Tensor | None] = field(default_factory=dict)
-    _index: torch.Tensor | None = None
-    _positions: torch.Tensor | None = None
-
-    @property
-    def stop(self) -> int:
-        """Where its tokens end in the row."""
-        return self.start + len(self.slots)
-
-    @property
-    def rows(self) -> int:
-        """How many slots take part in the products: those up to the last that decodes."""
-        return self.slots[-1] + 1
-
-    def index(self, device: torch.device) -> torch.Tensor:
-        """`slots` as a tensor."""
-        if self._index is None:
-            self._index = torch.tensor(self.slots, device=device)
-        return self._index
-
-    def positions(self, device: torch.device) -> torch.Tensor:
-        """`past` as a tensor: where the new keys and values go."""
-        if self._positions is None:
-            self._positions = torch.tensor(self.past, device=device)
-        return self._positions
-
-    def first(self, window: int | None) -> int:
-        """The first position that any of them sees."""
-        return max(0, min(self.past) - window + 1) if window else 0
-
-    def mask(self, window: int | None, like: torch.Tensor, heads: int) -> torch.Tensor | None:
-        """What is added to the scores, [rows * heads, 1, positions]; None where all see all."""
-        key = window or 0
-        if key not in self._masks:
-            self._masks[key] = self._make_mask(window, like, heads)
-        return self._masks[key]
-
-    def _make_mask(self, window: int | None, like: torch.Tensor, heads: int) -> torch.Tensor | None:
-        first, last = self.first(window), max(self.past)
-        whole = len(self.slots) == self.rows
-        if whole and min(self.past) == last and (not window or last < window):
-            return None
-        past = torch.zeros(self.rows, dtype=torch.long, device=like.device)
-        past[self.index(like.device)] = self.positions(like.device)
-        place, past = torch.arange(first, last + 1, device=like.device)[None], past[:, None]
-        hidden = place > past
-        if window:
-            hidden |= place <= past - window
-        mask = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device).masked_fill_(hidden, float("-inf"))
-        return mask[:, None].repeat_interleave(heads, 0)
-
-
-@dataclass(slots=True)
-class Prefilling:
-    """A chunk of one sequence: tokens `start` to `start + count` of the row, after `past` others in its slot."""
-
-    slab: Slab
-    slot: int
-    past: int
-    count: int
-    start: int
-    _masks: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict)
-
-    def first(self, window: int | None) -> int:
-        """The first position that any of the chunk's tokens sees."""
-        return max(0, self.past - window + 1) if window else 0
-
-    def mask(self, window: int | None, like: torch.Tensor, groups: int) -> torch.Tensor:
-        """What is added to the scores, [groups * count, positions]."""
-        key = (window or 0, groups)
-        if key not in self._masks:
-            end = self.past + self.count
-            query = torch.arange(self.past, end, device=like.device)[:, None]
-            place = torch.arange(self.first(window), end, device=like.device)[None]
-            hidden = place > query
-            if window:
-                hidden |= place <= query - window
-            mask = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device)
-            self._masks[key] = mask.masked_fill_(hidden, float("-inf")).repeat(groups, 1)
-        return self._masks[key]
-
-
-@dataclass(slots=True)
-class Batch:
-    """How the tokens of a row belong together. With `shapes`, a mere probe: what each layer is given is noted."""
-
-    decoding: list[Decoding] = field(default_factory=list)
-    prefilling: list[Prefilling] = field(default_factory=list)
-    shapes: dict[int, LayerShape] | None = None
-    dtype: torch.dtype | None = None
 
 
 def packed_attention(
@@ -193,6 +93,8 @@ def attend(
     out = query.new_empty(query.shape[1], query.shape[0], value.shape[-1])
     for group in batch.decoding:
         _decode(group, layer, query, key, value, style, out)
+    for fixed in batch.fixed:
+        _decode_fixed(fixed, layer, query, key, value, style, out)
     for chunk in batch.prefilling:
         _prefill(chunk, layer, query, key, value, style, out)
     return out
@@ -244,6 +146,27 @@ def _decode(
     found = _attend(asked, seen_keys, seen_values, mask, style, heads)
     found = found.view(rows, -1, found.shape[-1])
     out[here] = found[index] if n < rows else found
+
+
+def _decode_fixed(
+    group: Fixed,
+    layer: int,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    style: Style,
+    out: torch.Tensor,
+) -> None:
+    """One token of each slot, by operations whose shapes and addresses hang on no sequence."""
+    rows, heads, width = group.rows, key.shape[0], query.shape[-1]
+    here = slice(group.start, group.stop)
+    keys, values = group.slab.keys[layer], group.slab.values[layer]
+    keys[group.slots, :, :, group.past] = key[:, here].transpose(0, 1).to(keys.dtype)
+    values[group.slots, :, group.past] = value[:, here].transpose(0, 1).to(values.dtype)
+    asked = query[:, here].transpose(0, 1).reshape(rows * heads, -1, width)
+    seen_keys, seen_values = (of[:rows].flatten(0, 1).to(query.dtype) for of in (keys, values))
+    found = _attend(asked, seen_keys, seen_values, group.mask(style.window, query, heads), style, heads)
+    out[here] = found.view(rows, -1, found.shape[-1])
 
 
 def _compiled(
@@ -317,5 +240,4 @@ def _sink_scores(sinks: torch.Tensor, scores: torch.Tensor, heads: int) -> torch
     return spread.reshape(n * heads, asked, 1).to(scores.dtype)
 
 
-AttentionInterface.register(NAME, packed_attention)
-AttentionMaskInterface.register(NAME, lambda *_, **__: None)
+AttentionInterface.register(NAME, packed_attention)  # and no mask: transformers then makes none, nor looks for one

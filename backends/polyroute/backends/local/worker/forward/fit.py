@@ -11,8 +11,11 @@ import torch
 from transformers import DynamicCache
 
 from polyroute.backends.local.worker.forward.apart import ApartForward, ApartMemory, cache_name
-from polyroute.backends.local.worker.forward.attention import BATCH, NAME, Batch, NotPackable
+from polyroute.backends.local.worker.forward.attention import NAME, NotPackable
+from polyroute.backends.local.worker.forward.batch import BATCH, Batch
+from polyroute.backends.local.worker.forward.cuda_graphs import recorder
 from polyroute.backends.local.worker.forward.fused import fuse
+from polyroute.backends.local.worker.forward.graphs import Graphs, Record
 from polyroute.backends.local.worker.forward.kv_cache import KVCache
 from polyroute.backends.local.worker.forward.packed import PackedForward
 from polyroute.backends.local.worker.forward.slabs import LayerShape
@@ -27,32 +30,39 @@ _TOLERANCE = 2e-3  # of the logits' norm; more where the model itself is not as 
 _ROUNDING = 1e-6  # of a number: what sums of float32 in another order differ by
 _GROWING_ROPES = {"dynamic", "longrope"}  # positions whose angles depend on how long the text is
 _CACHE_BYTES = 1 << 28
+_FIRST_CAPACITY = 32  # of the slots that graphs are tried on: one text outgrows it while both are decoded
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
     """How a model is run; `why_apart` says why it cannot be packed, and is empty where it can.
 
-    `fused` tells whether its layers run as compiled functions.
+    `fused` tells whether its layers run as compiled functions, `graphs` whether steps that decode are recorded and
+    played; `why_eager` says why they are not on a device that could, and is empty elsewhere.
     """
 
     forward: Forward
     why_apart: str = ""
     fused: bool = False
+    graphs: bool = False
+    why_eager: str = ""
 
 
 @torch.inference_mode()
-def fit(model: Any, kv_cache_bytes: int | None, kv_dtype: torch.dtype | None = None) -> Fitted:
+def fit(
+    model: Any, kv_cache_bytes: int | None, kv_dtype: torch.dtype | None = None, *, cuda_graphs: bool = True
+) -> Fitted:
     """Tries the packed way against the model's own; leaves the model set up for the way that is returned.
 
     `kv_cache_bytes` caps the memory of keys and values; None is what the device has to spare. Packed, they are kept in
-    `kv_dtype`; None is the one that the model computes them in.
+    `kv_dtype`; None is the one that the model computes them in. On a GPU, steps that decode are recorded, where that is
+    wanted (`cuda_graphs`) and gives the same.
     """
     own = model.config._attn_implementation
     limit = kv_cache_bytes if kv_cache_bytes is not None else spare_bytes(model.device)
 
-    def cache(limit_bytes: int) -> KVCache:
-        return KVCache(shapes, kv_dtype or dtype, model.device, limit_bytes=limit_bytes)
+    def cache(limit_bytes: int, **options: int) -> KVCache:
+        return KVCache(shapes, kv_dtype or dtype, model.device, limit_bytes=limit_bytes, **options)
 
     try:
         with _narrow_windows(model):
@@ -60,7 +70,14 @@ def fit(model: Any, kv_cache_bytes: int | None, kv_dtype: torch.dtype | None = N
             model.set_attn_implementation(NAME)
             shapes, dtype = _probe(model)
             fused = _fuses(model, lambda: trial.compare(PackedForward(model, cache(_CACHE_BYTES))))
-        return Fitted(PackedForward(model, cache(limit)), fused=fused)
+            record = recorder(model.device)
+            why_eager = ""
+            if record is not None:
+                small = cache(_CACHE_BYTES, first_capacity=_FIRST_CAPACITY)
+                why_eager = _why_eager(model, record, small, trial) if cuda_graphs else "`cuda_graphs` is off"
+        graphs = Graphs(model, record) if record is not None and not why_eager else None
+        forward = PackedForward(model, cache(limit), graphs)
+        return Fitted(forward, fused=fused, graphs=graphs is not None, why_eager=why_eager)
     except Exception as error:  # noqa: BLE001 - the model's own code runs here, so anything can come
         model.set_attn_implementation(own)
         why = str(error) if isinstance(error, NotPackable) else f"{type(error).__name__}: {error}"
@@ -93,6 +110,18 @@ def _fuses(model: Any, compare: Callable[[], None]) -> bool:
     if stack is not None:
         stack.forget()
     return stack is not None
+
+
+def _why_eager(model: Any, record: Record, memory: KVCache, trial: _Trial) -> str:
+    """Why steps that decode cannot be recorded and played; empty where that gives what the model gives."""
+    graphs = Graphs(model, record, after=0)
+    try:
+        trial.compare(PackedForward(model, memory, graphs), "played from a graph")
+    except NotPackable as difference:
+        return str(difference)
+    except Exception as error:  # noqa: BLE001 - a driver may raise anything; what lasts comes again in the first step
+        return f"{type(error).__name__}: {error}"
+    return graphs.why_not or ("" if graphs.played else "the trial came to play none")
 
 
 def _probe(model: Any) -> tuple[list[LayerShape], torch.dtype]:
@@ -174,16 +203,19 @@ class _Trial:
             self._tolerance = max(self._tolerance, 4 * _error(half[-1], logits[len(half) - 1]), 2 * trembling)
             self._texts.append(_Text(id, tokens.tolist(), logits))
 
-    def compare(self, forward: Forward) -> None:
-        """Reads the texts in chunks, the second joining late, then token by token; raises `NotPackable`."""
+    def compare(self, forward: Forward, way: str = "packed") -> None:
+        """Reads the texts in chunks, the second joining late, then token by token.
+
+        Raises `NotPackable`, which says that the model answers differently this `way`.
+        """
         for text in self._texts:
             text.processed, text.length = 0, max(1, len(text.all) - _DECODED)
         active = self._texts[:1]
         while active:
-            self._run(forward, active)
+            self._run(forward, active, way)
             active = [text for text in self._texts if text.processed < len(text.all)]
 
-    def _run(self, forward: Forward, active: list[_Text]) -> None:
+    def _run(self, forward: Forward, active: list[_Text], way: str) -> None:
         turn = Turn([], [])
         for text in active:
             if text.processed >= text.length:
@@ -202,7 +234,7 @@ class _Trial:
             chunk.sequence.processed += chunk.count
         for row, wanted in zip(logits, wanted_rows, strict=True):
             if not (error := _error(row, wanted)) <= self._tolerance:
-                raise NotPackable(f"packed, it answers differently (logits are off by {error:.1%})")
+                raise NotPackable(f"{way}, it answers differently (logits are off by {error:.1%})")
 
 
 @contextmanager

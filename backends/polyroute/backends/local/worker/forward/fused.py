@@ -20,7 +20,8 @@ from polyroute.backends.local.worker.compute.kernels import Layer
 from polyroute.backends.local.worker.compute.linear import Linear, Part
 from polyroute.backends.local.worker.compute.rows import Rows, compiled_rows
 from polyroute.backends.local.worker.compute.tape import Tape
-from polyroute.backends.local.worker.forward.attention import BATCH, Batch, Decoding, Style, attend
+from polyroute.backends.local.worker.forward.attention import Style, attend
+from polyroute.backends.local.worker.forward.batch import BATCH, Batch, Decoding
 from polyroute.backends.local.worker.forward.slabs import Slab
 
 _WINDOWS: dict[str, Callable[[Any], int | None]] = {

@@ -6,26 +6,42 @@ from typing import Any
 
 import torch
 
-from polyroute.backends.local.worker.forward.attention import BATCH, Batch, Decoding, Prefilling
+from polyroute.backends.local.worker.forward.batch import BATCH, Batch, Decoding, Prefilling
+from polyroute.backends.local.worker.forward.graphs import Graphs
 from polyroute.backends.local.worker.forward.kv_cache import KVCache
 from polyroute.backends.local.worker.forward.slabs import Slab
 from polyroute.backends.local.worker.forward.turn import Chunk, Holder, Turn
 
 
 class PackedForward:
-    """See `turn.Forward`. The model's attention must be `attention.packed_attention` already."""
+    """See `turn.Forward`. The model's attention must be `attention.packed_attention` already.
+
+    Steps that only decode are played from `graphs`, where these have them.
+    """
 
     path = "packed"
     whole_prompts = False
 
-    def __init__(self, model: Any, memory: KVCache) -> None:
+    def __init__(self, model: Any, memory: KVCache, graphs: Graphs | None = None) -> None:
         self._model = model
+        self._graphs = graphs
+        self.played = False
         self.memory = memory
         self._device = model.device
         self._rows_only = model._supports_logits_to_keep()
 
+    @property
+    def why_eager(self) -> str:
+        """See `turn.Forward`."""
+        return self._graphs.why_not if self._graphs is not None else ""
+
     def run(self, turn: Turn) -> torch.Tensor:
         """Logits after the last token of each of `turn.choosing`: float32 [rows, vocabulary]."""
+        logits = None if turn.chunks or self._graphs is None else self._graphs.run(turn.decoding, self.memory.place)
+        self.played = logits is not None
+        return self._run(turn) if logits is None else logits
+
+    def _run(self, turn: Turn) -> torch.Tensor:
         row = _Row()
         for slab, members in self._by_slab(turn.decoding).items():
             row.add_decoding(slab, members)

@@ -114,6 +114,14 @@ class Forward(Protocol):
         """Whether a sequence must be read at once, since the model cannot go on from a state with several tokens."""
 
     @property
+    def played(self) -> bool:
+        """Whether the latest run was played from a recording, and so says nothing of what other runs cost."""
+
+    @property
+    def why_eager(self) -> str:
+        """Why nothing is recorded any more, though that was begun; empty where it is, or never was."""
+
+    @property
     def memory(self) -> Memory:
         """Where keys and values are kept."""
 
