@@ -153,7 +153,7 @@ def test_seatings_are_recorded_once_they_have_come_back(recorder: Recorder, monk
     run.submit(0, PROMPTS[3], 8)
     recorder.recorded = recorder.played = 0
     run.drain()
-    assert (run.engine._tally.steps, recorder.recorded, recorder.played) == (3 + 7, 1, 7 - 3)
+    assert (run.engine.steps, recorder.recorded, recorder.played) == (3 + 7, 1, 7 - 3)
 
 
 def test_recordings_of_slots_that_are_no_more_are_let_go(recorder: Recorder) -> None:
