@@ -243,6 +243,11 @@ class Flights(Generic[T]):
         """Runs that have not ended."""
         return len(self._tasks)
 
+    @property
+    def following(self) -> int:
+        """Calls that follow a run which can be joined."""
+        return sum(len(flight.followers) for flight in self._open.values())
+
     def follow(self, key: Hashable, deadline: float | None = None) -> Follower[T] | None:
         """Joins the run that answers `key`, where there is one."""
         flight = self._open.get(key)
