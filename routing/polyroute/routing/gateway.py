@@ -26,6 +26,8 @@ from polyroute.routing.registry import Deployment, Snapshot
 from polyroute.routing.router import Router
 from polyroute.routing.views import (
     CacheStats,
+    ModelCacheStats,
+    ModelTierStats,
     ModelTokenCount,
     ModelView,
     Plan,
@@ -216,8 +218,7 @@ class Gateway:
         """What the cache holds; of one model where one is named (raises `UnknownModel`)."""
         chosen = self._chosen(model_id)
         stats = await self._answers.stats()
-        models = (replace(each.cached.ledger.stats, tiers=stats.models.get(each.id, ())) for each in chosen)
-        return CacheStats(stats.tiers, tuple(models))
+        return CacheStats(stats.tiers, tuple(_cache_stats(each, stats.models.get(each.id, ())) for each in chosen))
 
     async def invalidate_cache(self, model_id: str = "", key: str = "") -> int:
         """Removes stored answers: of one model, or of all; or the one with this key. Returns how many.
@@ -300,6 +301,11 @@ class Gateway:
             if behind.state is ModelState.WARM:
                 return replace(behind, detail=f"answered by the fallback `{name}`: {readiest.detail}".rstrip(": "))
         return readiest
+
+
+def _cache_stats(deployment: Deployment, tiers: tuple[ModelTierStats, ...]) -> ModelCacheStats:
+    semantic = None if deployment.semantic is None else deployment.semantic.stats()
+    return replace(deployment.cached.ledger.stats, tiers=tiers, semantic=semantic)
 
 
 def _preview(deployment: Deployment, call: Call) -> Preview:

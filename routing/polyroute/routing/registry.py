@@ -25,6 +25,7 @@ from polyroute.core.errors import InvalidArgument, UnknownModel
 from polyroute.routing.adaptive import AdaptiveLimit
 from polyroute.routing.cache.shelf import Shelf
 from polyroute.routing.layers.cached import Cached
+from polyroute.routing.layers.semantic import Semantic
 from polyroute.routing.near import NearNames
 from polyroute.routing.occupancy import Occupancy
 from polyroute.routing.permits import Permits
@@ -62,6 +63,7 @@ class Deployment:
     cached: Cached
     service: Service
     occupancy: Occupancy
+    semantic: Semantic | None = None
 
     @property
     def id(self) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from polyroute.core.backend import Backend
 from polyroute.core.call import Service
 from polyroute.core.config import CacheConfig, LocalConfig, ModelConfig
+from polyroute.core.embedder import Embedder
 from polyroute.routing.cache.answers import Answers
 from polyroute.routing.cache.shelf import Shelf
 from polyroute.routing.layers.bounded import Bounded
 from polyroute.routing.layers.cached import Cached
 from polyroute.routing.layers.limited import Limited
+from polyroute.routing.layers.semantic import Semantic
 from polyroute.routing.metrics import Metrics
 from polyroute.routing.occupancy import Occupancy
 from polyroute.routing.registry import Deployment, fingerprint, permits_for
@@ -21,9 +23,12 @@ def deploy(
     *,
     answers: Answers,
     metrics: Metrics,
+    embedder: Embedder | None = None,
     before: Deployment | None = None,
 ) -> Deployment:
     """A deployment of `backend`, to take the place of `before`, the one that the model has now.
+
+    `embedder` makes the vectors of the semantic cache, where the configuration has that on.
 
     What counts goes on: the cache's statistics and shared runs; the permits, where the backend is the same or is a
     peer, whose calls in flight occupy it whoever sent them; the occupancy, where the backend is the same.
@@ -45,8 +50,13 @@ def deploy(
     service = Bounded(service, config.id, timeout_s=config.timeout)
     # Permits: what reaches the backend holds one until its stream closes.
     service = Limited(service, permits, metrics)
+    # Semantic cache, where it is on: what has no stored answer of its own may get another's.
+    semantic = None
+    if embedder is not None and shelf.config.semantic.mode != "off":
+        lore = before.semantic.lore if before is not None and before.semantic is not None else None
+        semantic = service = Semantic(service, shelf, answers, embedder, metrics, before=lore)
     # Cache: a hit neither waits nor holds a permit.
     occupancy = before.occupancy if before is not None and kept else Occupancy()
     ledger = before.cached.ledger if before is not None else None
     cached = Cached(service, shelf, answers, metrics, ledger=ledger, occupancy=occupancy)
-    return Deployment(config, backend, permits, shelf, cached, cached, occupancy)
+    return Deployment(config, backend, permits, shelf, cached, cached, occupancy, semantic)

@@ -88,7 +88,7 @@ class Server:
         self._health = Health(self.gateway, answering=(_INFERENCE,), standing=(*_PUBLIC[1:], _HEALTH, *_ADMIN))
         self._ends = AsyncExitStack()  # what was begun last ends first
         self._ends.push_async_callback(tracing.close, _TELEMETRY_S)
-        self._ends.callback(assembly.close)
+        self._ends.push_async_callback(assembly.close)
         if self._journal is not None:
             self._ends.push_async_callback(self._journal.close)
         if self._rollouts is not None:

@@ -10,6 +10,7 @@ from typing import Final
 
 from polyroute.backends.local.backend import LocalBackend
 from polyroute.backends.local.cores import Cores
+from polyroute.backends.local.embedder import LocalEmbedder
 from polyroute.backends.local.machine import visible_gpus
 from polyroute.backends.local.memory import Memory
 from polyroute.backends.local.warm import WarmPool
@@ -33,6 +34,7 @@ from polyroute.routing.registry import Deployment, Snapshot
 from polyroute.routing.stack import deploy
 from polyroute.routing.views import MemoryView
 from polyroute.server.cache_tiers import tiers_of
+from polyroute.server.embedders import Embedders
 from polyroute.server.settings import Settings
 from polyroute.server.tracing import Tracing
 
@@ -59,6 +61,7 @@ class Assembly:
         self._turns = Turns(*_PROBES)
         self._names = Names()
         self._answers = tiers_of(settings)
+        self._embedders = Embedders(LocalEmbedder)
         self.journal = self._journal()
         """What keeps the records of experiments; None where the settings name no database."""
         self.rollouts = None if self.journal is None else Rollouts(self.journal.database, _router())
@@ -108,17 +111,20 @@ class Assembly:
             backend or self._stand_ins.get(config.id) or self._backend(config),
             answers=self._answers,
             metrics=self._metrics,
+            embedder=self._embedders.of(config),
             before=before,
         )
 
     def adopt(self, config: Config) -> None:
         """What deployments share takes on a configuration that has come into force."""
         self._memory.resize(config.memory_budget)
+        self._embedders.keep(config)
         if self.journal is not None:
             self.journal.retention_s = config.experiments.retention
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Ends what deployments share, once they are stopped."""
+        await self._embedders.close()
         self._names.close()
 
     def _journal(self) -> Journal | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from polyroute.core.config import BreakerConfig, ConcurrencyConfig, LocalConfig, RemoteConfig
+from polyroute.core.config import BreakerConfig, ConcurrencyConfig, LocalConfig, RemoteConfig, SemanticConfig
 from polyroute.core.config_file import LATER, ConfigError, parse_config, read_config
 
 SHORTEST = """\
@@ -253,6 +253,17 @@ def test_off_is_a_cache_mode_although_yaml_reads_it_as_false() -> None:
     model = parse_config(REMOTE + "    cache: {mode: off}\n", "f", {}).models[0]
     assert model.cache is not None
     assert model.cache.mode == "off"
+
+
+def test_the_semantic_tier_is_off_unless_it_is_asked_for() -> None:
+    config = parse_config(REMOTE + "cache:\n  semantic: {mode: off}\n", "models.yaml", {})
+    (model,) = config.effective_models
+    assert model.cache is not None
+    assert model.cache.semantic == SemanticConfig(mode="off", threshold=0.95, embedder="minilm", max_entries=2000)
+    with pytest.raises(ConfigError) as error:
+        parse_config(REMOTE + "cache:\n  semantic: {threshold: 0.4, max_entries: 10001}\n", "models.yaml", {})
+    paths = [problem.path for problem in error.value.problems]
+    assert paths == ["cache.semantic.max_entries", "cache.semantic.threshold"]
 
 
 def test_a_warm_pool_has_bounds_that_fit_each_other() -> None:

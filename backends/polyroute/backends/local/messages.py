@@ -37,6 +37,19 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     cuda_graphs: bool = True
 
 
+class LoadEmbedder(msgspec.Struct, frozen=True, tag="load_embedder"):
+    """The first message to the worker of an embedding model: a folder, a hub ID, or `minilm` for the packaged one."""
+
+    source: str
+
+
+class Embed(msgspec.Struct, frozen=True, tag="embed"):
+    """Turn a text into a vector; answered by `Embedded`."""
+
+    id: int
+    text: str
+
+
 class ToolSpec(msgspec.Struct, frozen=True):
     """A tool for the chat template; `parameters` is a JSON schema."""
 
@@ -140,6 +153,20 @@ class LoadFailed(msgspec.Struct, frozen=True, tag="load_failed"):
     message: str
 
 
+class EmbedderReady(msgspec.Struct, frozen=True, tag="embedder_ready"):
+    """An embedding model has made a vector, of so many dimensions."""
+
+    dimensions: int
+
+
+class Embedded(msgspec.Struct, frozen=True, tag="embedded"):
+    """The vector of a text, as 32-bit floats; or why there is none, in words that do not quote it."""
+
+    id: int
+    vector: bytes = b""
+    why_not: str = ""
+
+
 class Finish(msgspec.Struct, frozen=True):
     """How an answer ended. `seed` is the one that it was sampled with, None when it was greedy and none was given;
     `cached_prompt_tokens`, those of the prompt that were not computed again."""
@@ -202,8 +229,10 @@ class Counted(msgspec.Struct, frozen=True, tag="counted"):
     tokens: int
 
 
-ToWorker: TypeAlias = Load | Submit | Cancel | Pause | Resume | Threads | Count | Stop
-FromWorker: TypeAlias = Progress | Ready | LoadFailed | Step | Report | Eager | Rejected | Dropped | Counted
+ToWorker: TypeAlias = Load | LoadEmbedder | Submit | Cancel | Pause | Resume | Threads | Count | Embed | Stop
+FromWorker: TypeAlias = (
+    Progress | Ready | EmbedderReady | LoadFailed | Step | Report | Eager | Rejected | Dropped | Counted | Embedded
+)
 
 _encoder = msgspec.msgpack.Encoder()
 to_worker_decoder = msgspec.msgpack.Decoder(ToWorker)

@@ -12,7 +12,7 @@ import structlog
 
 from polyroute.core.call import Call, Service
 from polyroute.core.errors import NotCached, PolyrouteError
-from polyroute.core.event import Event, Finished, FinishReason, Started, Timing, Token
+from polyroute.core.event import CacheResult, Event, Finished, FinishReason, Started, Timing, Token
 from polyroute.core.request import CacheMode
 from polyroute.routing.cache.answers import Answers
 from polyroute.routing.cache.codec import StoredAnswer
@@ -165,7 +165,9 @@ class Runs:
         key, version, size, gaps = asked.key, "", 0, Gaps()
         async with aclosing(generator(self._inner(call))) as events:
             async for event in events:
-                if isinstance(event, Started):
+                if isinstance(event, Started) and event.route.cache is CacheResult.HIT:
+                    tokens = None  # the semantic layer's: the answer to another request
+                elif isinstance(event, Started):
                     version = event.route.version
                     key = self._key_of(asked, version)
                     event = Started(replace(event.route, cache_key=key.digest if version and asked.use.write else ""))

@@ -201,4 +201,6 @@ def _share(timing: Timing, follower: Follower[Part]) -> Timing:
 
 def _told(started: Started, result: CacheResult, *reasons: str) -> Started:
     route = started.route
+    if route.cache is CacheResult.HIT:  # the semantic layer's, which has told all of it
+        return started
     return Started(replace(route, cache=result, reasons=(*route.reasons, *reasons)))

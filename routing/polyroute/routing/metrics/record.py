@@ -34,6 +34,8 @@ class Metrics:
         self._lookups = counter(telemetry.CACHE_LOOKUPS, registry)
         self._stores = counter(telemetry.CACHE_STORES, registry)
         self._refreshes = counter(telemetry.CACHE_REFRESHES, registry)
+        self._semantic = counter(telemetry.SEMANTIC_LOOKUPS, registry)
+        self._semantic_compared = counter(telemetry.SEMANTIC_COMPARED, registry)
         self._restarts = counter(telemetry.WORKER_RESTARTS, registry)
         self._loads = counter(telemetry.MODEL_LOADS, registry)
         self._load_seconds = histogram(telemetry.LOAD_SECONDS, registry)
@@ -118,6 +120,14 @@ class Metrics:
     def cache_refreshed(self, model: str, outcome: str) -> None:
         """A stale answer was renewed (`ok`), or was not: `failed` or `skipped`."""
         self._of(self._refreshes, model, outcome).inc()
+
+    def semantic_lookup(self, model: str, result: str) -> None:
+        """The semantic tier looked for a near request: `near`, `far`, `refused` or `skipped`."""
+        self._of(self._semantic, model, result).inc()
+
+    def semantic_compared(self, model: str, result: str) -> None:
+        """A fresh answer was held against the one that would have been served: `equal` or `other`."""
+        self._of(self._semantic_compared, model, result).inc()
 
     def worker_restarted(self, model: str) -> None:
         """A worker process died and is being replaced."""

@@ -10,7 +10,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from polyroute.backends.local.messages import Load, Stop
+from polyroute.backends.local.messages import Load, LoadEmbedder, Stop
 from polyroute.backends.local.worker.link import Link
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def main() -> None:
     link = Link(socket.socket(fileno=int(sys.argv[1])))
     messages = link.receive()
     order = next(messages, None)
-    if not isinstance(order, Load):
+    if not isinstance(order, (Load, LoadEmbedder)):
         return
     inbox: Inbox = queue.SimpleQueue()
 
@@ -42,9 +42,14 @@ def main() -> None:
     )  # torch: seconds, in which the router may leave
 
     import_transformers()
-    from polyroute.backends.local.worker.serving import serve
+    if isinstance(order, LoadEmbedder):
+        from polyroute.backends.local.worker import embedding
 
-    serve(order, link, inbox)
+        embedding.serve(order, link, inbox)
+    else:
+        from polyroute.backends.local.worker import serving
+
+        serving.serve(order, link, inbox)
 
 
 def _end_with(failure: threading.ExceptHookArgs) -> None:
