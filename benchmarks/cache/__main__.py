@@ -1,0 +1,182 @@
+"""Measures what an answer from the cache costs: by tier, at several sizes, beside floors, no cache, and a peer's."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+
+import grpc
+
+from benchmarks.cache import bare, contenders, programs, table, workload
+from benchmarks.cache.contenders import Contender, rows
+from benchmarks.cache.programs import CannotRun, Figures
+from benchmarks.cache.serving import Serve
+from benchmarks.cache.table import Row
+
+_LOAD = ("taskset", "-c", "1")
+_LITELLM_KEYS = 1000
+_QUICK = {"entries": [100], "callers": [2], "rounds": 1, "seconds": 0.3}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measures what the command line asks for and prints a table; returns 1 where something could not be measured."""
+    options = _parser().parse_args(arguments)
+    if options.quick:
+        for name, value in _QUICK.items():
+            setattr(options, name, value)
+    if shutil.which("taskset") is None or (os.cpu_count() or 1) < 2:
+        _say("this needs two cores and taskset (util-linux)")
+        return 1
+    with tempfile.TemporaryDirectory(prefix="bench-cache-", dir=options.folder) as folder:
+        try:
+            found = _measure(Path(folder), options)
+        except CannotRun as error:
+            _say(f"cannot go on: {error}")
+            return 1
+    print(table.markdown(found, options.callers), flush=True)
+    if options.json:
+        figures = [
+            {"contender": name, "protocol": protocol, "callers": callers, "rounds": [asdict(one) for one in rounds]}
+            for (name, protocol, callers), rounds in found.items()
+        ]
+        machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+        options.json.write_text(json.dumps({"machine": machine, "figures": figures}, indent=1) + "\n")
+    return 0
+
+
+def _measure(folder: Path, options: argparse.Namespace) -> dict[Row, list[Figures]]:
+    """Everything is started first, so that rounds go through all of them in turn."""
+    programs.build(folder)
+    (folder / "grpc.body").write_bytes(workload.grpc_body())
+    (folder / "http.body").write_bytes(workload.http_body())
+    found: dict[Row, list[Figures]] = {}
+    with ExitStack() as stack:
+        whole, stream = workload.peer_answer(options.tokens), workload.peer_stream(options.tokens)
+        upstream = stack.enter_context(programs.upstream(folder, whole, stream, _LOAD))
+        listed, folders = _ours(stack, folder, options, upstream)
+        listed = [*_floors(stack, folder, listed[0], listed[1]), *listed]
+        listed += _litellm(stack, folder, options, upstream)
+        for number in range(options.rounds):
+            for contender in listed:
+                for callers in options.callers:
+                    figures = _load(folder, contender, callers, options.seconds, number + 1)
+                    found.setdefault((contender.name, contender.protocol, callers), []).append(figures)
+        for name, answers in folders.items():
+            _say(f"diskcache alone, {name}")
+            alone = [bare.measure(answers, options.seconds) for _ in range(options.rounds)]
+            found[f"diskcache alone, {name}", "calls", 1] = alone
+    return found
+
+
+def _ours(
+    stack: ExitStack, folder: Path, options: argparse.Namespace, upstream: int
+) -> tuple[list[Contender], dict[str, Path]]:
+    """The router with each tier alone at each size, and without a cache; and the folders of the disk tiers."""
+    listed: list[Contender] = []
+    folders: dict[str, Path] = {}
+    for tier in options.tiers:
+        for entries in options.entries:
+            name = f"{tier}, {entries:,} entries"
+            url = ""
+            if tier == "redis":
+                try:
+                    url = stack.enter_context(contenders.redis(folder))
+                except CannotRun as error:
+                    _say(f"{name}: left out: {error}")
+                    continue
+            _say(f"{name}: filling")
+            sized = {"size": "64GiB"} if tier == "memory" else {}
+            place = folder / f"{tier}-{entries}"
+            place.mkdir()
+            cache = {"tiers": {tier: sized}}
+            serve = Serve("", "", cache, entries, options.tokens, str(place), upstream, url)
+            listed += rows(name, folder, stack.enter_context(contenders.serving(serve)), keys=entries, cached=True)
+            if tier == "disk":
+                folders[f"{entries:,} entries"] = place / "answers"
+    place = folder / "off"
+    place.mkdir()
+    off = Serve(cache={"mode": "off"}, tokens=options.tokens, folder=str(place), upstream=upstream)
+    listed += rows("no cache, fast peer", folder, stack.enter_context(contenders.serving(off)), keys=10**9)
+    return listed, folders
+
+
+def _floors(stack: ExitStack, folder: Path, over_grpc: Contender, over_http: Contender) -> list[Contender]:
+    """Servers that answer with the bytes of a hit."""
+    hit = folder / "hit.grpc"
+    with grpc.insecure_channel(f"127.0.0.1:{over_grpc.target.port}") as channel:
+        hit.write_bytes(channel.unary_unary(workload.GENERATE)(workload.filled(workload.grpc_body(), 0), timeout=60))
+    (folder / "hit.http").write_bytes(contenders.ask(over_http.target.port, 0))
+    listed = []
+    for name, floor, file in (("grpc echo", "grpc", hit), ("grpc echo of messages", "messages", hit)):
+        ports = stack.enter_context(contenders.serving(Serve(floor=floor, answer=str(file))))
+        listed += rows(name, folder, ports)
+    ports = stack.enter_context(contenders.serving(Serve(floor="http", answer=str(folder / "hit.http"))))
+    return [*listed, *rows("http echo", folder, ports)]
+
+
+def _litellm(stack: ExitStack, folder: Path, options: argparse.Namespace, upstream: int) -> list[Contender]:
+    listed: list[Contender] = []
+    if not options.litellm_python:
+        _say("LiteLLM is left out: see benchmarks/README.md for how it is found")
+        return listed
+    keys = min(_LITELLM_KEYS, *options.entries)
+    for kind in ("local", "disk"):
+        name = f"LiteLLM, {'memory' if kind == 'local' else kind}, {keys:,} entries"
+        _say(f"{name}: filling")
+        ports = stack.enter_context(contenders.litellm(options.litellm_python, folder, upstream, kind))
+        for number in range(keys):
+            contenders.ask(ports["http"], number)
+        listed += rows(name, folder, ports, keys=keys)
+    return listed
+
+
+def _load(folder: Path, contender: Contender, callers: int, seconds: float, seed: int) -> Figures:
+    before = contender.hits()
+    figures = programs.load(folder, contender.target, callers, seconds, seed, _LOAD)
+    if contender.admin and contender.hits() - before < figures.answers:
+        raise CannotRun(f"{contender.name}: fewer hits than answers: something was not found")
+    line = f"{figures.per_s:9,.0f} a second, p50 {figures.p50_us:,.0f} us"
+    _say(f"{contender.name}, {contender.protocol}, {callers} callers: {line}")
+    return figures
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="make bench-cache ARGS=...", description=__doc__)
+    add = parser.add_argument
+    add("--entries", type=_numbers, default=[1000, 1_000_000], help="numbers, comma separated (default: 1000,1000000)")
+    add("--tiers", type=lambda text: text.split(","), default=["memory", "disk", "redis"], help="default: all of them")
+    add("--callers", type=_numbers, default=[1, 32], help="numbers, comma separated (default: 1,32)")
+    add("--tokens", type=int, default=16, help="of each answer, all stored as deltas (default: %(default)s)")
+    add("--seconds", type=float, default=3.0, help="of each load (default: %(default)s)")
+    add("--rounds", type=int, default=3, help="how often each is measured; medians count (default: %(default)s)")
+    add("--folder", type=Path, help="where answers are kept meanwhile, some 3 GB at a million (default: the system's)")
+    variable = "BENCH_LITELLM_PYTHON"
+    add(
+        "--litellm-python",
+        default=os.environ.get(variable),
+        help=f"interpreter that has litellm[proxy] (or {variable})",
+    )
+    add("--json", type=Path, metavar="FILE", help="write the figures of all rounds there too")
+    add("--quick", action="store_true", help="few entries, short: shows that all runs, measures nothing")
+    return parser
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
