@@ -39,6 +39,7 @@ INPUT_MESSAGES: Final = "gen_ai.input.messages"
 OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
 
 REQUEST_ID: Final = "polyroute.request_id"
+PAIR_ID: Final = "polyroute.pair_id"
 OUTCOME: Final = "polyroute.outcome"
 DEPLOYMENT: Final = "polyroute.deployment"
 VERSION: Final = "polyroute.version"

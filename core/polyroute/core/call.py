@@ -34,6 +34,8 @@ class Call:
     others. `entrance` is where it came in. `tenant` is whose the call is, beyond whom no answer of it is shared; empty
     while callers need not say it. `start_by`, on the same clock, is until when a call without a deadline waits for its
     turn: a run is no call's own, and waits as long as any of the calls that share it.
+    `copy` says that the call is a shadow's copy of another one: it is made once, and neither takes of nor decides what
+    callers' calls share, such as retry budgets, trials and breakers.
     """
 
     request: Request
@@ -43,6 +45,7 @@ class Call:
     caller: str = ""
     trace: Trace = NO_TRACE
     wait_for_load: bool = True
+    copy: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
     entrance: Entrance = Entrance()
     tenant: str = ""

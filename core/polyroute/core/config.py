@@ -538,6 +538,20 @@ class AdaptiveConfig(Section):
     window: Seconds = 7 * 86400.0
 
 
+class ShadowConfig(Section):
+    """A model that gets copies of a `sample` of a route's calls, 0 to 1, whose answers no caller sees.
+
+    At most `max_concurrency` copies are made at once and `max_queue` wait; each has `timeout` seconds, its wait among
+    them.
+    """
+
+    model: Name
+    sample: Annotated[Share, Field(gt=0, le=1)] = 1.0
+    max_concurrency: int = Field(default=4, ge=1, le=1024)
+    max_queue: int = Field(default=64, ge=0, le=4096)
+    timeout: Seconds = 60.0
+
+
 class RouteConfig(Section):
     """A name that callers may send as `model`, with the rule behind it: an alias of one `model`, or `variants`.
 
@@ -558,6 +572,15 @@ class RouteConfig(Section):
     layer: LayerConfig | None = None
     allow_pin: bool = True
     record_content: bool = False
+    shadow: tuple[ShadowConfig, ...] = Field(default=(), max_length=8)
+
+    @field_validator("shadow")
+    @classmethod
+    def _shadows(cls, shadows: tuple[ShadowConfig, ...]) -> tuple[ShadowConfig, ...]:
+        models = [shadow.model for shadow in shadows]
+        if len(set(models)) != len(models):
+            raise ValueError("a model is listed twice")
+        return shadows
 
     @model_validator(mode="after")
     def _experiment(self) -> Self:

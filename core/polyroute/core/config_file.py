@@ -16,7 +16,6 @@ from polyroute.core.config import CacheConfig, Config, RemoteConfig, RouteConfig
 from polyroute.core.secret import SecretUnreadable, read_secret
 
 LATER = {
-    "shadow": ("routes",),
     "auth": (),
     "tls": (),
 }
@@ -302,6 +301,9 @@ def _references(config: Config) -> Iterator[tuple[Loc, str]]:
         for j, variant in enumerate(route.variants):
             if variant.model not in models:
                 yield ("routes", i, "variants", j, "model"), f"`{variant.model}` is no model of this file"
+        for j, shadow in enumerate(route.shadow):
+            if shadow.model not in models:
+                yield ("routes", i, "shadow", j, "model"), f"`{shadow.model}` is no model of this file"
         for j, name in enumerate(route.fallback):
             if name not in seen:
                 yield ("routes", i, "fallback", j), f"`{name}` is no model or route of this file"

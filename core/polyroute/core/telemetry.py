@@ -254,4 +254,9 @@ EXPERIMENT_RECORDS = Metric(
     "Records of calls in experiments, by result: `written`, or `dropped` where too many waited to be written.",
     ("result",),
 )
+SHADOWED = Metric(
+    "polyroute_shadow_copies",
+    "Copies of calls for a shadow, by result: `compared`, or why there is nothing to compare.",
+    ("deployment", "result"),
+)
 RECORDS_WAITING = Metric("polyroute_experiment_records_waiting", "Records that wait to be written.", gauge=True)

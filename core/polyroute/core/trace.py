@@ -105,6 +105,7 @@ class Span:
         "events",
         "events_dropped",
         "kind",
+        "link",
         "name",
         "parent_id",
         "parent_is_remote",
@@ -136,6 +137,8 @@ class Span:
         self.attributes: dict[str, Value] = dict(attributes)
         self.events: list[SpanEvent] = []
         self.events_dropped = 0
+        self.link: Trace | None = None
+        """Another piece of work that this one came of, and that does not wait for it."""
         self.error: str | None = None
         """What went wrong, in words, where the work has failed."""
         self._keep = keep
@@ -149,6 +152,13 @@ class Span:
         """A span of a part of this work."""
         within = Trace(self.trace_id, self.span_id, SAMPLED, self.state)
         return Span(name, kind, within, self._keep, attributes, begun_ns=begun_ns)
+
+    def linked(self, name: str, kind: Kind, attributes: Mapping[str, Value] = {}) -> Trace:
+        """A new trace, of work that comes of this but is none of its parts; its span links back to this one."""
+        trace = Trace(new_trace_id(), "", SAMPLED)
+        span = Span(name, kind, trace, self._keep, attributes)
+        span.link = Trace(self.trace_id, self.span_id, SAMPLED, self.state)
+        return trace.under(span)
 
     def event(self, name: str, attributes: Mapping[str, Value] = {}) -> None:
         """Notes that something has happened now."""

@@ -17,6 +17,7 @@ from polyroute.core.event import Event
 from polyroute.core.trace import Begin, untraced
 from polyroute.routing.cache.answers import Answers
 from polyroute.routing.experiments.records import Recorder
+from polyroute.routing.experiments.shadow.shadows import Shadows
 from polyroute.routing.layers.intake import Intake
 from polyroute.routing.layers.observed import Observed
 from polyroute.routing.layers.recorded import Recorded
@@ -32,6 +33,7 @@ from polyroute.routing.views import (
     ModelView,
     Plan,
     PlannedAttempt,
+    PlannedShadow,
     VariantView,
 )
 
@@ -42,8 +44,8 @@ _KEY: Final = re.compile("[0-9a-f]{64}")
 class Gateway:
     """Answers calls over one registry snapshot. gRPC, REST and the admin service are faces of this.
 
-    `recorder` is told of each call that takes part in an experiment; `steered` gives a registry the weights that its
-    rollouts have now.
+    `recorder` is told of each call that takes part in an experiment, and `shadows` makes their copies; `steered` gives
+    a registry the weights that its rollouts have now.
     `begin` and `content_chars` are as of `polyroute.routing.layers.observed.Observed`.
     """
 
@@ -54,6 +56,7 @@ class Gateway:
         metrics: Metrics,
         *,
         recorder: Recorder | None = None,
+        shadows: Shadows | None = None,
         steered: Callable[[Snapshot], Snapshot] = lambda snapshot: snapshot,
         begin: Begin = untraced,
         content_chars: int = 0,
@@ -62,7 +65,7 @@ class Gateway:
         self._steered = steered
         self._answers = answers
         self._metrics = metrics
-        recorded = None if recorder is None else Recorded(recorder)
+        recorded = None if recorder is None else Recorded(recorder, shadows=shadows)
         self._intake = Intake(Router(lambda: self._snapshot, metrics, recorded=recorded))
         self._observed = Observed(self._intake, metrics, begin=begin, content_chars=content_chars)
         self._loads: set[asyncio.Task[None]] = set()
@@ -175,6 +178,7 @@ class Gateway:
         return Plan(
             requested=decision.requested,
             attempts=tuple(attempts),
+            shadows=tuple(PlannedShadow(shadow.deployment, shadow.sample) for shadow in decision.shadows),
             reasons=decision.reasons,
             sticky_by=decision.sticky_by,
             hash_point=decision.hash_point,

@@ -32,6 +32,17 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
+class Shadow:
+    """A deployment that gets copies of a share of a route's calls, `sample`, and what it may take for them."""
+
+    deployment: str
+    sample: float
+    max_concurrency: int = 4
+    max_queue: int = 64
+    timeout_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """What a name that callers send stands for. One unnamed variant is that of a model's own name or of an alias.
 
@@ -50,6 +61,7 @@ class Rule:
     layer: Layer | None = None
     allow_pin: bool = True
     record_content: bool = False
+    shadows: tuple[Shadow, ...] = ()
     rollout: RolloutConfig | None = None
     adaptive: AdaptiveConfig | None = None
 
@@ -78,7 +90,8 @@ class Decision:
     """The steps of one call in order, and why they are these.
 
     `hash_point` lies in [0, 1); it and `probability`, the variant's share, are None where nothing was drawn.
-    `held_out` is `holdout` or `layer` where the call's key is kept out of the experiment.
+    `held_out` is `holdout` or `layer` where the call's key is kept out of the experiment. `shadows` are those that may
+    get a copy, `copies` those that do, of this very call.
     """
 
     requested: str
@@ -89,6 +102,8 @@ class Decision:
     hash_point: float | None = None
     probability: float | None = None
     held_out: str = ""
+    shadows: tuple[Shadow, ...] = ()
+    copies: tuple[Shadow, ...] = ()
 
     @property
     def own_step(self) -> Step:
@@ -119,6 +134,8 @@ def decide(rule: Rule, call: Call, rules: Mapping[str, Rule], failed: Callable[[
         if len(steps) > 1:
             names = ", then ".join(f"`{step.deployment}`" for step in list(steps.values())[1:])
             reasons.append(f"falls back to {names}")
+    shadows = () if routing.no_shadow else rule.shadows
+    reasons.extend(_copied(rule, shadows))
     order, why = _healthy_first(tuple(steps.values()), failed)
     reasons.extend(why)
     if not rule.wait_for_load and len(order) > 1:
@@ -133,6 +150,8 @@ def decide(rule: Rule, call: Call, rules: Mapping[str, Rule], failed: Callable[[
         hash_point=first.point,
         probability=None if first.point is None else rule.share(first.variant),
         held_out=first.held_out,
+        shadows=shadows,
+        copies=tuple(each for each in shadows if _drawn(rule, each, call)),
     )
 
 
@@ -233,6 +252,18 @@ def _held_out(rule: Rule, key: str) -> tuple[str, str]:
     if rule.holdout and hash_point(f"holdout {rule.id}", key) < rule.holdout:
         return "holdout", f"in the holdout of {rule.holdout:.3g}"
     return "", ""
+
+
+def _copied(rule: Rule, shadows: tuple[Shadow, ...]) -> Iterator[str]:
+    if rule.shadows and not shadows:
+        yield "the request refuses shadows"
+    for shadow in shadows:
+        yield f"`{shadow.deployment}` gets copies of {shadow.sample:.3g} of the calls"
+
+
+def _drawn(rule: Rule, shadow: Shadow, call: Call) -> bool:
+    """Whether a shadow gets a copy of this call; each call falls anew, whoever made it."""
+    return shadow.sample >= 1 or hash_point(f"shadow {rule.id} {shadow.deployment}", call.request_id) < shadow.sample
 
 
 def _pinned(rule: Rule, pin: str) -> Variant:

@@ -29,7 +29,7 @@ from polyroute.routing.layers.semantic import Semantic
 from polyroute.routing.near import NearNames
 from polyroute.routing.occupancy import Occupancy
 from polyroute.routing.permits import Permits
-from polyroute.routing.plan import Decision, Layer, Rule, Variant, decide
+from polyroute.routing.plan import Decision, Layer, Rule, Shadow, Variant, decide
 
 REMOTE_CONCURRENCY = 128
 """Permits of a remote deployment that sets none; a local one has as many as its replicas run sequences."""
@@ -204,6 +204,7 @@ def _rule(route: RouteConfig) -> Rule:
         layer=None if route.layer is None else Layer(route.layer.name, *route.layer.slice),
         allow_pin=route.allow_pin,
         record_content=route.record_content,
+        shadows=tuple(Shadow(s.model, s.sample, s.max_concurrency, s.max_queue, s.timeout) for s in route.shadow),
         rollout=route.rollout,
         adaptive=route.adaptive,
     )

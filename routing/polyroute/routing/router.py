@@ -44,9 +44,10 @@ class Router:
     async def __call__(self, call: Call) -> AsyncIterator[Event]:
         snapshot = self._snapshot()
         decision = snapshot.decide(call)
-        with snapshot.occupied(step.deployment for step in decision.steps):
+        copied_to = (shadow.deployment for shadow in decision.copies)
+        with snapshot.occupied((*(step.deployment for step in decision.steps), *copied_to)):
             events = self._carry_out(call, snapshot, decision)
-            if self._recorded is not None and decision.variant:
+            if self._recorded is not None and (decision.variant or decision.copies):
                 events = self._recorded(events, call, decision, snapshot)
             async with aclosing(events):
                 async for event in events:

@@ -97,6 +97,8 @@ class Server:
             self._ends.push_async_callback(self._allocations.close)
         self._ends.push_async_callback(self.gateway.close)
         self._ends.push_async_callback(departures.close)
+        if assembly.shadows is not None:
+            self._ends.push_async_callback(assembly.shadows.close)
 
     async def __aenter__(self) -> Self:
         try:

@@ -28,6 +28,7 @@ from polyroute.routing.experiments.database import Database
 from polyroute.routing.experiments.journal import Journal
 from polyroute.routing.experiments.records import Recorders
 from polyroute.routing.experiments.rollout.rollouts import Rollouts
+from polyroute.routing.experiments.shadow.shadows import Shadows
 from polyroute.routing.gateway import Gateway
 from polyroute.routing.metrics import Metrics
 from polyroute.routing.registry import Deployment, Snapshot
@@ -64,6 +65,8 @@ class Assembly:
         self._embedders = Embedders(LocalEmbedder)
         self.journal = self._journal()
         """What keeps the records of experiments; None where the settings name no database."""
+        self.shadows = None if self.journal is None else Shadows(self.journal, metrics)
+        """What makes the copies of calls; None where there is nothing to keep what they show."""
         self.rollouts = None if self.journal is None else Rollouts(self.journal.database, _router())
         """What carries out rollouts; None where the settings name no database."""
         self.allocations = None if self.journal is None else Allocations(self.journal.database)
@@ -83,6 +86,7 @@ class Assembly:
             self._answers,
             self._metrics,
             recorder=recorder,
+            shadows=self.shadows,
             steered=self._steered,
             begin=tracing.begin,
             content_chars=tracing.content_chars,

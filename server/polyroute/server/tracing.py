@@ -19,6 +19,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import Decision, Sampler
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
+    Link,
     NonRecordingSpan,
     SpanContext,
     SpanKind,
@@ -138,6 +139,7 @@ class Outlet:
             parent=parent,
             resource=self._resource,
             attributes=BoundedAttributes(self._most, span.attributes, max_value_len=self._longest),
+            links=_links(span),
             events=[Event(event.name, event.attributes, event.at_ns) for event in span.events],
             kind=_KINDS[span.kind],
             status=Status(StatusCode.UNSET) if span.error is None else Status(StatusCode.ERROR, span.error),
@@ -153,6 +155,11 @@ def _context(parent: Trace) -> Context | None:
         return Context()
     context = _span_context(parent.trace_id, parent.span_id, parent.flags, parent.state, remote=True)
     return set_span_in_context(NonRecordingSpan(context), Context())
+
+
+def _links(span: Span) -> list[Link]:
+    to = span.link
+    return [] if to is None else [Link(_span_context(to.trace_id, to.span_id, to.flags, to.state, remote=False))]
 
 
 def _span_context(trace_id: str, span_id: str, flags: int, state: str, *, remote: bool) -> SpanContext:

@@ -24,6 +24,7 @@ from polyroute.routing.cache.guarded import GuardedTier
 from polyroute.routing.cache.invalidations import Invalidations
 from polyroute.routing.cache.memory_tier import MemoryTier
 from polyroute.routing.experiments.records import Recorder
+from polyroute.routing.experiments.shadow.shadows import Shadows
 from polyroute.routing.gateway import Gateway
 from polyroute.routing.metrics import Metrics
 from polyroute.routing.registry import Snapshot
@@ -101,12 +102,17 @@ def until() -> Callable[..., Any]:
 def build(answers: Answers, metrics: Metrics) -> Callable[..., Gateway]:
     """A gateway over a configuration and the backends of its models, by ID."""
 
-    def _build(config: dict[str, Any], backends: Mapping[str, Backend], recorder: Recorder | None = None) -> Gateway:
+    def _build(
+        config: dict[str, Any],
+        backends: Mapping[str, Backend],
+        recorder: Recorder | None = None,
+        shadows: Shadows | None = None,
+    ) -> Gateway:
         parsed = Config.model_validate(config)
         deployments = {
             model.id: deploy(model, backends[model.id], answers=answers, metrics=metrics)
             for model in parsed.effective_models
         }
-        return Gateway(Snapshot.of(parsed, deployments), answers, metrics, recorder=recorder)
+        return Gateway(Snapshot.of(parsed, deployments), answers, metrics, recorder=recorder, shadows=shadows)
 
     return _build

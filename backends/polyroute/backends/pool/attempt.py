@@ -37,6 +37,7 @@ class Try:
         clock: Callable[[], float],
     ) -> None:
         self.replica = replica
+        self._copy = call.copy
         self.why = why
         """Why this replica, in words; empty where there was no choice."""
         self._span: Span | None = None
@@ -86,14 +87,20 @@ class Try:
         """The call has failed there; `excused` where the replica had less time than calls usually need."""
         if not self._judged:
             self._judged = True
-            self.replica.failed(self._admission, error, excused=excused)
+            if self._copy:
+                self.replica.breaker.left(self._admission)
+            else:
+                self.replica.failed(self._admission, error, excused=excused)
             if self._span is not None:
                 self._span.failed(error.reason, error.own_message)
 
     def done(self) -> None:
         """The answer is complete."""
         self._judged = True
-        self.replica.breaker.succeeded(self._admission)
+        if self._copy:
+            self.replica.breaker.left(self._admission)
+        else:
+            self.replica.breaker.succeeded(self._admission)
 
     async def close(self) -> None:
         """Ends it, however far it has come. A caller that left an answer amid says nothing against the replica."""

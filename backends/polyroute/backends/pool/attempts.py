@@ -69,7 +69,8 @@ class Attempts:
 
         Raises the last attempt's error, which holds all attempts; `NoReplica` where none could be made.
         """
-        self._budget.called()
+        if not call.copy:
+            self._budget.called()
         course = Course(call)
         chosen: _Chosen | None = self.choose(call)
         while chosen is not None:
@@ -85,7 +86,8 @@ class Attempts:
             else:
                 if retried:
                     self._around.on_retry("answered")
-                self._first_tokens.add(attempt.duration_s)
+                if not call.copy:
+                    self._first_tokens.add(attempt.duration_s)
                 return attempt, course.told(event, attempt)
         raise AssertionError("unreachable: a call ends with an answer or an error")
 
@@ -98,7 +100,7 @@ class Attempts:
 
         Raises `NoReplica`. `goes` is False where the call is not sent there.
         """
-        trial = on_trial(self._replicas)
+        trial = None if call.copy else on_trial(self._replicas)
         if trial is not None:
             return trial, f"`{trial.name}` is tried, whether it is well again"
         chosen = self._among(best(self._replicas, ()), call, goes=goes)
@@ -114,7 +116,7 @@ class Attempts:
 
     async def _following(self, course: Course, error: PolyrouteError) -> _Chosen | None:
         """The replica to ask after `error`, once it is time to; None where the call ends with it."""
-        if course.retries >= self._config.retries or not another_may_answer(error):
+        if course.call.copy or course.retries >= self._config.retries or not another_may_answer(error):
             return None
         replicas = self._replicas
         if not same_may_answer(error):
@@ -157,7 +159,7 @@ class Attempts:
     async def _answered(self, course: Course, chosen: _Chosen) -> tuple[Try, Event]:
         """The first event of an attempt at the chosen replica, or at a second one where that takes long."""
         attempt = self._try(course, chosen)
-        delay_s = self._hedge_after_s()
+        delay_s = None if course.call.copy else self._hedge_after_s()
         if delay_s is None:
             try:
                 return attempt, await attempt.first()

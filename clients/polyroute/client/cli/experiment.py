@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import math
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,6 +104,25 @@ def _print(found: ExperimentReport) -> None:
     ]
     if compared:
         print_table(("difference", "metric", "value", "95% interval", "e-value", "", "decided"), compared)
+    _print_shadows(found)
+
+
+def _print_shadows(found: ExperimentReport) -> None:
+    for shadow in found.shadows:
+        missing = ", ".join(f"{count} {cause}" for cause, count in sorted(shadow.missing.items()))
+        click.echo(
+            plain(
+                f"shadow {shadow.deployment}: {shadow.pairs} pairs, {shadow.exact_matches} equal, mean edit distance "
+                f"{shadow.mean_edit_distance:.3g}" + (f"; not compared: {missing}" if missing else "")
+            )
+        )
+        rows = [
+            (name, f"{figure['value']:.4g}", _ends(figure["lower"], figure["upper"]))
+            for name, figure in shadow.figures.items()
+            if isinstance(figure, Mapping) and figure["value"] is not None
+        ]
+        if rows:
+            print_table(("of pairs", "value", "95% interval"), rows)
 
 
 def _print_csv(found: ExperimentReport) -> None:
@@ -125,8 +146,8 @@ def _with_unit(value: float, unit: str) -> str:
     return f"{value:.4g}" if unit in ("", "1") else f"{value:.4g} {unit}"
 
 
-def _ends(lower: float, upper: float) -> str:
-    return f"[{lower:.3g}, {upper:.3g}]"
+def _ends(lower: float | None, upper: float | None) -> str:
+    return f"[{-math.inf if lower is None else lower:.3g}, {math.inf if upper is None else upper:.3g}]"
 
 
 def _needed(comparison: Comparison) -> str:

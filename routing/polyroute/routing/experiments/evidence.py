@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from polyroute.routing.experiments.records import CallRecord, Shares
+from polyroute.routing.experiments.records import OK, CallRecord, Shares
+from polyroute.routing.experiments.shadow.pair import Pair
 
 ASSIGNED: Final = "assigned"
 """Metric that counts what chance assigned: each key once, or each call where calls fall anew."""
@@ -24,6 +26,16 @@ FEEDBACK: Final = "feedback."
 
 PER_REQUEST: Final = "request"
 """`sticky_by` of calls that fall anew each."""
+
+
+RATIOS: Final = ("length_ratio", "first_token_ratio", "total_ratio")
+"""Metrics of pairs: the copy's over the caller's."""
+
+SHADOW: Final = "(shadow)"
+"""In place of a split, for what pairs show; the arm is the deployment that got the copies."""
+
+MISSING: Final = "missing."
+"""How the metric of pairs begins that could not be compared; the cause follows."""
 
 
 class Cell(NamedTuple):
@@ -73,6 +85,33 @@ def summed(records: Iterable[CallRecord]) -> dict[Cell, Sum]:
             ):
                 sums.setdefault(cell(record, metric), Sum()).add(value)
     return sums
+
+
+def paired(pairs: Iterable[Pair]) -> dict[Cell, Sum]:
+    """What the pairs add to each metric of their shadow. Ratios add up as logarithms, so that their mean is one."""
+    sums: dict[Cell, Sum] = {}
+    for pair in pairs:
+        for metric, value in _figures(pair):
+            place = Cell(pair.route, int(pair.at // 60), SHADOW, pair.deployment, pair.deployment, pair.version, metric)
+            sums.setdefault(place, Sum()).add(value)
+    return sums
+
+
+def _figures(pair: Pair) -> Iterator[tuple[str, float]]:
+    if pair.missing:
+        yield MISSING + pair.missing, 1.0
+        return
+    yield "copy_failed", float(pair.copy_outcome != OK and pair.caller_outcome == OK)
+    yield "caller_failed", float(pair.copy_outcome == OK and pair.caller_outcome != OK)
+    yield "both_failed", float(pair.copy_outcome != OK and pair.caller_outcome != OK)
+    for name in ("exact", "edit_distance", "same_finish"):
+        value = getattr(pair, name)
+        if value is not None:
+            yield name, float(value)
+    for name in RATIOS:
+        value = getattr(pair, name)
+        if value is not None:
+            yield name, math.log(value)
 
 
 def arm_of(record: CallRecord) -> str:

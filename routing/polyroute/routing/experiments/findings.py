@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from polyroute.routing.experiments.interval import Interval
+from polyroute.routing.experiments.tally import Worst
 
 NEVER: Final = 1_000_000_000
 """`Comparison.needed` of a decision that is not to be expected."""
@@ -82,6 +83,21 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
+class ShadowFindings:
+    """What the copies at one deployment showed. `figures` are shares and means with their intervals, by name; ratios
+    are geometric means of the copy's over the caller's. `missing` counts copies without a comparison, by cause."""
+
+    deployment: str
+    version: str
+    pairs: int
+    exact_matches: int
+    mean_edit_distance: float
+    figures: dict[str, Interval]
+    missing: dict[str, int]
+    worst: tuple[Worst, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What an experiment has shown so far. `log_e_mismatch` speaks against "traffic was split as configured"."""
 
@@ -93,3 +109,4 @@ class Report:
     comparisons: tuple[Comparison, ...]
     notes: tuple[str, ...] = ()
     series: tuple[Series, ...] = ()
+    shadows: tuple[ShadowFindings, ...] = ()

@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
 from typing import Final
 
 import structlog
+from sqlalchemy import Connection
 
 from polyroute.core.errors import StateUnavailable
 from polyroute.routing.experiments.database import Database
 from polyroute.routing.experiments.records import CallRecord
+from polyroute.routing.experiments.shadow.pair import Pair
 from polyroute.routing.experiments.store import (
     SUMS_OUTLIVE,
     Feedback,
     add_feedback,
+    add_pairs,
     add_records,
     forget,
     recorded_routes,
@@ -44,7 +47,8 @@ log = structlog.get_logger(__name__)
 class Journal:
     """Writes to the state database, and never delays a call for it. `retention_s` is how long records are kept.
 
-    Implements `polyroute.routing.experiments.records.Recorder`. While the database cannot be used, records wait, and
+    Implements `polyroute.routing.experiments.records.Recorder`, and for pairs of calls and copies
+    `polyroute.routing.experiments.shadow.shadows.PairRecorder`. While the database cannot be used, records wait, and
     those that find no room any more are dropped.
     """
 
@@ -55,7 +59,7 @@ class Journal:
         self.retention_s = retention_s
         self._metrics = metrics
         self._now = now
-        self._waiting: deque[CallRecord] = deque()
+        self._waiting: deque[CallRecord | Pair] = deque()
         self._arrived = asyncio.Event()
         self._turn = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
@@ -66,6 +70,13 @@ class Journal:
 
     def recorded(self, record: CallRecord) -> None:
         """A call has ended: its record is written soon, or dropped where too many wait."""
+        self._add(record)
+
+    def paired(self, pair: Pair) -> None:
+        """A call and its copy are over: the same for the pair."""
+        self._add(pair)
+
+    def _add(self, record: CallRecord | Pair) -> None:
         if len(self._waiting) >= MOST_WAITING:
             self._metrics.record_kept("dropped")
             return
@@ -85,7 +96,7 @@ class Journal:
         async with self._turn:
             while self._waiting:
                 batch = list(islice(self._waiting, BATCH))
-                await self.database.write(partial(add_records, batch=batch))
+                await self.database.write(partial(_write, batch=batch))
                 for _ in batch:
                     self._waiting.popleft()
                     self._metrics.record_kept("written")
@@ -134,3 +145,12 @@ class Journal:
             except StateUnavailable as error:
                 log.warning("records.not_swept", error=error.message)
             await asyncio.sleep(_SWEEP_S)
+
+
+def _write(connection: Connection, batch: Sequence[CallRecord | Pair]) -> None:
+    records = [one for one in batch if isinstance(one, CallRecord)]
+    pairs = [one for one in batch if isinstance(one, Pair)]
+    if records:
+        add_records(connection, records)
+    if pairs:
+        add_pairs(connection, pairs)

@@ -13,6 +13,7 @@ from polyroute.routing.experiments.findings import Arm, ArmReport, Comparison, E
 from polyroute.routing.experiments.interval import Interval, log_mean_exp
 from polyroute.routing.experiments.mean import Sample
 from polyroute.routing.experiments.sample_ratio import LIMIT, log_e_mismatch
+from polyroute.routing.experiments.shadow.findings import shadow_findings
 from polyroute.routing.experiments.tally import Entry, Tally
 from polyroute.routing.experiments.weighted import Weighted
 from polyroute.routing.experiments.wording import UNITS, summary
@@ -44,15 +45,17 @@ def report(route: str, arms: Sequence[Arm], control: str, tally: Tally) -> Repor
         for metric in _in_order(samples[arm.name])
         if metric in samples[control]
     )
+    shadows = shadow_findings(tally, ALPHA)
     return Report(
         route=route,
-        summary=summary(route, log_e, arm_reports, comparisons),
+        summary=summary(route, log_e, arm_reports, comparisons, shadows),
         split_ok=log_e < LIMIT,
         log_e_mismatch=log_e,
         arms=arm_reports,
         comparisons=comparisons,
         notes=tuple(_notes(arms, versions, tally)),
         series=tuple(_series(arms, versions, tally)),
+        shadows=shadows,
     )
 
 

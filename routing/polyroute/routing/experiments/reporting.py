@@ -29,9 +29,9 @@ class Reporting:
         Raises `UnknownModel`, `InvalidArgument` where the route is no experiment, and `StateUnavailable`.
         """
         rule = self._gateway.snapshot.resolve(route)
-        if not rule.control_variant.name:
-            raise InvalidArgument("route", f"`{rule.id}` has no variants, and so is no experiment")
-        arms = [Arm(variant.name, variant.deployment, rule.share(variant)) for variant in rule.variants]
+        if not rule.control_variant.name and not rule.shadows:
+            raise InvalidArgument("route", f"`{rule.id}` has neither variants nor shadows, and so is no experiment")
+        arms = [Arm(variant.name, variant.deployment, rule.share(variant)) for variant in rule.variants if variant.name]
         await self._journal.flush()
         points = MOST_POINTS if over_time else 0
         found = await self._journal.database.read(partial(tally, route=rule.id, since=since, points=points))

@@ -19,11 +19,13 @@ from polyroute.routing.experiments.evidence import (
     Sum,
     cell,
     digest,
+    paired,
     summed,
     written,
 )
 from polyroute.routing.experiments.records import CallRecord
-from polyroute.routing.experiments.tables import feedback, records, splits, sums, units
+from polyroute.routing.experiments.shadow.pair import Pair
+from polyroute.routing.experiments.tables import feedback, pairs, records, splits, sums, units
 
 FORGET_ROWS: Final = 5_000
 """Most rows that one `forget` removes of a table, so that nobody who writes waits long for it."""
@@ -56,6 +58,12 @@ def add_records(connection: Connection, batch: Sequence[CallRecord]) -> None:
         if record.assigned or record.held_out:
             added.setdefault(cell(record, FEEDBACK + row["metric"]), Sum()).add(row["value"])
     add_sums(connection, added)
+
+
+def add_pairs(connection: Connection, batch: Sequence[Pair]) -> None:
+    """Keeps pairs of calls and copies, and sums them up."""
+    connection.execute(pairs.insert(), [{name: getattr(pair, name) for name in _PAIR_FIELDS} for pair in batch])
+    add_sums(connection, paired(batch))
 
 
 def add_feedback(connection: Connection, given: Feedback) -> bool:
@@ -113,6 +121,8 @@ def forget(connection: Connection, routes: Iterable[str], before: float, sums_be
     for route in sorted(routes):
         old = select(records.c.id).where(records.c.route == route, records.c.at < before).limit(FORGET_ROWS)
         full |= connection.execute(delete(records).where(records.c.id.in_(old))).rowcount >= FORGET_ROWS
+        old = select(pairs.c.id).where(pairs.c.route == route, pairs.c.at < before).limit(FORGET_ROWS)
+        full |= connection.execute(delete(pairs).where(pairs.c.id.in_(old))).rowcount >= FORGET_ROWS
     connection.execute(delete(feedback).where(feedback.c.recorded_at < before))
     connection.execute(delete(sums).where(sums.c.minute < int(sums_before // 60)))
     in_use = select(sums.c.split).where(sums.c.minute >= int(before // 60))
@@ -193,3 +203,4 @@ def _dialect(connection: Connection) -> ModuleType:
 
 
 _FIELDS: Final = tuple(field.name for field in fields(CallRecord) if field.name != "shares")
+_PAIR_FIELDS: Final = tuple(field.name for field in fields(Pair))

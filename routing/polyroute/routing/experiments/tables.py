@@ -95,6 +95,21 @@ sums = Table(
 )
 """What a report reads: count, sum and sum of squares of a metric, by arm and minute of Unix time."""
 
+pairs = Table(
+    "pairs",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("at", Double, nullable=False),
+    *(Column(name, Text, nullable=False) for name in ("pair_id", "request_id", "route", "deployment", "version")),
+    *(Column(name, Text, nullable=False) for name in ("missing", "caller_outcome", "copy_outcome")),
+    *(Column(name, Boolean) for name in ("exact", "same_finish")),
+    *(Column(name, Double) for name in ("edit_distance", "length_ratio", "first_token_ratio", "total_ratio")),
+    *(Column(name, Text, nullable=False) for name in ("prompt", "caller_text", "copy_text")),
+    Index("pairs_by_age", "route", "at"),
+    Index("pairs_by_distance", "route", "edit_distance"),
+)
+"""One row a copy of a call: `polyroute.routing.experiments.shadow.pair.Pair`."""
+
 feedback = Table(
     "feedback",
     metadata,

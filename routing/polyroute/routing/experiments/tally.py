@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Select, func, literal, select
 
-from polyroute.routing.experiments.evidence import Sum
-from polyroute.routing.experiments.tables import splits, sums
+from polyroute.routing.experiments.evidence import SHADOW, Sum
+from polyroute.routing.experiments.tables import pairs, splits, sums
+
+WORST: Final = 20
+"""Pairs that a report names as the worst, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +34,36 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Worst:
+    """One of the pairs of a shadow whose texts are farthest apart."""
+
+    deployment: str
+    pair_id: str
+    request_id: str
+    edit_distance: float
+
+
+@dataclass(frozen=True, slots=True)
 class Tally:
-    """Everything summed up of a route. `shares` has each split's, by variant; `over_time` is empty unless asked for."""
+    """Everything summed up of a route. `shares` has each split's, by variant; `over_time` is empty unless asked for.
+
+    `shadows` are what pairs show, `worst` the worst of them.
+    """
 
     entries: Sequence[Entry] = ()
     shares: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     over_time: Sequence[Entry] = ()
+    shadows: Sequence[Entry] = ()
+    worst: Sequence[Worst] = ()
 
 
 def tally(connection: Connection, route: str, since: float, points: int = 0) -> Tally:
     """What there is of `route` from the minute of `since` (Unix time) on; over time in `points` stretches at most."""
     where = (sums.c.route == route, sums.c.minute >= int(since // 60))
     found = connection.execute(_summed(None).where(*where)).all()
-    entries = [_entry(row) for row in found]
+    everything = [_entry(row) for row in found]
+    entries = [entry for entry in everything if entry.split != SHADOW]
+    shadows = [entry for entry in everything if entry.split == SHADOW]
     names = {entry.split for entry in entries}
     rows = connection.execute(select(splits.c.split, splits.c.shares).where(splits.c.split.in_(names)))
     shares = {name: json.loads(text) for name, text in rows}
@@ -54,9 +74,19 @@ def tally(connection: Connection, route: str, since: float, points: int = 0) -> 
         step = (last - first) // points + 1
         for row in connection.execute(_summed((sums.c.minute - first) // step).where(*where)):
             until = (first + (int(row[0]) + 1) * step) * 60.0
-            over_time.append(_entry(row, until))
+            if row[1] != SHADOW:
+                over_time.append(_entry(row, until))
         over_time.sort(key=lambda entry: entry.until)
-    return Tally(entries, shares, over_time)
+    return Tally(entries, shares, over_time, shadows, _worst(connection, route, since) if shadows else ())
+
+
+def _worst(connection: Connection, route: str, since: float) -> list[Worst]:
+    """The pairs that are farthest apart, of all shadows together."""
+    c = pairs.c
+    query = select(c.deployment, c.pair_id, c.request_id, c.edit_distance)
+    query = query.where(c.route == route, c.at >= since, c.edit_distance > 0)
+    rows = connection.execute(query.order_by(c.edit_distance.desc(), c.id.desc()).limit(WORST))
+    return [Worst(*row) for row in rows]
 
 
 def _summed(stretch: ColumnElement[int] | None) -> Select[Any]:

@@ -6,14 +6,26 @@ from collections.abc import Sequence
 from typing import Final
 
 from polyroute.routing.experiments.evidence import ERRORS, FEEDBACK, FIRST_TOKEN, TOKENS, TOTAL
-from polyroute.routing.experiments.findings import NEVER, ArmReport, Comparison
+from polyroute.routing.experiments.findings import NEVER, ArmReport, Comparison, ShadowFindings
 from polyroute.routing.experiments.sample_ratio import LIMIT
 
 UNITS: Final = {FIRST_TOKEN: "s", TOTAL: "s", TOKENS: "tokens"}
 """Units of metrics that have one."""
 
 
-def summary(route: str, log_e: float, arms: Sequence[ArmReport], comparisons: Sequence[Comparison]) -> str:
+def summary(
+    route: str,
+    log_e: float,
+    arms: Sequence[ArmReport],
+    comparisons: Sequence[Comparison],
+    shadows: Sequence[ShadowFindings] = (),
+) -> str:
+    """One sentence that says what matters most."""
+    if not arms and shadows:
+        return (
+            "; ".join(f"{s.exact_matches:,} of {s.pairs:,} pairs with `{s.deployment}` are equal" for s in shadows)
+            + "."
+        )
     if log_e >= LIMIT:
         return "Traffic was not split as configured: find out why before you believe anything else here."
     if not any(arm.answers for arm in arms):

@@ -7,23 +7,23 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Final
-
-import msgspec
+from uuid import uuid4
 
 from polyroute.core.call import Call
 from polyroute.core.errors import Cancelled, Internal, ModelLoading, NoReplica, PolyrouteError
-from polyroute.core.event import Attempt, Event, Finished, Route, Started, Timing, Token, Usage
-from polyroute.core.request import Request
+from polyroute.core.event import Attempt, CacheResult, Event, Finished, Route, Started, Timing, Token, Usage
+from polyroute.routing.experiments.content import MOST_CONTENT, prompt_of, said
 from polyroute.routing.experiments.records import OK, CallRecord, Recorder
+from polyroute.routing.experiments.shadow.pair import Side
+from polyroute.routing.experiments.shadow.shadows import Copy, Shadows
 from polyroute.routing.plan import Decision, Rule, shares
 from polyroute.routing.registry import Snapshot
 
-MOST_CONTENT: Final = 65_536
-"""Characters that a record keeps of a prompt, and of an answer, where its route records content."""
+_FROM_THE_MODEL: Final = (CacheResult.MISS, CacheResult.BYPASS)
 
 
 class Recorded:
-    """Looks on while the router carries out a decision, and tells the recorder what came of it.
+    """Looks on while the router carries out a decision, tells the recorder what came of it, and sets its copies off.
 
     `clock` gives the time that `Call.arrived` is on, `now` Unix time; both in seconds.
     """
@@ -32,10 +32,12 @@ class Recorded:
         self,
         recorder: Recorder,
         *,
+        shadows: Shadows | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._recorder = recorder
+        self._shadows = shadows
         self._clock = clock
         self._now = now
 
@@ -44,12 +46,19 @@ class Recorded:
     ) -> AsyncGenerator[Event, None]:
         """`events`, which carry out the decision for the call, unchanged."""
         rule = snapshot.rules[decision.requested]
-        notes = _Notes(call, decision, self._clock, keep_text=rule.record_content)
+        drawn = self._shadows is not None and bool(decision.copies)
+        pair_id = uuid4().hex if drawn else ""
+        notes = _Notes(call, decision, self._clock, keep_text=drawn or rule.record_content)
+        copies: list[Copy] = []
+        begun = False
         try:
             async with aclosing(events):
                 async for event in events:
                     notes.saw(event)
                     yield event
+                    if self._shadows is not None and drawn and not begun:
+                        begun = True  # the caller has the first event, and nothing of what follows is in its way
+                        copies = self._shadows.begin(call, decision, snapshot, pair_id)
         except PolyrouteError as error:
             notes.failed(error)
             raise
@@ -61,7 +70,11 @@ class Recorded:
             notes.failed(Internal(call.request_id))
             raise
         finally:
-            self._recorder.recorded(notes.record(rule, snapshot, self._now()))
+            self._recorder.recorded(notes.record(rule, snapshot, pair_id, self._now()))
+            if self._shadows is not None and drawn and not begun:
+                self._shadows.missed(call, decision, pair_id, notes.cause)
+            for copy in copies:
+                notes.ended(copy)
 
 
 class _Notes:
@@ -86,8 +99,9 @@ class _Notes:
     def saw(self, event: Event) -> None:
         if isinstance(event, Token):
             if self._text is not None and self._kept < MOST_CONTENT:
-                self._text.append(event.text)
-                self._kept += len(event.text)
+                text = said(event)
+                self._text.append(text)
+                self._kept += len(text)
         elif isinstance(event, Started):
             self._route = event.route
             self._attempts = event.route.attempts
@@ -105,11 +119,36 @@ class _Notes:
         self._attempts = error.attempts or self._attempts
         self._late = self._call.deadline is not None and self._clock() >= self._call.deadline
 
-    def record(self, rule: Rule, snapshot: Snapshot, at: float) -> CallRecord:
+    @property
+    def cause(self) -> str:
+        """Why there is no copy of a call that ended before one could set off."""
+        return "caller_left" if self._outcome == Cancelled.reason else "caller_failed"
+
+    def ended(self, copy: Copy) -> None:
+        """The copy learns how its caller fared."""
+        if self._outcome == Cancelled.reason:
+            copy.give_up(self.cause)
+        else:
+            copy.caller_ended(self._side())
+
+    def _side(self) -> Side:
+        """What the caller got, with times of the model alone, where one model was asked and not the cache."""
+        asked = [attempt for attempt in self._attempts if attempt.deployment == self._route.deployment]
+        timed = self._route.cache in _FROM_THE_MODEL and len(self._attempts) == 1 and self.complete
+        return Side(
+            outcome=self._outcome,
+            text="".join(self._text or ())[:MOST_CONTENT],
+            finish_reason=self._finish_reason,
+            completion_tokens=self._usage.completion_tokens,
+            first_token_s=max(0.0, asked[0].duration_s - self._timing.queue_s) if timed and asked else None,
+            total_s=self._timing.backend_s if timed else None,
+        )
+
+    def record(self, rule: Rule, snapshot: Snapshot, pair_id: str, at: float) -> CallRecord:
         decision, route = self._decision, self._route
         own = snapshot.deployments[decision.own_step.deployment]
         itself = route.deployment == own.id
-        content = self._text is not None
+        content = rule.record_content
         return CallRecord(
             at=at,
             request_id=self._call.request_id,
@@ -133,8 +172,9 @@ class _Notes:
             total_s=self._clock() - self._call.arrived,
             prompt_tokens=self._usage.prompt_tokens,
             completion_tokens=self._usage.completion_tokens,
-            prompt=prompt_of(self._call.request)[:MOST_CONTENT] if content else "",
-            answer="".join(self._text or ())[:MOST_CONTENT],
+            prompt=prompt_of(self._call.request) if content else "",
+            answer="".join(self._text or ())[:MOST_CONTENT] if content else "",
+            pair_id=pair_id,
         )
 
     def _fault(self, own: str, *, itself: bool) -> str:
@@ -146,10 +186,3 @@ class _Notes:
             # A model that is being loaded has not failed, and one without replicas may only be waiting for the load.
             return next((reason for reason in failures if reason != ModelLoading.reason), ModelLoading.reason)
         return NoReplica.reason if self._outcome == OK else self._outcome
-
-
-def prompt_of(request: Request) -> str:
-    """The input of a request as text: its prompt, or its messages in JSON."""
-    if request.messages is None:
-        return request.prompt or ""
-    return msgspec.json.encode([{"role": m.role, "content": m.content} for m in request.messages]).decode()

@@ -46,6 +46,7 @@ class Metrics:
         self._config = gauge(telemetry.CONFIG, registry)
         self._config_loaded = gauge(telemetry.CONFIG_LOADED, registry)
         self._records = counter(telemetry.EXPERIMENT_RECORDS, registry)
+        self._shadowed = counter(telemetry.SHADOWED, registry)
         self._records_waiting = gauge(telemetry.RECORDS_WAITING, registry)
 
     def know(self, names: Iterable[str]) -> None:
@@ -158,6 +159,10 @@ class Metrics:
     def record_kept(self, result: str) -> None:
         """A record of an experiment was `written`, or `dropped`."""
         self._records.labels(result).inc()
+
+    def shadowed(self, deployment: str, result: str) -> None:
+        """A copy of a call was `compared` with it, or was not, for the reason `result`."""
+        self._of(self._shadowed, deployment, result).inc()
 
     def watch_records(self, waiting: Callable[[], float]) -> None:
         """Reads how many records wait to be written at every scrape."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 
-from polyroute.routing.experiments.findings import ArmReport, Comparison, Report, Series
+from google.protobuf.struct_pb2 import Struct
+
+from polyroute.routing.experiments.findings import ArmReport, Comparison, Report, Series, ShadowFindings
+from polyroute.routing.experiments.interval import Interval
 from polyroute.routing.experiments.wording import name_of
 from polyroute.server.wire.values import timestamp
 from polyroute.v1 import admin_pb2 as pb
@@ -20,6 +23,7 @@ def report_to_wire(report: Report) -> pb.GetExperimentReportResponse:
         sample_ratio=pb.SampleRatioCheck(ok=report.split_ok, e_value=_e_value(report.log_e_mismatch)),
         variants=[_arm(arm) for arm in report.arms],
         comparisons=[_comparison(comparison) for comparison in report.comparisons],
+        shadows=[_shadow(shadow) for shadow in report.shadows],
         notes=report.notes,
         series=[_series(series) for series in report.series],
     )
@@ -62,6 +66,34 @@ def _comparison(comparison: Comparison) -> pb.Comparison:
         guardrail=comparison.guardrail,
         samples_needed=comparison.needed,
     )
+
+
+def _shadow(shadow: ShadowFindings) -> pb.ShadowReport:
+    """The figures in a structure, each with its interval, and the worst pairs; an end that is infinite is null."""
+    figures = Struct()
+    figures.update(
+        {
+            "version": shadow.version,
+            **{name: _interval(interval) for name, interval in shadow.figures.items()},
+            "worst": [
+                {"pair_id": w.pair_id, "request_id": w.request_id, "edit_distance": w.edit_distance}
+                for w in shadow.worst
+            ],
+        }
+    )
+    return pb.ShadowReport(
+        deployment=shadow.deployment,
+        pairs=shadow.pairs,
+        exact_matches=shadow.exact_matches,
+        mean_edit_distance=shadow.mean_edit_distance,
+        missing=shadow.missing,
+        figures=figures,
+    )
+
+
+def _interval(interval: Interval) -> dict[str, float | None]:
+    ends = {"value": interval.estimate, "lower": interval.lower, "upper": interval.upper}
+    return {name: end if math.isfinite(end) and end < 1e300 else None for name, end in ends.items()}
 
 
 def _series(series: Series) -> pb.MetricSeries:

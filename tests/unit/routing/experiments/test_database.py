@@ -12,10 +12,12 @@ from sqlalchemy import Connection, text
 
 from polyroute.core.errors import StateUnavailable
 from polyroute.routing.experiments.database import Database, checked_url, default_url, shown
+from polyroute.routing.experiments.rollout import tables as rollout_tables
 from polyroute.routing.experiments.tables import metadata
 
 
 def _differences(connection: Connection) -> list[object]:
+    assert rollout_tables.rollouts.metadata is metadata
     context = MigrationContext.configure(connection, opts={"version_table": "schema_version"})
     return list(compare_metadata(context, metadata))
 
