@@ -8,22 +8,33 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from polyroute.core.errors import StateUnavailable
+from polyroute.routing.experiments import migrations
+from polyroute.routing.experiments.adaptive.store import allocations
 from polyroute.routing.experiments.database import Database, checked_url, default_url, shown
-from polyroute.routing.experiments.rollout import tables as rollout_tables
+from polyroute.routing.experiments.rollout.tables import rollouts
 from polyroute.routing.experiments.tables import metadata
 
 
 def _differences(connection: Connection) -> list[object]:
-    assert rollout_tables.rollouts.metadata is metadata
+    assert rollouts.metadata is allocations.metadata is metadata  # whatever module knows a table of its own
     context = MigrationContext.configure(connection, opts={"version_table": "schema_version"})
     return list(compare_metadata(context, metadata))
 
 
 async def test_the_migrations_make_the_tables_that_the_code_knows(database: Database) -> None:
     assert await database.write(_differences) == []
+
+
+def test_the_steps_follow_one_another() -> None:
+    scripts = ScriptDirectory(str(Path(migrations.__file__).parent))
+    steps = list(scripts.walk_revisions())
+    assert [step.revision for step in steps] == [f"{n:03}" for n in range(len(steps), 0, -1)]
+    files = list(Path(scripts.versions).glob("m*.py"))
+    assert len(files) == len(steps), "two steps have one number"
 
 
 async def test_a_work_that_fails_leaves_nothing_behind(database: Database) -> None:
