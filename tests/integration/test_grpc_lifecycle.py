@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -45,15 +44,14 @@ async def test_it_listens_on_ipv6(tmp_path: Path) -> None:
         pytest.skip("no IPv6 on this machine")
 
 
-async def test_an_open_address_and_an_unused_setting_are_warned_of(tmp_path: Path) -> None:
+async def test_an_open_address_is_warned_of(tmp_path: Path) -> None:
     echo = EchoBackend("m")
     settings = settings_for(echo, folder=tmp_path, grpc_address=Address.parse("0.0.0.0:0", "--grpc-address"))
     with capture_logs() as logged:
-        async with Server(replace(settings, unused=("POLYROUTE_REDIS_URL",)), environ={}, backends={"m": echo}) as at:
+        async with Server(settings, environ={}, backends={"m": echo}) as at:
             address = str(at.grpc_address)
     warned = [line for line in logged if line["log_level"] == "warning"]
     assert [line["address"] for line in warned if "address" in line] == [address]
-    assert [line["name"] for line in warned if "name" in line] == ["POLYROUTE_REDIS_URL"]
 
 
 async def test_a_drain_finishes_what_is_in_flight_and_refuses_the_rest(tmp_path: Path) -> None:

@@ -136,8 +136,6 @@ class Server:
                 log.warning(
                     "server.open", address=str(address), risk="anyone who reaches it may use it: there is no auth"
                 )
-        for name in self.settings.unused:
-            log.warning("setting.unused", name=name, reason="not served by this version yet")
 
     def _watch(self) -> None:
         lag = asyncio.create_task(watch_loop(self._metrics.loop_late), name="watch of the event loop")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from polyroute.core.config import Config
 from polyroute.routing.cache.answers import Answers
 from polyroute.routing.cache.disk_tier import DiskTier
 from polyroute.routing.cache.guarded import GuardedTier
@@ -16,9 +17,29 @@ DEFAULT_MEMORY_BYTES: Final = 64 * 1024 * 1024
 """Size of the tier in memory, where the file says none."""
 
 
+def memory_bytes(config: Config) -> int:
+    """Size of the tier in memory."""
+    return config.cache.size("memory") or DEFAULT_MEMORY_BYTES
+
+
 def tiers_of(settings: Settings) -> Answers:
-    """The tiers that a server has, nearest first: what the environment says of them wins over the file."""
-    memory = MemoryTier(settings.config.cache.size("memory") or DEFAULT_MEMORY_BYTES)
-    disk = DiskTier(settings.cache_dir / "answers", settings.cache_bytes)
+    """The tiers that a server has, nearest first."""
+    memory = MemoryTier(memory_bytes(settings.config))
+    disk = GuardedTier(DiskTier(settings.cache_dir / "answers", settings.cache_bytes))
     invalidations = Invalidations(settings.cache_dir / "answers.invalidations")
-    return Answers(memory, [GuardedTier(disk)], invalidations, AnswerCodec())
+    if settings.redis_url is None:
+        return Answers(memory, [disk], invalidations, AnswerCodec())
+    return _shared(memory, disk, invalidations, settings.redis_url.get_secret_value())
+
+
+def _shared(memory: MemoryTier, disk: GuardedTier, invalidations: Invalidations, url: str) -> Answers:
+    """The same with a Redis below. Only here is redis-py imported, which other installations need not have."""
+    from polyroute.routing.cache.leases import Leases
+    from polyroute.routing.cache.redis_client import connect, location_of
+    from polyroute.routing.cache.redis_tier import RedisTier
+    from polyroute.routing.cache.sharing import Sharing
+
+    client = connect(url)
+    redis = GuardedTier(RedisTier(client, location_of(url)))
+    sharing = Sharing(client, invalidations)
+    return Answers(memory, [disk, redis], invalidations, AnswerCodec(), sharing=sharing, leases=Leases(client))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import ByteSize, TypeAdapter, ValidationError
+from pydantic import ByteSize, SecretStr, TypeAdapter, ValidationError
 
 from polyroute.core.config import Config
 from polyroute.core.config_file import format_path
@@ -19,8 +21,6 @@ from polyroute.server.logs import FORMATS, LEVELS
 DEFAULT_MODEL: Final = "meta-llama/Llama-3.1-8B-Instruct"
 DEFAULT_CACHE_SIZE: Final = "1GiB"
 DEFAULT_DRAIN_S: Final = 30.0
-UNUSED: Final = ("POLYROUTE_REDIS_URL",)
-"""Variables of the full design that this version reads no further than to say so."""
 
 
 class SettingsError(Exception):
@@ -57,9 +57,10 @@ class Address:
 class Settings:
     """Everything that the composition root needs to know. Sizes are in bytes, times in seconds.
 
-    `state_url` names the database of experiments and rollouts; None keeps nothing of them.
-    `source` is the file that the configuration was read from, None in single-model mode; with `watch` the server looks
-    for changes there by itself. `log_format` and `log_level` are as of `polyroute.server.logs.set_up`.
+    `state_url` names the database of experiments and rollouts; None keeps nothing of them. `redis_url` says where the
+    cache's tier is that machines share; None is nowhere. `source` is the file that the configuration was read from,
+    None in single-model mode; with `watch` the server looks for changes there by itself. `log_format` and `log_level`
+    are as of `polyroute.server.logs.set_up`.
     """
 
     config: Config
@@ -69,7 +70,7 @@ class Settings:
     cache_dir: Path
     cache_bytes: int
     drain_s: float = DEFAULT_DRAIN_S
-    unused: tuple[str, ...] = ()
+    redis_url: SecretStr | None = None
     source: ConfigSource | None = None
     watch: bool = True
     log_format: str = "auto"
@@ -102,9 +103,9 @@ def settings(flags: Flags, environ: Mapping[str, str]) -> Settings:
         http=_address(flags.http_address, "--http-address", given, "POLYROUTE_HTTP_ADDRESS", "127.0.0.1:8080"),
         admin=_address(flags.admin_address, "--admin-address", given, "POLYROUTE_ADMIN_ADDRESS", "127.0.0.1:50052"),
         cache_dir=Path(given.get("POLYROUTE_CACHE_DIR") or platformdirs.user_cache_dir("polyroute")).expanduser(),
-        cache_bytes=_size("POLYROUTE_CACHE_SIZE", given.get("POLYROUTE_CACHE_SIZE", DEFAULT_CACHE_SIZE)),
+        cache_bytes=_cache_bytes(config, given),
         drain_s=DEFAULT_DRAIN_S if flags.drain_timeout is None else flags.drain_timeout,
-        unused=tuple(name for name in UNUSED if name in given),
+        redis_url=_redis_url(given.get("POLYROUTE_REDIS_URL")),
         source=source,
         watch=_watch(flags, given),
         log_format=flags.log_format or _one_of(FORMATS, given, "POLYROUTE_LOG_FORMAT", "auto"),
@@ -175,6 +176,31 @@ def _address(flag: str | None, flag_name: str, environ: Mapping[str, str], varia
     if variable in environ:
         return Address.parse(environ[variable], variable)
     return Address.parse(default, flag_name)
+
+
+def _cache_bytes(config: Config, environ: Mapping[str, str]) -> int:
+    """Size of the cache's tier on disk."""
+    said = config.cache.size("disk")
+    if "POLYROUTE_CACHE_SIZE" in environ or said is None:
+        return _size("POLYROUTE_CACHE_SIZE", environ.get("POLYROUTE_CACHE_SIZE", DEFAULT_CACHE_SIZE))
+    return said
+
+
+def _redis_url(text: str | None) -> SecretStr | None:
+    """Where Redis is; the message of an error shows nothing of the URL, which may have a password in it."""
+    if text is None:
+        return None
+    form = "redis://host:port/0, rediss://host:port/0 or unix:///path"
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("redis", "rediss") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable and not (text.startswith("unix://") and len(text) > len("unix://")):
+        raise SettingsError(f"POLYROUTE_REDIS_URL: is no URL of the form {form}")
+    if find_spec("redis") is None:
+        raise SettingsError("POLYROUTE_REDIS_URL: needs Polyroute's extra `redis`: pip install 'polyroute[redis]'")
+    return SecretStr(text)
 
 
 def _size(name: str, text: str) -> int:

@@ -75,8 +75,28 @@ def test_addresses_of_both_families() -> None:
     assert Address.parse("localhost:1", "f").loopback
 
 
-def test_reserved_variables_are_reported_as_unused() -> None:
-    assert settings(Flags(), {"POLYROUTE_REDIS_URL": "redis://x"}).unused == ("POLYROUTE_REDIS_URL",)
+@pytest.mark.parametrize(
+    "url", ["redis://h", "rediss://u:p@h:6380/2", "unix:///run/redis.sock", "redis://[::1]:6379/0"]
+)
+def test_redis_is_where_the_environment_says(url: str) -> None:
+    found = settings(Flags(), {"POLYROUTE_REDIS_URL": url})
+    assert found.redis_url is not None
+    assert found.redis_url.get_secret_value() == url
+    assert url not in repr(found)
+    assert settings(Flags(), {}).redis_url is None
+
+
+@pytest.mark.parametrize("url", ["h:6379", "http://h", "redis://", "redis://:secret@h:x", "redis://h:0", "unix://"])
+def test_a_url_that_is_none_of_redis_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"POLYROUTE_REDIS_URL: is no URL of the form redis://") as raised:
+        settings(Flags(), {"POLYROUTE_REDIS_URL": url})
+    assert "secret" not in str(raised.value)
+
+
+def test_redis_without_its_extra_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("polyroute.server.settings.find_spec", lambda name: None)
+    with pytest.raises(SettingsError, match="needs Polyroute's extra `redis`"):
+        settings(Flags(), {"POLYROUTE_REDIS_URL": "redis://h"})
 
 
 def test_the_log_is_as_flags_and_variables_say() -> None:

@@ -8,18 +8,24 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
 from polyroute.routing.cache.codec import Codec, StoredAnswer
-from polyroute.routing.cache.frame import header_of, pack, payload_of
+from polyroute.routing.cache.frame import header_of, pack, payload_of, relabelled
 from polyroute.routing.cache.guarded import Counts, GuardedTier
+from polyroute.routing.cache.invalidation_log import Kind, Record
 from polyroute.routing.cache.invalidations import Invalidations
 from polyroute.routing.cache.memory_tier import MemoryTier, footprint
 from polyroute.routing.cache.terms import MAX_ANSWER_BYTES, AnswerKey, Found, Stay, Terms
 from polyroute.routing.cache.tier import Held, Label
 from polyroute.routing.cache.tier_stats import AnswersStats, Reading, stats_of
+
+if TYPE_CHECKING:  # redis-py is not there in every installation
+    from polyroute.routing.cache.leases import Leases
+    from polyroute.routing.cache.sharing import Sharing
 
 _CLOSE_S: Final = 5.0
 _MOST_WRITING: Final = 512
@@ -59,12 +65,16 @@ class Answers:
         invalidations: Invalidations,
         codec: Codec,
         *,
+        sharing: Sharing | None = None,
+        leases: Leases | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.memory = memory
         self.below = tuple(below)
         self.counts = Counts()
         """What the memory was asked and did."""
+        self.leases = leases
+        """Who may run what, among machines that share a Redis; None where there is none."""
         self._named = {tier.name: tier for tier in below}
         self._invalidations = invalidations
         self._codec = codec
@@ -73,9 +83,13 @@ class Answers:
         """By tier and model."""
         self._writing: set[asyncio.Task[None]] = set()
         self._versions: dict[str, str] = {}
+        self._sharing = sharing
         self._due = asyncio.Event()
-        self._tending: asyncio.Task[None] | None = None
+        self._due_everywhere = False
+        self._tending: list[asyncio.Task[None]] = []
         invalidations.forgotten = memory.forget
+        if sharing is not None:
+            sharing.heard = self._heard
 
     def __repr__(self) -> str:
         return f"<Answers {self.memory!r} {self.below!r} writing={len(self._writing)}>"
@@ -113,11 +127,12 @@ class Answers:
             if tier is None:
                 continue
             entry = await tier.get(key.digest)
-            answer = None if entry is None else self._answer(tier, key, terms, entry)
-            if entry is not None and answer is not None:
+            had = None if entry is None else self._opened(tier, key, terms, entry)
+            if had is not None:
+                answer, local = had
                 tier.counts.hits += 1
                 self._hits[tier.name, terms.model] += 1
-                self._fill(key, terms, answer, entry, missed)
+                self._fill(key, terms, answer, local, missed)
                 return Found(answer, tier.name)
             tier.counts.misses += 1
             missed.append(stay)
@@ -140,26 +155,27 @@ class Answers:
         self._remember(key, terms, answer, len(payload))
         below = [stay for stay in terms.below if stay.tier in self._named]
         if below:
-            entry = pack(payload, answer.model, key.moment)
             label = Label(answer.model, answer.version, key.moment)
-            self._write(_Keeping(key, entry, label, terms), below)
+            self._write(_Keeping(key, pack(payload, label), label, terms), below)
         return True
 
     async def forget(self, digest: str) -> int:
-        """Makes the answer with this digest unreachable, everywhere on this machine; returns how many were known."""
+        """Makes the answer with this digest unreachable, everywhere; returns how many were known."""
         removed = self.memory.forget(digest)
-        await self._invalidations.forget(digest)
+        await self._told(await self._invalidations.forget(digest))
         return max(removed, *await asyncio.gather(*(tier.delete(digest) for tier in self.below)), 0)
 
     async def invalidate(self, model: str = "") -> int:
-        """Makes the answers of a model, or all, unreachable, at once; returns how many were known.
+        """Makes the answers of a model, or all, unreachable; returns how many were known, in the tier that had most.
 
-        What they took is reclaimed in the background.
+        On this machine that is so at once, on others that share a Redis as `Sharing` says. What they took is reclaimed
+        in the background.
         """
         known = max(
             self.memory.entries_of(model), *await asyncio.gather(*(tier.entries_of(model) for tier in self.below)), 0
         )
-        await self._invalidations.invalidate(model)
+        await self._told(await self._invalidations.invalidate(model))
+        self._due_everywhere = True
         self._due.set()
         return known
 
@@ -177,7 +193,9 @@ class Answers:
         """Opens every tier, and begins to tend them. One that cannot be opened is no error here."""
         await self._invalidations.tend()
         await asyncio.gather(*(tier.start() for tier in self.below))
-        self._tending = asyncio.create_task(self._tend(), name="care of the cache")
+        self._tending.append(asyncio.create_task(self._tend(), name="care of the cache"))
+        if self._sharing is not None:
+            self._tending.append(asyncio.create_task(self._sharing.run(), name="invalidations of other machines"))
 
     async def flush(self) -> None:
         """Waits until what is being written now is written; what is begun meanwhile, it does not wait for."""
@@ -186,22 +204,26 @@ class Answers:
 
     async def close(self) -> None:
         """Writes what is on its way, for a few seconds at most, and closes every tier. Not to be used afterwards."""
-        if self._tending is not None:
-            self._tending.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._tending
+        for task in self._tending:
+            task.cancel()
+        await asyncio.gather(*self._tending, return_exceptions=True)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self.flush(), _CLOSE_S)
+            async with asyncio.timeout(_CLOSE_S):
+                await self.flush()
         for task in self._writing:
             task.cancel()
         await asyncio.gather(*(tier.close() for tier in self.below))
         self._invalidations.close()
 
-    def _answer(self, tier: GuardedTier, key: AnswerKey, terms: Terms, entry: bytes) -> StoredAnswer | None:
-        """What `entry` holds, where it is the answer to the very request, and still to be found."""
+    def _opened(
+        self, tier: GuardedTier, key: AnswerKey, terms: Terms, entry: bytes
+    ) -> tuple[StoredAnswer, bytes] | None:
+        """What `entry` holds, where it is the answer to the very request and still to be found; and the entry as it
+        stands in the tiers of this machine."""
         try:
             header = header_of(entry)
-            if header.moment.local != key.moment.local:
+            moment = header.label.moment
+            if moment.shared != key.moment.shared if tier.shared else moment.local != key.moment.local:
                 return None
             answer = self._codec.decode(payload_of(entry, header))
         except ValueError as error:
@@ -209,7 +231,9 @@ class Answers:
             return None
         if answer.key != key.canonical or terms.outlived(self._wall() - answer.created):
             return None
-        return answer
+        if tier.shared:
+            entry = relabelled(entry, header, Label(answer.model, answer.version, key.moment))
+        return answer, entry
 
     def _fill(self, key: AnswerKey, terms: Terms, answer: StoredAnswer, entry: bytes, above: Sequence[Stay]) -> None:
         """Keeps what a lower tier had in those above it."""
@@ -250,29 +274,44 @@ class Answers:
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
 
+    async def _told(self, record: Record) -> None:
+        if self._sharing is not None:
+            await self._sharing.tell(record)
+
+    async def _heard(self, record: Record) -> None:
+        """Another machine has told of an invalidation, which is in force here already."""
+        if record.kind is Kind.ENTRY:
+            await asyncio.gather(*(tier.delete(record.name.hex()) for tier in self.below if not tier.shared))
+        else:
+            self._due.set()
+
     async def _tend(self) -> None:
         swept = time.monotonic()
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._due.wait(), _TEND_EVERY_S)
+                async with asyncio.timeout(_TEND_EVERY_S):  # `wait_for` may lose a cancellation
+                    await self._due.wait()
             await self._invalidations.tend()
             if self._due.is_set() or time.monotonic() - swept >= _SWEEP_EVERY_S:
+                everywhere, self._due_everywhere = self._due_everywhere, False
                 self._due.clear()
-                await self.sweep()
+                await self.sweep(everywhere=everywhere)
                 swept = time.monotonic()
 
-    async def sweep(self) -> None:
-        """Reclaims what can be found no more, a little at a time."""
+    async def sweep(self, *, everywhere: bool = True) -> None:
+        """Reclaims what can be found no more, a little at a time; in tiers that machines share only if `everywhere`."""
         for place, _ in enumerate(self.memory.sweep(lambda model: self._invalidations.moment(model).local)):
             if place % _SWEEP_AT_A_TIME == 0:
                 await asyncio.sleep(0)
         if self._invalidations.trusted:
             for tier in self.below:
-                await tier.reclaim(self._stale)
+                if everywhere or not tier.shared:
+                    await tier.reclaim(partial(self._stale, tier.shared))
 
-    def _stale(self, label: Label, unused_s: float) -> bool:
+    def _stale(self, shared: bool, label: Label, unused_s: float) -> bool:
         """Whether entries of that label can be found no more, or are of a version that has been replaced."""
-        if label.moment.local != self._invalidations.moment(label.model).local:
+        now, then = self._invalidations.moment(label.model), label.moment
+        if now.shared != then.shared if shared else now.local != then.local:
             return True
         current = self._versions.get(label.model, label.version)
         return current != label.version and unused_s > _OUTDATED_S

@@ -38,6 +38,7 @@ class DiskTier:
     """
 
     name = "disk"
+    shared = False
 
     def __init__(self, folder: Path, max_bytes: int, *, get_s: float = 0.25, put_s: float = 2.0) -> None:
         self.folder = folder

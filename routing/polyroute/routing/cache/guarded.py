@@ -39,6 +39,7 @@ class GuardedTier:
     def __init__(self, tier: Tier, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.tier = tier
         self.name = tier.name
+        self.shared = tier.shared
         self.counts = Counts()
         self.reads = Guard(clock)
         self.writes = Guard(clock)

@@ -36,10 +36,12 @@ class Held:
 class Tier(Protocol):
     """A place for entries. Any method may raise anything, and take any time: whoever asks has a limit of its own.
 
-    `get_s` and `put_s` are those limits, in seconds; what stops waiting cancels the call.
+    `get_s` and `put_s` are those limits, in seconds; what stops waiting cancels the call. `shared`: between machines,
+    not only between the processes of one.
     """
 
     name: str
+    shared: bool
     location: str
     max_bytes: int
     get_s: float

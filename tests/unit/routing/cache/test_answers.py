@@ -35,6 +35,7 @@ class Wall:
 class Slot:
     """A tier that is a dictionary, and does as it is told: `error` is raised, `gate` is waited for."""
 
+    shared = False
     location = "nowhere"
     max_bytes = 0
     get_s = 60.0

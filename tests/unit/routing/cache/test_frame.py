@@ -12,10 +12,20 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyroute.routing.cache.frame import COMPRESS_FROM, FORMAT, HEADER_BYTES, fingerprint, header_of, pack, payload_of
+from polyroute.routing.cache.frame import (
+    BEGINNING_BYTES,
+    COMPRESS_FROM,
+    FORMAT,
+    header_of,
+    pack,
+    payload_of,
+    relabelled,
+)
 from polyroute.routing.cache.terms import MAX_ANSWER_BYTES, Moment
+from polyroute.routing.cache.tier import Label
 
-MOMENT = Moment(2**40, 2**41)
+LABEL = Label("Model/Ü", "v 1", Moment(2**40, 2**41))
+HEADER_BYTES = len(pack(b"", LABEL))
 
 
 def unpacked(entry: bytes) -> bytes:
@@ -24,23 +34,23 @@ def unpacked(entry: bytes) -> bytes:
 
 @given(st.binary(max_size=4 * COMPRESS_FROM))
 def test_what_is_packed_comes_back(payload: bytes) -> None:
-    entry = pack(payload, "m", MOMENT)
+    entry = pack(payload, LABEL)
     header = header_of(entry)
     assert payload_of(entry, header) == payload
-    assert (header.moment, header.fingerprint) == (MOMENT, fingerprint("m"))
+    assert header.label == LABEL
     assert len(entry) <= HEADER_BYTES + len(payload)
 
 
 def test_large_values_are_compressed_where_that_pays() -> None:
     text = b"word " * 1000
-    assert len(pack(text, "m", MOMENT)) < len(text) / 10
-    assert not header_of(pack(text[: COMPRESS_FROM - 1], "m", MOMENT)).compressed
-    assert header_of(pack(text[:COMPRESS_FROM], "m", MOMENT)).compressed
+    assert len(pack(text, LABEL)) < len(text) / 10
+    assert not header_of(pack(text[: COMPRESS_FROM - 1], LABEL)).compressed
+    assert header_of(pack(text[:COMPRESS_FROM], LABEL)).compressed
 
 
 @given(st.binary(min_size=1, max_size=3000), st.data())
 def test_a_change_of_the_value_is_seen(payload: bytes, data: st.DataObject) -> None:
-    entry = bytearray(pack(payload, "m", MOMENT))
+    entry = bytearray(pack(payload, LABEL))
     at = data.draw(st.integers(HEADER_BYTES, len(entry) - 1))
     entry[at] ^= data.draw(st.integers(1, 255))
     with pytest.raises(ValueError, match="as it was written"):
@@ -49,7 +59,7 @@ def test_a_change_of_the_value_is_seen(payload: bytes, data: st.DataObject) -> N
 
 @given(st.binary(min_size=1, max_size=3000), st.data())
 def test_no_change_whatever_gives_another_value(payload: bytes, data: st.DataObject) -> None:
-    entry = pack(payload, "m", MOMENT)
+    entry = pack(payload, LABEL)
     damaged = data.draw(st.one_of(st.binary(max_size=200), st.integers(0, len(entry) - 1).map(lambda n: entry[:n])))
     with suppress(ValueError):
         assert unpacked(damaged) == payload
@@ -65,7 +75,8 @@ def test_foreign_bytes_are_refused(entry: bytes) -> None:
 
 def forged(body: bytes, plain: int, *, flags: int = 1, format_: int = FORMAT) -> bytes:
     """An entry whose header is in order."""
-    return struct.pack("<3sBBQQ8sII", b"PRA", format_, flags, 0, 0, fingerprint("m"), plain, zlib.crc32(body)) + body
+    head = struct.pack("<3sBBHHQQII", b"PRA", format_, flags, 1, 1, 0, 0, plain, zlib.crc32(body))
+    return head + b"mv" + body
 
 
 @pytest.mark.parametrize(
@@ -98,3 +109,12 @@ def test_a_bomb_that_hides_its_size_is_refused() -> None:
     compressor = zstandard.ZstdCompressor(write_content_size=False)
     with pytest.raises(ValueError, match="claims another size"):
         unpacked(forged(compressor.compress(b"\0" * (4 * MAX_ANSWER_BYTES)), 100))
+
+
+@given(st.text(max_size=300), st.text(max_size=300), st.binary(max_size=2000))
+def test_the_beginning_of_an_entry_tells_whose_it_is(model: str, version: str, payload: bytes) -> None:
+    label = Label(model, version, Moment(1, 2))
+    entry = pack(payload, label)
+    assert header_of(entry[:BEGINNING_BYTES]).label == label
+    other = relabelled(entry, header_of(entry), LABEL)
+    assert (header_of(other).label, unpacked(other)) == (LABEL, payload)
