@@ -13,7 +13,7 @@ STUBS := build/stubs
 BASELINE := protos/released.binpb
 ARGS ?=
 
-.PHONY: help install run test bench bench-cache bench-registry bench-routing bench-experiments check fmt proto proto-release constraints image clean
+.PHONY: help install run test bench bench-cache bench-registry bench-routing bench-experiments check fmt dashboards proto proto-release constraints image clean
 
 help:  ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1mmake %-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ check: install  ## lint, types, import arrows, protos, stubs, container files
 	@$(MAKE) --no-print-directory STUBS_OUT=$(STUBS) stubs
 	@diff --recursive --brief --exclude='*.proto' --exclude='__pycache__' --exclude='released.binpb' --exclude='py.typed' $(STUBS) protos \
 		|| { echo "the generated stubs are not up to date: run 'make proto'"; exit 1; }
+	@$(BIN)/python -m deploy.dashboards build/dashboards && $(BIN)/python -m deploy.metrics_page build/metrics.md
+	@diff --recursive --brief build/dashboards deploy/grafana/dashboards && diff --brief build/metrics.md docs/metrics.md \
+		|| { echo "dashboards or docs/metrics.md are not up to date: run 'make dashboards'"; exit 1; }
 	@$(BIN)/hadolint Dockerfile
 	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
 	@echo "check: all good"
@@ -76,6 +79,10 @@ check: install  ## lint, types, import arrows, protos, stubs, container files
 fmt:  ## format, and mend what can be mended
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+dashboards: install  ## remake the Grafana dashboards and docs/metrics.md
+	@$(BIN)/python -m deploy.dashboards deploy/grafana/dashboards
+	@$(BIN)/python -m deploy.metrics_page docs/metrics.md
 
 proto: install  ## regenerate the stubs from the .proto files
 	@$(MAKE) --no-print-directory STUBS_OUT=protos stubs

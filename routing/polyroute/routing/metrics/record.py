@@ -43,6 +43,8 @@ class Metrics:
         self._retries = counter(telemetry.RETRIES, registry)
         self._hedges = counter(telemetry.HEDGES, registry)
         self._reloads = counter(telemetry.CONFIG_RELOADS, registry)
+        for result in ("changed", "unchanged", "rejected", "failed"):
+            self._reloads.labels(result)
         self._config = gauge(telemetry.CONFIG, registry)
         self._config_loaded = gauge(telemetry.CONFIG_LOADED, registry)
         self._records = counter(telemetry.EXPERIMENT_RECORDS, registry)
@@ -137,6 +139,8 @@ class Metrics:
     def model_loaded(self, model: str, outcome: str, took_s: float) -> None:
         """A load of one of a model's replicas has ended: `outcome` is `ok` or an error's reason."""
         self._of(self._loads, model, outcome).inc()
+        for may_happen in (self._evictions, self._restarts):
+            self._of(may_happen, model).inc(0)  # a rate sees the first one where there was a 0 before
         if outcome == "ok":
             self._of(self._load_seconds, model).observe(took_s)
 

@@ -1,0 +1,1 @@
+"""Grafana dashboards, made by code: `python -m deploy.dashboards FOLDER` writes them as JSON."""

@@ -1,0 +1,135 @@
+"""Debian's Prometheus over a server under a mixed load: what dashboards and rules ask for is there, and is right."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from polyroute.core.call import Call
+from polyroute.core.errors import UnknownModel
+from polyroute.core.request import Request
+from tests.counts import total
+from tests.expressions import panels, rule_expressions
+from tests.integration.grpc_serving import until
+from tests.integration.mixed_load import Load, mixed
+from tests.integration.prometheus_process import Prometheus, needs, scraping
+
+pytestmark = [needs("prometheus"), needs("promtool")]
+
+
+async def test_everything_that_is_shown_is_there(tmp_path: Path, tiny_llama: Path) -> None:
+    """One server and one Prometheus for all of it, because a worker takes seconds to start."""
+    async with (
+        mixed(tmp_path / "cache", tiny_llama) as load,
+        scraping(str(load.at.server.http_address), tmp_path) as prometheus,
+    ):
+        for number in range(2):  # rates of what a first scrape finds there already are 0
+            await load.round(number)
+            await seen_by(prometheus, load)
+        counts_are_those_of_the_callers(load)
+        await every_expression_returns_data(prometheus)
+        await promtool_finds_nothing_wrong(load)
+        await junk_makes_no_series(load)
+
+
+async def seen_by(prometheus: Prometheus, load: Load) -> None:
+    """Waits until a scrape has had all calls so far, those that ended for the server after their callers left too."""
+    asked = sum(load.notes.outcomes.values())
+    registry = load.at.server.registry
+    await until(
+        lambda: (
+            (total(registry, "polyroute_requests_total") or 0) + (total(registry, "polyroute_rejected_total") or 0)
+            == asked
+        )
+    )
+    await prometheus.until("polyroute_requests_total or polyroute_rejected_total", asked)
+    await prometheus.until("polyroute_experiment_records_total", 1)
+
+
+def counts_are_those_of_the_callers(load: Load) -> None:
+    registry = load.at.server.registry
+    for (name, outcome), number in load.notes.outcomes.items():
+        if name == "nobody":
+            where = {"route": "_other", "model": "_other", "outcome": outcome}
+        elif outcome == "INVALID_ARGUMENT":
+            assert total(registry, "polyroute_rejected_total", face="grpc", reason=outcome) == number
+            continue
+        elif outcome.islower():
+            where = {"route": name, "cache": outcome, "outcome": "ok"}
+        else:
+            where = {"route": name, "outcome": outcome}
+        assert total(registry, "polyroute_requests_total", **where) == number, (name, outcome)
+        assert (
+            total(registry, "polyroute_requests_total", outcome="CANCELLED")
+            == load.notes.outcomes["endless", "CANCELLED"]
+        )
+    for (name, kind), number in load.notes.tokens.items():
+        counted = total(registry, "gen_ai_client_token_usage_sum", gen_ai_request_model=name, gen_ai_token_type=kind)
+        assert counted == number, (name, kind)
+    for (deployment, outcome), number in load.notes.attempts.items():
+        counted = total(registry, "polyroute_attempts_total", deployment=deployment, outcome=outcome)
+        assert counted == number, (deployment, outcome)
+    retried = load.notes.attempts["pair", "PEER_FAILED"]
+    assert retried > 0
+    assert total(registry, "polyroute_retries_total", deployment="pair", outcome="answered") == retried
+    assert total(registry, "polyroute_fallbacks_total", deployment="gone") == load.notes.attempts["gone", "PEER_FAILED"]
+
+
+async def every_expression_returns_data(prometheus: Prometheus) -> None:
+    await all_recorded(prometheus)
+    empty = await without_data(prometheus, [*panels(), *rule_expressions()])
+    assert empty == []
+    planted = [("planted", 'sum(rate(polyroute_requests_totals{model=~".*"}[5m]))'), ("0 / 0", "vector(0) / vector(0)")]
+    assert await without_data(prometheus, planted) == ["planted", "0 / 0"]
+    with pytest.raises(ValueError, match="parse error"):
+        await without_data(prometheus, [("broken", "sum(rate(")])
+
+
+async def all_recorded(prometheus: Prometheus) -> None:
+    """Waits until every rule has been evaluated with what there is now, and none has failed."""
+    evaluated = await prometheus.get("rules")
+    names = {rule["name"] for group in evaluated["groups"] for rule in group["rules"]}
+    assert names == {name for name, _ in rule_expressions()}
+    assert {rule["health"] for group in evaluated["groups"] for rule in group["rules"]} <= {"ok", "unknown"}
+    for name, _ in rule_expressions():
+        if ":" in name:
+            await prometheus.until(f"count({name})", 1)
+
+
+async def without_data(prometheus: Prometheus, expressions: Iterable[tuple[str, str]]) -> list[str]:
+    """The names of expressions that return nothing, or nothing but what is no number."""
+    return [name for name, expression in expressions if not await prometheus.query(expression)]
+
+
+async def promtool_finds_nothing_wrong(load: Load) -> None:
+    async with aiohttp.ClientSession() as client:
+        text = await metrics_of(load, client)
+    process = await asyncio.create_subprocess_exec(
+        "promtool", "check", "metrics", stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    _, complaints = await process.communicate(text.encode())
+    assert (process.returncode, complaints.decode()) == (0, "")
+
+
+async def junk_makes_no_series(load: Load) -> None:
+    async with aiohttp.ClientSession() as client:
+        before = await metrics_of(load, client)
+        for number in range(10_000):
+            with pytest.raises(UnknownModel):
+                await anext(load.at.server.gateway.generate(Call(Request(f"junk-{number}", "who is there"), "r")))
+        after = await metrics_of(load, client)
+    assert names_in(after) == names_in(before)
+
+
+async def metrics_of(load: Load, client: aiohttp.ClientSession) -> str:
+    async with client.get(f"http://{load.at.server.http_address}/metrics") as answer:
+        return await answer.text()
+
+
+def names_in(text: str) -> set[str]:
+    """The series, without their values."""
+    return {line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")}
