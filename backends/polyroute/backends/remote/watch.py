@@ -56,7 +56,6 @@ class Watch:
         self._probing: asyncio.Task[PeerFacts] | None = None
         self._loop: asyncio.Task[None] | None = None
         self._soon = asyncio.Event()
-        self._doubted = float("-inf")
 
     def start(self) -> None:
         """Begins to ask, in the background, until `stop`."""
@@ -87,11 +86,8 @@ class Watch:
         self._soon.set()
 
     def doubt(self) -> None:
-        """What is known of the peer is known to be outdated: it is asked again now, unless that was a moment ago."""
-        now = time.monotonic()
-        if now - self._doubted >= DOUBT_S:
-            self._doubted = now
-            self._soon.set()
+        """What is known of the peer is known to be outdated: it is asked again soon."""
+        self._soon.set()
 
     async def ask(self) -> PeerFacts:
         """The peer's facts, asked for now; callers at the same time share one question. Raises why there are none."""
@@ -143,7 +139,11 @@ class Watch:
                 _log.exception("peer.probe_failed", peer=self._peer.where)
             if self.state is ModelState.WARM:
                 wait_s = FIRST_WAIT_S
+                asked = time.monotonic()
                 await _until(self._soon, self.interval_s * random.uniform(0.8, 1.2))  # noqa: S311
+                if self.state is ModelState.WARM:  # lost it is not, so this was its time, or a doubt
+                    least = asked + min(DOUBT_S, self.interval_s)
+                    await asyncio.sleep(max(0.0, least - time.monotonic()))
             else:
                 await asyncio.sleep(min(wait_s, self.interval_s) * random.uniform(0.5, 1.0))  # noqa: S311
                 wait_s = min(2 * wait_s, self.interval_s)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from functools import cache
 from typing import Any
 
 from polyroute.core.request import Request
@@ -25,13 +26,14 @@ def canonical(model: str, version: str, fingerprint: str, request: Request, user
     `user` is the end user where the model is told who it is, as peers are. `tenant` is whose the call is, where callers
     have to say so and prove it. `fingerprint` stands for the options that the deployment runs the model with.
     """
-    counted = {f.name: _plain(getattr(request, f.name)) for f in fields(request) if f.name not in EXCLUDED}
+    kind: Any = type(request)  # no instance of it can be hashed, which mypy takes to mean the class
+    counted = {name: _plain(getattr(request, name)) for name in _names(kind) if name not in EXCLUDED}
     whole = {"format": FORMAT, "model": model, "version": version, "deployment": fingerprint, "request": counted}
     if user:
         whole["user"] = user
     if tenant:
         whole["tenant"] = tenant
-    return json.dumps(whole, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    return _encode(whole).encode()
 
 
 def digest(key: bytes) -> str:
@@ -39,7 +41,19 @@ def digest(key: bytes) -> str:
     return hashlib.sha256(key).hexdigest()
 
 
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+_AS_THEY_ARE = frozenset({str, int, bool, type(None)})
+
+
+@cache
+def _names(kind: Any) -> tuple[str, ...]:
+    """The fields of a dataclass, which are looked up for each call otherwise."""
+    return tuple(field.name for field in fields(kind))
+
+
 def _plain(value: Any) -> Any:
+    if type(value) in _AS_THEY_ARE:
+        return value
     if isinstance(value, float):
         return int(value) if value.is_integer() else value
     if isinstance(value, Mapping):
@@ -49,5 +63,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.name
     if is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+        kind: Any = type(value)
+        return {name: _plain(getattr(value, name)) for name in _names(kind)}
     return value
