@@ -27,12 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, value in _QUICK.items():
             setattr(options, name, value)
     try:
-        chosen = _chosen(options)
+        limits = _limits(options.threads, options.device)
+        chosen = _chosen(options, limits.device)
         folders = {name: _folder(name, options.models) for name in options.model}
     except ValueError as error:
         say(str(error))
         return 2
-    limits = _limits(options.threads)
     report, failed = [], False
     for name, folder in folders.items():
         plan = Plan(
@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             output=options.output,
             rounds=options.rounds,
             threads=options.threads,
+            device=limits.device,
             seed=options.seed,
             mixed=options.mixed,
         )
@@ -56,13 +57,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def _chosen(options: argparse.Namespace) -> list[Engine]:
-    """The engines asked for that can run here; says which cannot."""
+def _chosen(options: argparse.Namespace, device: str) -> list[Engine]:
+    """The engines asked for that can run here, on that device; says which cannot."""
     pythons = {"vllm": options.vllm_python, "llama.cpp": options.llama_python}
     found = []
     for text in options.engines.split(","):
         engine = engines.parse(text, {name: python for name, python in pythons.items() if python})
-        if imports(engine.python, engine.kind.package):
+        if device not in engine.kind.devices:
+            say(f"{engine} is left out: it does not run on {device} here")
+        elif imports(engine.python, engine.kind.package):
             found.append(engine)
         else:
             say(f"{engine} is left out: {engine.python} has no {engine.kind.package} (see benchmarks/README.md)")
@@ -80,11 +83,13 @@ def _folder(name: str, kept: Path) -> Path:
     return folder
 
 
-def _limits(threads: int) -> Limits:
+def _limits(threads: int, device: str) -> Limits:
     say("measuring memory bandwidth and matrix products")
-    command = [sys.executable, "-m", "benchmarks.engine.limits", str(threads)]
-    said = subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True).stdout
-    return Limits(*json.loads(said))
+    command = [sys.executable, "-m", "benchmarks.engine.limits", str(threads), device]
+    said = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    if said.returncode:
+        raise ValueError(f"the limits of the device `{device}` cannot be measured")
+    return Limits(**json.loads(said.stdout))
 
 
 def _numbers(text: str) -> list[int]:
@@ -107,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", type=int, default=128, metavar="TOKENS", help="length of each answer (default: %(default)s)")
     add("--rounds", type=int, default=3, help="how often each engine is measured (default: %(default)s)")
     add("--threads", type=int, default=os.cpu_count() or 1, help="for each engine (default: all cores, %(default)s)")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU where there is one")
     add("--mixed", action="store_true", help="also a mixed load: prompts of 1,500 tokens arriving among four chats")
     add("--seed", type=int, default=1, help="of the prompts (default: %(default)s)")
     add("--json", type=Path, metavar="FILE", help="write all figures there too")

@@ -11,7 +11,7 @@ class Kind:
     """An engine that can be measured: its runner module, the package that its interpreter must have, and what it can.
 
     `most_callers` bounds the loads that it gets, where more callers only take longer. `arrivals` says whether it takes
-    requests while it works on others.
+    requests while it works on others, `devices` where it runs.
     """
 
     module: str
@@ -20,15 +20,17 @@ class Kind:
     most_callers: int = 10**6
     arrivals: bool = True
     gguf: bool = False
+    devices: tuple[str, ...] = ("cpu",)
 
 
 _TORCH = ("bfloat16", "float32")
+_EITHER = ("cpu", "cuda")
 KINDS = {
-    "ours": Kind("ours", "polyroute.backends", (*_TORCH, "int8", "int4")),
+    "ours": Kind("ours", "polyroute.backends", (*_TORCH, "int8", "int4"), devices=_EITHER),
     "served": Kind("served", "polyroute.backends", (*_TORCH, "int8", "int4")),
-    "generate": Kind("generate", "transformers", _TORCH, most_callers=4, arrivals=False),
-    "static": Kind("static", "transformers", _TORCH, arrivals=False),
-    "transformers-cb": Kind("transformers_cb", "transformers", _TORCH),
+    "generate": Kind("generate", "transformers", _TORCH, most_callers=4, arrivals=False, devices=_EITHER),
+    "static": Kind("static", "transformers", _TORCH, arrivals=False, devices=_EITHER),
+    "transformers-cb": Kind("transformers_cb", "transformers", _TORCH, devices=_EITHER),
     "vllm": Kind("vllm_cpu", "vllm", _TORCH),
     "llama.cpp": Kind("llama_cpp", "llama_cpp", ("bfloat16", "float32", "float16", "q8_0", "q4_0"), gguf=True),
 }

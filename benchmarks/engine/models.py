@@ -41,8 +41,17 @@ SHAPES: dict[str, dict[str, Any]] = {
         "head_dim": 64,
         "vocab_size": 128256,
     },
+    "8b": {  # Llama-3.1-8B
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "vocab_size": 128256,
+        "tie_word_embeddings": False,
+    },
 }
-"""Fields of a `LlamaConfig`; word embeddings are tied in all of them."""
+"""Fields of a `LlamaConfig`; word embeddings are tied where nothing else is said."""
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "polyroute" / "benchmarks"
 """Where models are made and kept where nothing else is said."""
@@ -77,21 +86,22 @@ def make(name: str, models: Path) -> None:
     folder = models / name
     torch.manual_seed(SEED)
     config = LlamaConfig(
-        **SHAPES[name],
-        tie_word_embeddings=True,
+        **{"tie_word_embeddings": True} | SHAPES[name],
         max_position_embeddings=8192,
         rope_parameters={"rope_type": "default", "rope_theta": 500000.0},
         bos_token_id=0,
         eos_token_id=0,
         pad_token_id=0,
     )
-    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):  # a GPU draws billions of weights in seconds
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model.save_pretrained(folder)
     _tokenizer(SHAPES[name]["vocab_size"]).save_pretrained(folder)
     (folder / _DONE).touch()
 
 
 def weight_count(folder: Path) -> tuple[int, int]:
-    """Weights of the Llama in `folder` that every token meets, and those of its output layer (the embedding, tied)."""
+    """Weights of the Llama in `folder` that every token meets, and those of its output layer."""
     config = json.loads((folder / "config.json").read_text())
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
     head = config.get("head_dim") or hidden // heads

@@ -34,6 +34,7 @@ class Plan:
     threads: int
     seed: int
     mixed: bool = False
+    device: str = "cpu"
     long: int = 1500
     chats: int = 4
 
@@ -116,6 +117,7 @@ def _options(plan: Plan, engine: Engine) -> Options:
         folder=str(source),
         precision=engine.precision,
         threads=plan.threads,
+        device=plan.device,
         sequences=max(4, *plan.callers, 2 * plan.chats if plan.mixed else 0),
         context=longest + _MARGIN,
     )

@@ -23,7 +23,10 @@ _MIB = 2**20
 
 @dataclass(frozen=True)
 class Options:
-    """What a runner is started with: at most `sequences` of at most `context` tokens each at once."""
+    """What a runner is started with: at most `sequences` of at most `context` tokens each at once.
+
+    `device` is `cpu` or `cuda`.
+    """
 
     folder: str
     precision: str
@@ -31,6 +34,7 @@ class Options:
     sequences: int
     context: int
     demo: bool = False
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,11 @@ class Asked:
     prompt: list[int]
     tokens: int
     after: int
+
+
+def step_tokens(options: Options) -> int:
+    """The most tokens of prompts that a step may read: the default of our engine on that device."""
+    return 2048 if options.device == "cuda" else 512
 
 
 class Runner(Protocol):
@@ -123,7 +132,10 @@ def _serve(runner: Runner, asks: list[tuple[list[int], int, int]]) -> dict[str, 
 
 
 def peak_mb() -> float:
-    """The largest resident set of this process and its children so far, or since `_forget_peak`, in MiB."""
+    """The most memory so far, or since `_forget_peak`, in MiB: what torch held of the GPU, where it uses one; else the
+    resident set of this process and its children."""
+    if gpu := _gpu():
+        return float(gpu.max_memory_reserved() / _MIB)
     if processes := _processes():
         found = (re.search(r"VmHWM:\s+(\d+) kB", (process / "status").read_text()) for process in processes)
         return sum(int(match[1]) for match in found if match) / 1024
@@ -133,8 +145,16 @@ def peak_mb() -> float:
 
 def _forget_peak() -> None:
     """Begins the peak anew, where the system can (Linux, proc(5)); else it is that of the process's whole life."""
+    if gpu := _gpu():
+        gpu.reset_peak_memory_stats()
     for process in _processes():
         (process / "clear_refs").write_text("5")
+
+
+def _gpu() -> Any:
+    """`torch.cuda` where this process computes with it, else None."""
+    torch = sys.modules.get("torch")
+    return torch.cuda if torch is not None and torch.cuda.is_initialized() else None
 
 
 def _processes() -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from statistics import median
 from typing import Any
 
@@ -15,7 +16,7 @@ _MEASURES: tuple[tuple[str, Callable[[Figures], str]], ...] = (
     ("tokens/s", lambda f: f"{f.tokens_per_s:.1f}"),
     ("first token p50 / p99, ms", lambda f: f"{f.first_p50:.0f} / {f.first_p99:.0f}"),
     ("between tokens p50 / p99, ms", lambda f: f"{f.between_p50:.1f} / {f.between_p99:.1f}"),
-    ("peak RSS while serving, MiB", lambda f: f"{f.peak_mb:.0f}"),
+    ("peak memory while serving, MiB", lambda f: f"{f.peak_mb:.0f}"),
 )
 _WEIGHT_BYTES = {"bfloat16": 2.0, "float32": 4.0, "int8": 1.0}
 
@@ -27,7 +28,8 @@ def markdown(plan: Plan, outcomes: Sequence[Outcome], limits: Limits) -> str:
         f"## {plan.name}: prompt {plan.prompt}, output {plan.output}, {plan.threads} threads, medians of {plan.rounds}",
         "",
         "Each column is a number of callers, who all ask at the same instant for one answer. "
-        f"The machine: {limits.bytes_per_s / 1e9:.1f} GB/s, {limits.flops_per_s / 1e9:.0f} GFLOP/s in float32.",
+        f"{limits.name or 'The machine'}: {limits.bytes_per_s / 1e9:.1f} GB/s, "
+        f"{limits.flops_per_s / 1e9:.0f} GFLOP/s in {limits.dtype}.",
     ]
     for title, cell in _MEASURES:
         lines += ["", f"| {title} | {' | '.join(names)} |", "|---|" + "---:|" * len(names)]
@@ -37,7 +39,7 @@ def markdown(plan: Plan, outcomes: Sequence[Outcome], limits: Limits) -> str:
             lines.append(f"| {outcome.engine} | {' | '.join(cells)} |")
         if cell is _MEASURES[0][1]:
             lines += _limits(plan, limits)
-    lines += ["", "| engine | load, s | peak RSS while loading, MiB | notes |", "|---|---:|---:|---|"]
+    lines += ["", "| engine | load, s | peak memory while loading, MiB | notes |", "|---|---:|---:|---|"]
     for outcome in outcomes:
         load = f"{median(outcome.load_s):.1f}" if outcome.load_s else "-"
         peak = f"{median(outcome.load_peak_mb):.0f}" if outcome.load_peak_mb else "-"
@@ -53,8 +55,7 @@ def as_json(plan: Plan, outcomes: Sequence[Outcome], limits: Limits) -> dict[str
         "prompt": plan.prompt,
         "output": plan.output,
         "threads": plan.threads,
-        "bytes_per_s": limits.bytes_per_s,
-        "flops_per_s": limits.flops_per_s,
+        **asdict(limits),
         "engines": {
             str(outcome.engine): {
                 "cases": {name: found.as_dict() for name, found in outcome.cases.items()},
@@ -73,10 +74,12 @@ def _limits(plan: Plan, limits: Limits) -> list[str]:
     layers, head = models.weight_count(plan.folder)
     lines = []
     for precision, weight_bytes in _WEIGHT_BYTES.items():
+        if limits.device == "cuda" and precision == "int8":
+            continue  # no weights of fewer bits there
         bounds = [
             limits.tokens_per_s(layers, head, weight_bytes, callers, plan.prompt, plan.output)
             for callers in plan.callers
         ]
         cells = [f"{bound:.0f}" for bound in bounds] + (["-"] if plan.mixed else [])
-        lines.append(f"| *limit: {precision} weights, float32 products* | {' | '.join(cells)} |")
+        lines.append(f"| *limit: {precision} weights, {limits.dtype} products* | {' | '.join(cells)} |")
     return lines

@@ -20,7 +20,7 @@ class Generate:
     def __init__(self, options: Options, batch: int) -> None:
         torch.set_num_threads(options.threads)
         self._model = AutoModelForCausalLM.from_pretrained(options.folder, dtype=getattr(torch, options.precision))
-        self._model.eval()
+        self._model.to(options.device).eval()
         self._batch = batch
         self.note = f"attention {self._model.config._attn_implementation}"
 
@@ -39,8 +39,12 @@ class Generate:
         config = GenerationConfig(
             max_new_tokens=max(ask.tokens for ask in asks), do_sample=False, eos_token_id=None, pad_token_id=0
         )
+        device = self._model.device
         self._model.generate(
-            ids, attention_mask=mask, generation_config=config, streamer=_Stamps([ask.index for ask in asks], token)
+            ids.to(device),
+            attention_mask=mask.to(device),
+            generation_config=config,
+            streamer=_Stamps([ask.index for ask in asks], token),
         )
 
 

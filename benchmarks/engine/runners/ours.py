@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
-from benchmarks.engine.runner import Asked, Options, Runner, Stepped, main
+from benchmarks.engine.runner import Asked, Options, Runner, Stepped, main, step_tokens
 from polyroute.backends.local.messages import Load, Rejected
 from polyroute.backends.local.worker import compute
 from polyroute.backends.local.worker.detokenize import Vocabulary
@@ -24,7 +26,7 @@ class Ours(Stepped):
             model="benchmark",
             source=options.folder,
             revision=None,
-            device="cpu",
+            device=options.device,
             dtype="auto" if quantized else options.precision,
             trust_remote_code=False,
             cache_dir=options.folder,
@@ -39,10 +41,14 @@ class Ours(Stepped):
             eos=frozenset(),
             defaults=loaded.defaults,
             max_sequences=options.sequences,
+            max_batch_tokens=step_tokens(options),
             kv_dtype=prepared.kv_dtype,
+            cuda_graphs=os.environ.get("BENCH_EAGER") != "1",
         )
         self._made: dict[int, int] = {}
-        self.note = f"{self._engine.path}; {prepared.words}"
+        eager = self._engine.why_eager
+        steps = "by graphs" if self._engine.graphs else f"eager: {eager}" if eager else ""
+        self.note = "; ".join(filter(None, (self._engine.path, prepared.words, steps)))
 
     def submit(self, ask: Asked) -> None:
         """See `Stepped`."""

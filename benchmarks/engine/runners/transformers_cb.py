@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, GenerationConfig
 
-from benchmarks.engine.runner import Asked, Options, Runner, Stepped, main
+from benchmarks.engine.runner import Asked, Options, Runner, Stepped, main, step_tokens
 
 _WAIT_S = 300.0
 _PAGE = 256  # tokens; its default
@@ -18,12 +18,15 @@ class Manager(Stepped):
         torch.set_num_threads(options.threads)
         model = AutoModelForCausalLM.from_pretrained(
             options.folder, dtype=getattr(torch, options.precision), attn_implementation="sdpa"
-        )
+        ).to(options.device)
         pages = options.sequences * -(-options.context // _PAGE)
         self._manager = model.init_continuous_batching(
             generation_config=GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0),
             continuous_batching_config=ContinuousBatchingConfig(
-                page_size=_PAGE, num_blocks=pages, max_batch_tokens=512, max_requests_per_batch=options.sequences
+                page_size=_PAGE,
+                num_blocks=pages,
+                max_batch_tokens=step_tokens(options),
+                max_requests_per_batch=options.sequences,
             ),
         )
         self._manager.start()

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+import torch
 from benchmarks.engine import __main__ as command
-from benchmarks.engine import figures, models, rounds, runner
+from benchmarks.engine import figures, models, rounds, runner, table
 from benchmarks.engine.engines import Engine, parse
 from benchmarks.engine.limits import Limits
 from benchmarks.engine.workload import Ask, Case, Words
@@ -113,6 +114,28 @@ def test_the_limit_is_bandwidth_for_one_caller_and_products_for_many() -> None:
     alone, many = (limits.tokens_per_s(10**6, 0, 2, callers, 1, 1000) for callers in (1, 10**5))
     assert alone == pytest.approx(500, rel=0.01)
     assert many == pytest.approx(1e12 / 2e6, rel=0.01)
+
+
+def test_an_engine_for_the_processor_alone_is_left_out_on_a_gpu(capfd: pytest.CaptureFixture[str]) -> None:
+    options = command._parser().parse_args(["--engines", "ours,transformers-cb,llama.cpp"])
+    assert [engine.name for engine in command._chosen(options, "cuda")] == ["ours", "transformers-cb"]
+    assert "llama.cpp:bfloat16 is left out: it does not run on cuda here" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--quick", "--device", "cuda"]) == 2
+    assert "the limits of the device `cuda` cannot be measured" in capfd.readouterr().err
+
+
+def test_the_table_names_the_gpu_and_has_no_limit_for_weights_that_it_does_not_take(folder: Path) -> None:
+    fields = {"hidden_size": 8, "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 16}
+    (folder / "config.json").write_text(json.dumps(fields | {"num_hidden_layers": 2, "vocab_size": 32}))
+    limits = Limits(2e12, 5e14, "cuda", "Some GPU", "bfloat16")
+    found = table.markdown(plan(folder, "ours", device="cuda"), [], limits)
+    assert "Some GPU: 2000.0 GB/s, 500000 GFLOP/s in bfloat16." in found
+    assert "bfloat16 weights, bfloat16 products" in found
+    assert "int8" not in found
 
 
 def test_an_unknown_engine_or_precision_is_told() -> None:

@@ -30,14 +30,19 @@ STYLES = ["llama", "mistral", "qwen3_moe", "gemma2", "gemma3", "gpt2", "gpt_oss"
 
 
 @pytest.fixture
-def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    """Records at once, here in CUDA's place; slots are of few tokens, so that short sequences outgrow them."""
-    made = Recorder()
-    monkeypatch.setattr(fit, "recorder", lambda _: made.record)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seatings are recorded when they first come; slots are of few tokens, so that short sequences outgrow them."""
     monkeypatch.setattr(fit, "Graphs", partial(Graphs, after=0))
-    monkeypatch.setattr(attention, "_compiled", lambda *_: None)
     monkeypatch.setattr(fit, "KVCache", partial(kv_cache.KVCache, first_capacity=16))
     monkeypatch.setattr(kv_cache, "_ROOM_AHEAD", 4)
+
+
+@pytest.fixture
+def recorder(at_once: None, monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    """Records here, in CUDA's place."""
+    made = Recorder()
+    monkeypatch.setattr(fit, "recorder", lambda _: made.record)
+    monkeypatch.setattr(attention, "_compiled", lambda *_: None)
     return made
 
 
@@ -49,8 +54,9 @@ def references(name: str) -> tuple[Any, dict[int, list[int]]]:
 
 
 def start(name: str = "llama", **options: Any) -> Run:
+    device = options.pop("device", "cpu")
     model, _ = references(name)
-    return Run(copy.deepcopy(model), **({"max_batch_tokens": 24, "max_sequences": 5} | options))
+    return Run(copy.deepcopy(model).to(device), **({"max_batch_tokens": 24, "max_sequences": 5} | options))
 
 
 def graphs_of(run: Run) -> Graphs:
@@ -89,6 +95,15 @@ def test_tokens_are_those_of_generate(name: str, recorder: Recorder) -> None:
     assert run.engine.graphs
     assert graphs_of(run).played > 20
     assert run.tokens == references(name)[1]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("name", STYLES)
+def test_on_a_gpu_tokens_are_those_of_steps_that_run(name: str, at_once: None) -> None:
+    played, run = (mixed(name, device="cuda", cuda_graphs=wanted) for wanted in (True, False))
+    assert played.engine.graphs, played.engine.why_eager
+    assert graphs_of(played).played > 20
+    assert played.tokens == run.tokens
 
 
 def test_tokens_stay_the_same_where_memory_is_short(recorder: Recorder) -> None:
