@@ -13,7 +13,7 @@ STUBS := build/stubs
 BASELINE := protos/released.binpb
 ARGS ?=
 
-.PHONY: help install run test bench bench-cache bench-registry bench-routing bench-experiments check fmt dashboards proto proto-release constraints image clean
+.PHONY: help install run test bench bench-cache bench-registry bench-routing bench-telemetry bench-experiments check fmt dashboards proto proto-release constraints image clean
 
 help:  ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1mmake %-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ bench-cache: install  ## measure what cached answers cost, by tier (ARGS=--help 
 
 bench-routing: install  ## simulate how calls find replicas under each policy (ARGS=--help tells all)
 	@$(BIN)/python -m benchmarks.routing $(ARGS)
+
+bench-telemetry: install  ## measure what metrics, log lines and traces cost a cached call (ARGS=--help tells all)
+	@$(BIN)/python -m benchmarks.telemetry $(ARGS)
 
 bench-experiments: install  ## simulate experiments under continuous looks, and rollouts (ARGS=--help tells all)
 	@$(BIN)/python -m benchmarks.experiments $(ARGS)

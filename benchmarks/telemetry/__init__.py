@@ -1,0 +1,1 @@
+"""What metrics, log lines and traces cost a call."""
