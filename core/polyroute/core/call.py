@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from polyroute.core.event import Event
@@ -27,13 +27,13 @@ class Entrance:
 class Call:
     """A request together with who asks, until when, and as part of which trace.
 
-    `arrived` and `deadline` are on the clock of `time.monotonic`, in seconds. `trace` is where the
-    call stands in its trace, for whatever does the work. A model that is not loaded is loaded for the
-    call; `wait_for_load` says whether it waits for that, or is refused with `ModelLoading` meanwhile. `headers` holds,
-    by their names in small letters, those of the caller's headers or metadata that some route is keyed on, and no
-    others. `entrance` is where it came in. `tenant` is whose the call is, beyond whom no answer of it is shared; empty
-    while callers need not say it. `start_by`, on the same clock, is until when a call without a deadline waits for its
-    turn: a run is no call's own, and waits as long as any of the calls that share it.
+    `arrived` and `deadline` are on the clock of `time.monotonic`, in seconds. `trace` is where the call stands in its
+    trace, for whatever does the work. A model that is not loaded is loaded for the call; `wait_for_load` says whether
+    it waits for that, or is refused with `ModelLoading` meanwhile. `headers` holds, by their names in small letters,
+    those of the caller's headers or metadata that some route is keyed on, and no others. `entrance` is where it came
+    in. `tenant` is whose the call is, beyond whom no answer of it is shared; empty while callers need not say it.
+    `start_by`, on the same clock, is until when a call without a deadline waits for its turn: a run is no call's own,
+    and waits as long as any of the calls that share it.
     `copy` says that the call is a shadow's copy of another one: it is made once, and neither takes of nor decides what
     callers' calls share, such as retry budgets, trials and breakers.
     """
@@ -50,6 +50,10 @@ class Call:
     entrance: Entrance = Entrance()
     tenant: str = ""
     start_by: float | None = None
+
+    def under(self, trace: Trace) -> Call:
+        """The same call in another trace."""
+        return replace(self, trace=trace)
 
     def remaining_s(self, now: float) -> float | None:
         """Seconds left until the deadline, never below zero; None when there is no deadline."""

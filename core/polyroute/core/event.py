@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
 
@@ -118,11 +118,16 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A part of the answer: the text of one or more tokens, never a part of a character."""
+    """A part of the answer: the text of one or more tokens, never a part of a character.
+
+    `usage` is what the answer has taken until here, where a backend tells that before the end; it is no part of what is
+    said.
+    """
 
     text: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
+    usage: Usage | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,11 +179,11 @@ class Span:
             self._keep(self)
 
 
-Begin: TypeAlias = Callable[[Trace, str, Mapping[str, Value]], Trace]
-"""Begins the trace of a call that came in: given what its caller sent, its span's name, and the attributes by which may
-be decided whether it is kept. The answer has a trace ID in any case, and a span where that one is kept."""
+Begin: TypeAlias = Callable[[Trace, str, Callable[[], Mapping[str, Value]]], Trace]
+"""Begins the trace of a call that came in: given what its caller sent, its span's name, and what makes the attributes
+by which may be decided whether it is kept. The answer has a trace ID in any case, and a span where that one is kept."""
 
 
-def untraced(parent: Trace, name: str = "", attributes: Mapping[str, Value] = {}) -> Trace:
+def untraced(parent: Trace, name: str = "", attributes: Callable[[], Mapping[str, Value]] = dict) -> Trace:
     """The `Begin` of a router that keeps no spans: it passes on the trace of its caller as it is, or begins one."""
     return parent if parent.trace_id else Trace(new_trace_id(), new_span_id())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
 from polyroute.core.event import Attempt
 from polyroute.routing.observation import Observation
+
+_DIGITS: Final = 6
 
 log = structlog.get_logger(__name__)
 
@@ -39,15 +41,17 @@ def fields(seen: Observation) -> dict[str, Any]:
         "cache": route.cache.name.lower(),
         "attempts": [_told(attempt) for attempt in route.attempts],
         "outcome": seen.outcome,
-        "queue_s": timing.queue_s,
-        "first_token_s": timing.first_token_s,
-        "total_s": timing.total_s,
-        "backend_s": timing.backend_s,
-        "router_overhead_s": timing.router_overhead_s,
+        "queue_s": round(timing.queue_s, _DIGITS),
+        "first_token_s": round(timing.first_token_s, _DIGITS),
+        "total_s": round(timing.total_s, _DIGITS),
+        "backend_s": round(timing.backend_s, _DIGITS),
+        "router_overhead_s": round(timing.router_overhead_s, _DIGITS),
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "cached_prompt_tokens": usage.cached_prompt_tokens,
     }
+    if seen.tokens_estimated:
+        line["tokens_estimated"] = True
     if call.trace.span is not None:
         line["span_id"] = call.trace.span.span_id
     if seen.error:

@@ -11,6 +11,7 @@ from polyroute.core.errors import Cancelled, DeadlineExceeded, PolyrouteError
 from polyroute.core.event import Event, Finished, FinishReason, Route, Started, Timing, Token, Usage
 
 OK: Final = "ok"
+_NOTHING: Final = (Route(), Timing(), Usage())  # made once, not for each call
 _ALMOST_S: Final = 0.005  # by which a deadline's timer may be early
 
 
@@ -22,7 +23,9 @@ class Observation:
 
     __slots__ = (
         "_clock",
+        "_first_token_s",
         "_kept",
+        "_pieces",
         "answer",
         "call",
         "complete",
@@ -33,14 +36,13 @@ class Observation:
         "outcome",
         "route",
         "timing",
+        "tokens_estimated",
         "usage",
     )
 
     def __init__(self, call: Call, clock: Callable[[], float], *, kept: int = 0) -> None:
         self.call = call
-        self.route = Route(requested=call.request.model)
-        self.timing = Timing()
-        self.usage = Usage()
+        self.route, self.timing, self.usage = _NOTHING
         self.outcome = OK
         self.error = ""
         self.failure: type[PolyrouteError] | None = None
@@ -49,12 +51,20 @@ class Observation:
         """Seconds for which the answer waited for its reader."""
         self.complete = False
         self.answer = ""
+        self.tokens_estimated = False
+        """Whether the tokens of the answer were not told, and are about as many."""
+        self._pieces = 0
+        self._first_token_s = 0.0
         self._kept = kept
         self._clock = clock
 
     def saw(self, event: Event) -> Event:
         """Notes an event, and completes it with what only the outermost layer knows."""
         if isinstance(event, Token):
+            if event.usage is not None:
+                self.usage = event.usage
+            elif event.text:
+                self._pieces += 1
             if self._kept > len(self.answer):
                 self.answer += event.text[: self._kept - len(self.answer)]
             return event
@@ -63,7 +73,7 @@ class Observation:
         return self._finished(event)
 
     def _started(self, event: Started) -> Event:
-        self.timing = Timing(first_token_s=self._clock() - self.call.arrived)
+        self._first_token_s = self._clock() - self.call.arrived
         self.route = event.route
         if event.route.trace_id != self.call.trace.trace_id:
             self.route = replace(event.route, trace_id=self.call.trace.trace_id)
@@ -74,7 +84,7 @@ class Observation:
         total_s = self._clock() - self.call.arrived
         queue_s, backend_s = event.timing.queue_s, event.timing.backend_s
         overhead_s = max(0.0, total_s - (queue_s + backend_s + self.held_s))
-        self.timing = Timing(queue_s, backend_s, self.timing.first_token_s, total_s, overhead_s)
+        self.timing = Timing(queue_s, backend_s, self._first_token_s, total_s, overhead_s)
         self.usage = event.usage
         self.finish_reason = event.reason
         self.complete = True
@@ -104,6 +114,15 @@ class Observation:
         self.error = "the caller's deadline passed" if late else ""
 
     def over(self) -> None:
-        """Completes the times of a call that did not come to its end."""
+        """Completes the times and the tokens of a call that did not come to its end.
+
+        Where the backend tells of tokens at the end only, each piece of text is taken for one, as peers send them.
+        """
         if not self.complete:
-            self.timing = replace(self.timing, total_s=self._clock() - self.call.arrived)
+            total_s = self._clock() - self.call.arrived
+            self.timing = Timing(first_token_s=self._first_token_s, total_s=total_s)
+            if not self.route.requested:
+                self.route = replace(self.route, requested=self.call.request.model)
+            if self._pieces:
+                self.tokens_estimated = True
+                self.usage = replace(self.usage, completion_tokens=self._pieces)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 import structlog
@@ -94,11 +94,12 @@ class Sampling:
         self._sampler = sampler
         self._outlet = outlet
 
-    def begin(self, parent: Trace, name: str, attributes: Mapping[str, Value]) -> Trace:
+    def begin(self, parent: Trace, name: str, attributes: Callable[[], Mapping[str, Value]]) -> Trace:
         """As `polyroute.core.trace.Begin`. A call that is not sampled costs an ID or two, and no span."""
+        told = attributes()
         trace_id = parent.trace_id or new_trace_id()
         result = self._sampler.should_sample(
-            _context(parent), int(trace_id, 16), name, SpanKind.SERVER, attributes, trace_state=_state(parent.state)
+            _context(parent), int(trace_id, 16), name, SpanKind.SERVER, told, trace_state=_state(parent.state)
         )
         if result.decision is not Decision.RECORD_AND_SAMPLE:
             return Trace(trace_id, parent.span_id or new_span_id(), parent.flags & ~SAMPLED, parent.state)
@@ -109,7 +110,7 @@ class Sampling:
             "server",
             trace,
             self._outlet.keep,
-            {**attributes, **result.attributes},
+            {**told, **result.attributes},
             parent_is_remote=True,
         )
         return trace.under(span)

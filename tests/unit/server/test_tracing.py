@@ -30,7 +30,7 @@ def sampling(sampler: Sampler) -> tuple[Sampling, InMemorySpanExporter]:
 
 def test_a_sampled_call_becomes_a_span_of_opentelemetrys() -> None:
     begun, spans = sampling(ALWAYS_ON)
-    trace = begun.begin(PARENT, "POST /v1/generate", {"http.request.method": "POST"})
+    trace = begun.begin(PARENT, "POST /v1/generate", lambda: {"http.request.method": "POST"})
     assert trace.span is not None
     attempt = trace.span.child("chat m", "client")
     attempt.failed("PEER_FAILED", "it is gone")
@@ -63,32 +63,32 @@ def test_a_sampled_call_becomes_a_span_of_opentelemetrys() -> None:
 
 def test_a_call_that_is_not_sampled_has_a_trace_and_no_span() -> None:
     begun, spans = sampling(ALWAYS_OFF)
-    trace = begun.begin(NO_TRACE, "call", {})
+    trace = begun.begin(NO_TRACE, "call", dict)
     assert trace.span is None
     assert (len(trace.trace_id), len(trace.span_id), trace.sampled) == (32, 16, False)
-    assert begun.begin(PARENT, "call", {}).headers()["traceparent"].endswith(f"{PARENT.span_id}-00")
+    assert begun.begin(PARENT, "call", dict).headers()["traceparent"].endswith(f"{PARENT.span_id}-00")
     assert not spans.get_finished_spans()
 
 
 def test_the_callers_decision_is_followed_where_the_sampler_follows_it() -> None:
     begun, _ = sampling(ParentBased(ALWAYS_OFF))
-    assert begun.begin(PARENT, "call", {}).span is not None
-    assert begun.begin(NO_TRACE, "call", {}).span is None
+    assert begun.begin(PARENT, "call", dict).span is not None
+    assert begun.begin(NO_TRACE, "call", dict).span is None
     begun, _ = sampling(ParentBased(ALWAYS_ON))
-    assert begun.begin(UNSAMPLED, "call", {}).span is None
-    assert begun.begin(NO_TRACE, "call", {}).span is not None
+    assert begun.begin(UNSAMPLED, "call", dict).span is None
+    assert begun.begin(NO_TRACE, "call", dict).span is not None
 
 
 def test_a_part_is_sampled() -> None:
     begun, _ = sampling(ParentBased(TraceIdRatioBased(0.25)))
-    sampled = sum(begun.begin(NO_TRACE, "call", {}).span is not None for _ in range(2000))
+    sampled = sum(begun.begin(NO_TRACE, "call", dict).span is not None for _ in range(2000))
     assert 350 < sampled < 650  # beyond seven standard deviations
 
 
 def test_long_values_are_cut_as_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "3")
     begun, spans = sampling(ALWAYS_ON)
-    trace = begun.begin(NO_TRACE, "call", {"x": "abcdef"})
+    trace = begun.begin(NO_TRACE, "call", lambda: {"x": "abcdef"})
     assert trace.span is not None
     trace.span.end()
     assert dict(spans.get_finished_spans()[0].attributes or {}) == {"x": "abc"}
@@ -168,7 +168,7 @@ class Stuck(SpanExporter):
 async def test_a_collector_that_hangs_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracing, "exporter_for", lambda _environ: Stuck())
     made = Tracing({})
-    trace = made.begin(PARENT, "call", {})
+    trace = made.begin(PARENT, "call", dict)
     assert trace.span is not None
     trace.span.end()
     with capture_logs() as logs:
@@ -180,7 +180,7 @@ async def test_what_is_left_is_sent_at_the_end(monkeypatch: pytest.MonkeyPatch) 
     spans = InMemorySpanExporter()
     monkeypatch.setattr(tracing, "exporter_for", lambda _environ: spans)
     made = Tracing({})
-    trace = made.begin(PARENT, "call", {})
+    trace = made.begin(PARENT, "call", dict)
     assert trace.span is not None
     trace.span.end()
     await made.close(60)

@@ -9,6 +9,7 @@ from polyroute.backends.local.answers import Answers
 from polyroute.backends.local.claims import Footprint
 from polyroute.backends.local.cores import Cores
 from polyroute.backends.local.deadline import in_time
+from polyroute.backends.local.engine_spans import EngineSpans
 from polyroute.backends.local.messages import (
     Cancel,
     Count,
@@ -109,6 +110,7 @@ class LocalBackend:
         frame = _encode(Submit(id, source, call.request.sampling, call.request.stop, call.request.response_format))
         inbox = self._answers.open(id, lambda full: worker.send(Pause(id) if full else Resume(id)))
         worker.send_frame(frame)
+        kept = None if call.trace.span is None else EngineSpans(call.trace.span)
         try:
             started = False
             while True:
@@ -116,6 +118,8 @@ class LocalBackend:
                 if inbox.error is not None:
                     raise inbox.error
                 finish, token = inbox.finish, inbox.take()
+                if kept is not None:
+                    kept.saw(inbox.begun)
                 if not started and (token.text or token.logprobs or finish is not None):
                     started = True
                     yield Started(self._route())
@@ -132,6 +136,8 @@ class LocalBackend:
         finally:
             if self._answers.close(id):
                 worker.send(Cancel(id))
+            if kept is not None:
+                kept.end(inbox.completion_tokens, inbox.error)
 
     async def count_tokens(self, call: Call) -> TokenCount:
         """Counts with the model's own tokenizer and chat template; raises what `stream` raises."""

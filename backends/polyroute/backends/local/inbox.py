@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from polyroute.backends.local.messages import Finish, Output
+from polyroute.backends.local.messages import Begun, Finish, Output
 from polyroute.core.errors import PolyrouteError
-from polyroute.core.event import Token, TokenLogprob
+from polyroute.core.event import Token, TokenLogprob, Usage
 
 MOST_OUTPUTS: Final = 1024
 MOST_BYTES: Final = 64 * 1024
@@ -32,6 +32,8 @@ class Inbox:
         self._bytes = 0
         self._arrived = asyncio.Event()
         self.held = False
+        self.begun: Begun | None = None
+        self.completion_tokens = 0
         self.finish: Finish | None = None
         self.error: PolyrouteError | None = None
 
@@ -49,6 +51,9 @@ class Inbox:
         self._logprobs.extend(output.logprobs)
         self._bytes += len(output.text) + sum(_LOGPROB_BYTES * (1 + len(entry.top)) for entry in output.logprobs)
         self.finish = output.finish
+        self.completion_tokens = output.completion_tokens
+        if output.begun is not None:
+            self.begun = output.begun
         self._arrived.set()
         full = len(self._text) >= self._most_outputs or self._bytes >= MOST_BYTES
         if full and not self.held and self.finish is None:
@@ -68,7 +73,7 @@ class Inbox:
 
     def take(self) -> Token:
         """Everything that has come, as one token."""
-        token = Token(text="".join(self._text), logprobs=tuple(self._logprobs))
+        token = Token(text="".join(self._text), logprobs=tuple(self._logprobs), usage=self._usage())
         self._text.clear()
         self._logprobs.clear()
         self._bytes = 0
@@ -76,3 +81,7 @@ class Inbox:
             self.held = False
             self._hold(False)
         return token
+
+    def _usage(self) -> Usage | None:
+        begun = self.begun
+        return None if begun is None else Usage(begun.prompt_tokens, self.completion_tokens, begun.cached_prompt_tokens)

@@ -179,13 +179,25 @@ class Finish(msgspec.Struct, frozen=True):
     cached_prompt_tokens: int = 0
 
 
+class Begun(msgspec.Struct, frozen=True):
+    """How an answer began: its prompt's tokens, those of them that were not computed again, how long it waited for its
+    turn, and how long the prompt was read until there was a first token, both in seconds."""
+
+    prompt_tokens: int
+    cached_prompt_tokens: int
+    waited_s: float
+    read_s: float
+
+
 class Output(msgspec.Struct, frozen=True):
-    """What one step added to one answer."""
+    """What one step added to one answer, which has `completion_tokens` now. `begun` comes with the first one."""
 
     id: int
     text: str = ""
     logprobs: tuple[TokenLogprob, ...] = ()
     finish: Finish | None = None
+    completion_tokens: int = 0
+    begun: Begun | None = None
 
 
 class Step(msgspec.Struct, frozen=True, tag="step"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from dataclasses import replace
 from typing import cast
 
 from polyroute.backends.pool.attempt_span import begin
@@ -43,7 +42,7 @@ class Try:
         self._span: Span | None = None
         if call.trace.span is not None:
             self._span = begin(call.trace.span, call, model, replica.name, why)
-            call = replace(call, trace=call.trace.under(self._span))
+            call = call.under(call.trace.under(self._span))
         self.events = cast("AsyncGenerator[Event, None]", replica.backend.stream(call))
         self.begun_at = clock()
         self._patience = patience

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -77,13 +76,15 @@ class Observed:
         """A call that never came this far, since what it asks makes no sense, is one all the same."""
         seen = self._seen(call)
         seen.failed(error)
+        seen.over()
         self._metrics.call_rejected(_FACES.get(call.entrance.protocol, ""), error.reason)
         self._tell(seen)
 
     def _seen(self, call: Call) -> Observation:
-        trace = self._begin(call.trace, call.entrance.method, entrance_attributes(call.entrance))
+        entrance = call.entrance
+        trace = self._begin(call.trace, entrance.method, lambda: entrance_attributes(entrance))
         if trace is not call.trace:
-            call = replace(call, trace=trace)
+            call = call.under(trace)
         return Observation(call, self._clock, kept=0 if trace.span is None else self._content_chars)
 
     def _over(self, seen: Observation) -> None:

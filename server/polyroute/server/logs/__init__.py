@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from typing import Final, TextIO
+from typing import Final, TextIO, cast
 
 import structlog
 
@@ -44,7 +44,7 @@ def _stamp(_: object, __: str, line: structlog.typing.EventDict) -> structlog.ty
 
 def _hand_over(_: object, __: str, line: structlog.typing.EventDict) -> tuple[tuple[Line], dict[str, object]]:
     """The line as the one argument of a method of `_Sink`."""
-    return (dict(line),), {}
+    return (cast("Line", line),), {}
 
 
 class _Sink:

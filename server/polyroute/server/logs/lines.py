@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 import orjson
@@ -16,22 +17,30 @@ Line: TypeAlias = dict[str, Any]
 TEMPLATE: Final = "template"
 """Key of what a line's event was made of, by which equal ones are known; it is not written."""
 
-_DIGITS: Final = 6
+_MICROS: Final = 1_000_000
 _SHORT_DIGITS: Final = 3
 _FIRST: Final = ("timestamp", "level", "event")
 
 
 def json_line(line: Line) -> str:
-    """The line as JSON, time in UTC and seconds to the microsecond."""
-    when = datetime.fromtimestamp(line["timestamp"], UTC).isoformat(timespec="microseconds")
-    written: Line = {"timestamp": when.replace("+00:00", "Z"), "level": line["level"], "event": line["event"]}
-    for key, value in line.items():
-        if key not in _FIRST and key != TEMPLATE:
-            written[key] = round(value, _DIGITS) if isinstance(value, float) else value
+    """The line as JSON, time in UTC."""
+    written: Line = {"timestamp": "", "level": "", "event": "", **line}
+    written["timestamp"] = _utc(line["timestamp"])
+    written.pop(TEMPLATE, None)
     try:
         return orjson.dumps(written, default=str).decode() + "\n"
     except TypeError:  # what only the standard library can write, such as half a surrogate
         return json.dumps(written, default=str) + "\n"
+
+
+def _utc(unix_s: float) -> str:
+    second = int(unix_s)
+    return f"{_second(second)}.{int((unix_s - second) * _MICROS):06d}Z"
+
+
+@lru_cache(maxsize=4)
+def _second(unix_s: int) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def text_line(*, colors: bool) -> Callable[[Line], str]:

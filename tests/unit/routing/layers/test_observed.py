@@ -47,9 +47,9 @@ def spans() -> list[Span]:
 
 @pytest.fixture
 def make(metrics: Metrics, spans: list[Span]) -> Callable[..., Observed]:
-    def begin(parent: Trace, name: str, attributes: Mapping[str, Value]) -> Trace:
+    def begin(parent: Trace, name: str, attributes: Callable[[], Mapping[str, Value]]) -> Trace:
         trace = Trace(parent.trace_id or new_trace_id(), parent.span_id, SAMPLED, parent.state)
-        return trace.under(Span(name, "server", trace, spans.append, attributes))
+        return trace.under(Span(name, "server", trace, spans.append, attributes()))
 
     return lambda inner, **options: Observed(inner, metrics, **{"begin": begin, **options})
 

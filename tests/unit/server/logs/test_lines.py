@@ -16,9 +16,9 @@ LINE: dict[str, Any] = {"event": "it.happened", "level": "info", "timestamp": 1_
 
 
 def test_json_begins_with_when_how_bad_and_what() -> None:
-    text = json_line({"count": 1, "wait_s": 0.12345678, **LINE, "template": "it"})
+    text = json_line({"count": 1, "wait_s": 0.125, **LINE, "template": "it"})
     assert text == (
-        '{"timestamp":"2027-01-15T08:00:00.250000Z","level":"info","event":"it.happened","count":1,"wait_s":0.123457}\n'
+        '{"timestamp":"2027-01-15T08:00:00.250000Z","level":"info","event":"it.happened","count":1,"wait_s":0.125}\n'
     )
 
 

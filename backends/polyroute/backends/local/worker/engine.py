@@ -139,19 +139,19 @@ class Engine:
         if len(prompt) >= self.kv_capacity_tokens:
             limit = f"{len(prompt)} tokens, but the memory for keys and values holds {self.kv_capacity_tokens}"
             return Rejected(id, "too_long", "prompt" if continues else "messages", limit)
-        self._scheduler.add(
-            Sequence(
-                id,
-                prompt,
-                Sampler(sampling, self._defaults, prompt, constraint),
-                self._vocabulary,
-                max_tokens=self._room(len(prompt), sampling.max_tokens),
-                eos=self._eos,
-                stop=stop,
-                logprobs=sampling.logprobs,
-                continues=continues,
-            )
+        sequence = Sequence(
+            id,
+            prompt,
+            Sampler(sampling, self._defaults, prompt, constraint),
+            self._vocabulary,
+            max_tokens=self._room(len(prompt), sampling.max_tokens),
+            eos=self._eos,
+            stop=stop,
+            logprobs=sampling.logprobs,
+            continues=continues,
         )
+        sequence.submitted_at = self._clock()
+        self._scheduler.add(sequence)
         return None
 
     @torch.inference_mode()
@@ -177,7 +177,7 @@ class Engine:
         began = self._clock()
         turn = self._scheduler.turn(self._pace.tokens(self._scheduler.decoding, self._scheduler.unread))
         turn, logits, outputs = self._run(turn)
-        outputs += self._advance(turn, logits)
+        outputs += self._advance(turn, logits, began)
         read, took_s = sum(chunk.count for chunk in turn.chunks), self._clock() - began
         if not self._forward.played:  # prompts pay for a step that is not, so what they may add is a share of that
             self._pace.note(len(turn.decoding), read, took_s)
@@ -219,16 +219,18 @@ class Engine:
             return Rejected(sequence.id, "out_of_memory", "", "the device has no memory left for this answer")
         return Rejected(sequence.id, "failed", "", f"{type(error).__name__}: {error}")
 
-    def _advance(self, turn: Turn, logits: torch.Tensor) -> list[Output | Rejected]:
-        """Notes what has been processed, and chooses and takes the next tokens."""
+    def _advance(self, turn: Turn, logits: torch.Tensor, began: float) -> list[Output | Rejected]:
+        """Notes what has been processed in the step that `began` then, and chooses and takes the next tokens."""
         choosing = cast("list[Sequence]", turn.choosing)
         for sequence in turn.decoding:
             sequence.processed += 1
         for chunk in turn.chunks:
-            completes = chunk.completes
-            chunk.sequence.processed += chunk.count
+            completes, sequence = chunk.completes, cast("Sequence", chunk.sequence)
+            if sequence.begun_at is None:
+                sequence.begun_at = began
+            sequence.processed += chunk.count
             if completes:
-                self._tally.read(cast("Sequence", chunk.sequence))
+                self._tally.read(sequence)
                 self._forward.memory.keep(chunk.sequence)
         if not choosing:
             return []
@@ -237,7 +239,10 @@ class Engine:
         tokens = choose(logits, [sequence.sampler for sequence in choosing])
         entries = report(logits, tokens, [sequence.logprobs for sequence in choosing])
         outputs: list[Output | Rejected] = []
+        now = self._clock()
         for sequence, token, entry in zip(choosing, tokens, entries, strict=True):
+            if not sequence.generated:
+                sequence.read_at = now
             output = sequence.accept(token, entry)
             if isinstance(output, Rejected):
                 self._scheduler.remove(sequence)

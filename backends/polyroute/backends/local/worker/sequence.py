@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Set
 
-from polyroute.backends.local.messages import Finish, Output, Rejected
+from polyroute.backends.local.messages import Begun, Finish, Output, Rejected
 from polyroute.backends.local.worker.detokenize import TextStream, Vocabulary
 from polyroute.backends.local.worker.logprobs import Chosen, LogprobTrail
 from polyroute.backends.local.worker.sampling import Sampler
@@ -17,6 +17,7 @@ class Sequence:
 
     `processed` counts the tokens, of the prompt and of the answer, whose keys and values are in memory; `cached`, those
     of the prompt that came from the prefix cache. To preempt the answer, set `processed` to 0: nothing else changes.
+    `submitted_at`, `begun_at` (a step first reads of it) and `read_at` (there is a first token) are the engine's times.
     """
 
     def __init__(
@@ -38,6 +39,9 @@ class Sequence:
         self.processed = 0
         self.cached = 0
         self.arrival = 0  # the order among all, given by the scheduler
+        self.submitted_at = 0.0
+        self.begun_at: float | None = None
+        self.read_at = 0.0
         self.sampler = sampler
         self.logprobs = logprobs
         self._max_tokens = max_tokens
@@ -50,6 +54,7 @@ class Sequence:
         self._trail = None if logprobs is None else LogprobTrail(vocabulary)
         self._decoded = 0  # characters that the tokens so far have made, shown or held back
         self._shown = 0
+        self._told_begun = False
 
     def __repr__(self) -> str:
         return f"<Sequence {self.id}: {self.processed} of {len(self.prompt)}+{len(self.generated)} tokens processed>"
@@ -118,7 +123,15 @@ class Sequence:
         if self._trail is not None:
             cut = finish is None or self._stops.found is not None
             logprobs = self._trail.take(self._shown if cut else None)
-        return Output(self.id, text, logprobs, finish)
+        begun = None
+        if not self._told_begun and (text or logprobs or finish is not None):
+            self._told_begun, begun = True, self._begun()
+        return Output(self.id, text, logprobs, finish, len(self.generated), begun)
+
+    def _begun(self) -> Begun:
+        begun_at = self.submitted_at if self.begun_at is None else self.begun_at
+        waited_s, read_s = begun_at - self.submitted_at, self.read_at - begun_at
+        return Begun(len(self.prompt), self.cached, max(0.0, waited_s), max(0.0, read_s))
 
     def _finish(self, reason: FinishReason, stop: str | None = None) -> Finish:
         stop = self._stops.found or stop
