@@ -26,6 +26,7 @@ OWN = {
     "models": (f"{_CLI}.models:models", "List the models and routes."),
     "reload": (f"{_CLI}.admin:reload", "Read the configuration again."),
     "rollout": (f"{_CLI}.admin:rollout", "Watch or steer a rollout."),
+    "top": (f"{_CLI}.top:top", "Follow what each model does now."),
     "unload": (f"{_CLI}.admin:unload", "Free a model's memory."),
 }
 ELSEWHERE = {"serve": "Run the server.", "check": "Check a models.yaml."}
