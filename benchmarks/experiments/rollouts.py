@@ -51,10 +51,10 @@ Run: TypeAlias = Callable[[Version, float, random.Random], Course]
 
 
 def rolled_out(new: Version, per_minute: float, rng: random.Random, plan: RolloutConfig = PLAN) -> Course:
-    """One rollout by the code that serves it, looked at once a second as there, where anything has happened."""
+    """One rollout by the code that serves it, looked at once a second as there, where the new version had a call."""
     comparison, standing = Comparison(Evidence(), plan.consecutive_failures), Standing(State.RUNNING)
     calls = failed = 0
-    looked = 0.0
+    looked, fresh = 0.0, False
     for now in arrivals(per_minute, rng):
         newer = rng.random() < standing.weight(plan)
         ended = outcome(new if newer else OLD, now, rng)
@@ -63,9 +63,10 @@ def rolled_out(new: Version, per_minute: float, rng: random.Random, plan: Rollou
             comparison.failed(newer)
         else:
             comparison.answered(newer, ended.first_token_s, ended.total_s)
-        if now < looked + LOOK_S and not comparison.stop:
+        fresh = fresh or newer
+        if not fresh or (now < looked + LOOK_S and not comparison.stop):
             continue
-        looked = now
+        looked, fresh = now, False
         found = decide(plan, standing, comparison.evidence(), ModelState.WARM, ModelState.WARM, now)
         if found is not None:
             standing = found.to

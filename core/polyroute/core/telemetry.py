@@ -249,6 +249,12 @@ LOOP_LAG = Metric(
     (),
     (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1),
 )
+VARIANT_SHARE = Metric(
+    "polyroute_variant_share",
+    "Part of a route's traffic that each variant gets now, 0 to 1; rollouts and adaptive routes move it.",
+    ("route", "variant"),
+    gauge=True,
+)
 EXPERIMENT_RECORDS = Metric(
     "polyroute_experiment_records",
     "Records of calls in experiments, by result: `written`, or `dropped` where too many waited to be written.",

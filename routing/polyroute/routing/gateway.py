@@ -71,6 +71,7 @@ class Gateway:
         self._loads: set[asyncio.Task[None]] = set()
         metrics.know(snapshot.rules)
         metrics.watch(self._deployed)
+        metrics.watch_shares(lambda: self._snapshot.rules.values())
 
     @property
     def snapshot(self) -> Snapshot:

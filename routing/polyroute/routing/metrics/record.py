@@ -13,6 +13,8 @@ from polyroute.routing.metrics.engines import Engines
 from polyroute.routing.metrics.instruments import counter, gauge, histogram
 from polyroute.routing.metrics.models import MemoryHeld, Replicas, States
 from polyroute.routing.metrics.series import Series
+from polyroute.routing.metrics.shares import Shares
+from polyroute.routing.plan import Rule
 from polyroute.routing.views import MemoryView, ModelView
 
 
@@ -171,6 +173,10 @@ class Metrics:
     def watch_records(self, waiting: Callable[[], float]) -> None:
         """Reads how many records wait to be written at every scrape."""
         self._records_waiting.set_function(waiting)
+
+    def watch_shares(self, rules: Callable[[], Iterable[Rule]]) -> None:
+        """Reads how routes divide their traffic at every scrape."""
+        self.registry.register(Shares(rules))
 
     def watch(self, models: Callable[[], Iterable[ModelView]]) -> None:
         """Reads the state of `models`, which are no routes, at every scrape."""
