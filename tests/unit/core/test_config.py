@@ -34,6 +34,14 @@ def test_a_model_without_a_cache_of_its_own_has_the_files() -> None:
     assert [model.cache and model.cache.mode for model in models] == ["off", "always"]
 
 
+def test_what_a_models_cache_does_not_say_is_as_the_file_says() -> None:
+    own = {**REMOTE, "cache": {"mode": "always"}}
+    (model,) = config(own, cache={"ttl": "1h", "tiers": ["memory"]}).effective_models
+    assert model.cache is not None
+    assert (model.cache.mode, model.cache.ttl) == ("always", 3600)
+    assert list(model.cache.tiers or ()) == ["memory"]
+
+
 def test_options_that_differ_are_named() -> None:
     one, other, local = config(REMOTE, {**REMOTE, "max_queue": 1, "api": "openai"}, LOCAL).models
     assert changed_options(one, one) == frozenset()

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from polyroute.core.config import BreakerConfig, ConcurrencyConfig, LocalConfig, RemoteConfig, SemanticConfig
+from polyroute.core.config import (
+    BreakerConfig,
+    ConcurrencyConfig,
+    LocalConfig,
+    RemoteConfig,
+    SemanticConfig,
+    TierConfig,
+)
 from polyroute.core.config_file import LATER, ConfigError, parse_config, read_config
 
 SHORTEST = """\
@@ -302,6 +309,48 @@ def test_replicas_may_be_the_addresses_of_a_name() -> None:
     model = parse_config(REMOTE.replace("http", "dns+https"), "f", {}).models[0]
     assert isinstance(model, RemoteConfig)
     assert model.base_urls == ("dns+https://peer:1",)
+
+
+def tiers_of(text: str, environ: dict[str, str] | None = None) -> dict[str, TierConfig] | None:
+    cache = parse_config(REMOTE + f"    cache: {{tiers: {text}}}\n", "f", environ or {}).models[0].cache
+    assert cache is not None
+    return None if cache.tiers is None else dict(cache.tiers)
+
+
+def test_tiers_are_a_list_or_a_mapping() -> None:
+    assert tiers_of("[memory, disk]") == {"memory": TierConfig(), "disk": TierConfig()}
+    assert tiers_of("{memory: {ttl: 5m}, disk: }") == {"memory": TierConfig(ttl=300), "disk": TierConfig()}
+    file = parse_config(REMOTE + "cache: {tiers: {memory: {size: 2MiB}, disk: {size: 1GiB, ttl: 1d}}}\n", "f", {})
+    assert (file.cache.size("memory"), file.cache.size("disk"), file.cache.size("redis")) == (2**21, 2**30, None)
+    redis = {"POLYROUTE_REDIS_URL": "redis://h"}
+    assert tiers_of("[redis]", redis) == {"redis": TierConfig()}
+
+
+@pytest.mark.parametrize(
+    ("tiers", "message"),
+    [
+        ("[memory, flash]", "`flash` is no tier; there are memory, disk, redis"),
+        ("{flash: {ttl: 1m}}", "`flash` is no tier; there are memory, disk, redis"),
+        ("[memory, memory]", "a tier is named twice"),
+        ("[]", "names no tier; write `mode: off` to keep nothing"),
+        ("", "is empty; name some of memory, disk, redis"),
+        ("disk", "`disk` is no list of tiers, such as [memory, disk]"),
+        ("{memory: {ttl: 0s}}", "greater than 0"),
+        ("{memory: {room: 1}}", "unknown key"),
+        ("{disk: {size: 1GiB}}", "`tiers.disk.size` belongs to the file's own `cache`: all models share the tier"),
+        ("[redis]", "`redis` is named, and POLYROUTE_REDIS_URL does not say where it is"),
+    ],
+)
+def test_tiers_that_make_no_sense_are_named(tiers: str, message: str) -> None:
+    found = problems(REMOTE + f"    cache: {{tiers: {tiers}}}\n")
+    assert len(found) == 1
+    assert "models.yaml:5: models[0].cache" in found[0]
+    assert message in found[0]
+
+
+def test_the_size_of_redis_is_its_own_affair() -> None:
+    (found,) = problems(REMOTE + "cache: {tiers: {redis: {size: 1GiB}}}\n")
+    assert "Redis bounds itself; set its `maxmemory`" in found
 
 
 def test_every_planned_key_is_refused_by_name() -> None:
