@@ -161,6 +161,23 @@ SEMANTIC_COMPARED = Metric(
     ("model", "result"),
 )
 CACHE_STORES = Metric("polyroute_cache_stores", "Answers offered to the cache, by result.", ("model", "result"))
+CACHE_TIER_LOOKUPS = Metric(
+    "polyroute_cache_tier_lookups",
+    "Lookups in a tier of the cache, by result: `hit`, or `miss`, which is also what a tier that fails gives.",
+    ("tier", "result"),
+)
+CACHE_TIER_STORES = Metric("polyroute_cache_tier_stores", "Answers that a tier of the cache took up.", ("tier",))
+CACHE_TIER_FAILURES = Metric(
+    "polyroute_cache_tier_failures",
+    "Operations of a tier of the cache that gave nothing: `failed`, or `skipped`, since it had failed before.",
+    ("tier", "kind"),
+)
+CACHE_TIER_USED = Metric(
+    "polyroute_cache_tier_used",
+    "1 where a tier of the cache is used for `read` and for `write`, 0 while it is left out.",
+    ("tier", "operation"),
+    gauge=True,
+)
 CACHE_REFRESHES = Metric(
     "polyroute_cache_refreshes",
     "Renewals of stale answers by outcome: `ok`, `failed`, or `skipped` where too many were going on.",

@@ -110,6 +110,20 @@ class TierStats:
 
 
 @dataclass(frozen=True, slots=True)
+class TierCounts:
+    """What a tier of the answer cache was asked and did since the server started, and whether it is used now."""
+
+    name: str
+    hits: int
+    misses: int
+    stores: int
+    errors: int
+    skipped: int
+    read: bool = True
+    written: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class ModelTierStats:
     """What one tier holds of one model, in answers and bytes, and found for it since the server started."""
 

@@ -71,6 +71,7 @@ class Assembly:
         """What carries out rollouts; None where the settings name no database."""
         self.allocations = None if self.journal is None else Allocations(self.journal.database)
         """What moves the shares of adaptive routes; None where the settings name no database."""
+        metrics.watch_tiers(self._answers.counted)
         metrics.watch_memory(lambda: (MemoryView(d, memory.held(d), memory.budget(d)) for d in memory.devices()))
 
     def gateway(self, tracing: Tracing) -> Gateway:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +22,7 @@ from polyroute.routing.cache.memory_tier import MemoryTier, footprint
 from polyroute.routing.cache.terms import MAX_ANSWER_BYTES, AnswerKey, Found, Stay, Terms
 from polyroute.routing.cache.tier import Held, Label
 from polyroute.routing.cache.tier_stats import AnswersStats, Reading, stats_of
+from polyroute.routing.views import TierCounts
 
 if TYPE_CHECKING:  # redis-py is not there in every installation
     from polyroute.routing.cache.leases import Leases
@@ -188,6 +189,12 @@ class Answers:
         for tier, each in zip(self.below, held, strict=True):
             readings.append(Reading(tier.name, tier.location, tier.max_bytes, tier.counts, each, tier.trouble))
         return stats_of(readings, self._hits)
+
+    def counted(self) -> Iterator[TierCounts]:
+        """What each tier was asked and did since the server started, and whether it is used now; nearest first."""
+        yield self.counts.view("memory")
+        for tier in self.below:
+            yield tier.counts.view(tier.name, read=tier.reads.open, written=tier.writes.open)
 
     async def start(self) -> None:
         """Opens every tier, and begins to tend them. One that cannot be opened is no error here."""

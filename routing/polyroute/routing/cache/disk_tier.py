@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+import sqlite3
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -13,8 +17,10 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import diskcache
+import structlog
 
 from polyroute.routing.cache.disk import BytesDisk, ForeignEntry
+from polyroute.routing.cache.invalidation_log import locked
 from polyroute.routing.cache.terms import Moment
 from polyroute.routing.cache.tier import BadEntry, Held, Label
 
@@ -27,6 +33,11 @@ _MOST_PENDING: Final = 256
 _BY_TAG: Final = "SELECT tag, COUNT(*), SUM(size), MAX(store_time) FROM Cache GROUP BY tag"
 
 
+_FOREIGN_SCHEMA: Final = ("no such table", "no such column", "has no column named", "values were supplied")
+
+log = structlog.get_logger(__name__)
+
+
 class Busy(Exception):
     """The disk is behind: too much waits for it already."""
 
@@ -34,7 +45,9 @@ class Busy(Exception):
 class DiskTier:
     """Entries in one folder, `max_bytes` at most; the least recently stored leave first. Implements `Tier`.
 
-    Errors are diskcache's, SQLite's and the system's. A folder that cannot be opened is opened at a later call.
+    Errors are diskcache's, SQLite's and the system's. Whatever was wrong, the next call finds the folder as it is then:
+    one that cannot be opened is opened again, one that was replaced is followed, and one whose database is none is
+    removed and begun anew.
     """
 
     name = "disk"
@@ -47,6 +60,8 @@ class DiskTier:
         self.get_s = get_s
         self.put_s = put_s
         self._cache: diskcache.Cache | None = None
+        self._identity = (0, 0)
+        """Which database was opened, or could not be."""
         self._pending = 0
         self._opening = threading.Lock()
         self._threads = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="answers")
@@ -122,11 +137,18 @@ class DiskTier:
         return await asyncio.shield(waiting)
 
     def _work(self, work: Callable[[diskcache.Cache], T]) -> T:
-        return work(self._open())
+        try:
+            return work(self._open())
+        except sqlite3.DatabaseError as error:
+            if _broken(error):
+                self._begin_anew(error)
+            raise
 
     def _open(self) -> diskcache.Cache:
         with self._opening:
-            if self._cache is None:
+            identity = self._there()
+            if self._cache is None or identity != self._identity:
+                self._cache, self._identity = None, identity
                 self._cache = diskcache.Cache(
                     str(self.folder),
                     timeout=1,
@@ -137,7 +159,27 @@ class DiskTier:
                     # A database that is mapped and then cut by someone else would end this process (SIGBUS).
                     sqlite_mmap_size=0,
                 )
+                self._identity = self._there()
             return self._cache
+
+    def _there(self) -> tuple[int, int]:
+        """Device and inode of the database; zeros where there is none."""
+        try:
+            found = os.stat(self.folder / "cache.db")
+        except OSError:
+            return 0, 0
+        return found.st_dev, found.st_ino
+
+    def _begin_anew(self, error: sqlite3.DatabaseError) -> None:
+        """Removes the folder, unless another process has done so already."""
+        with self._opening, locked(self.folder):
+            if self._there() != self._identity:
+                return
+            self._cache = None
+            aside = Path(tempfile.mkdtemp(dir=self.folder.parent, prefix=f"{self.folder.name}.damaged-"))
+            self.folder.rename(aside / self.folder.name)
+        log.warning("cache.begun_anew", folder=str(self.folder), error=str(error), effect="what it held is gone")
+        shutil.rmtree(aside, ignore_errors=True)
 
     def _returned(self, loop: asyncio.AbstractEventLoop, _: Future[Any]) -> None:
         try:
@@ -147,6 +189,15 @@ class DiskTier:
 
     def _count_down(self) -> None:
         self._pending -= 1
+
+
+def _broken(error: sqlite3.DatabaseError) -> bool:
+    """Whether a database is none any more, or none of ours."""
+    if error.sqlite_errorcode == sqlite3.SQLITE_IOERR_SHORT_READ:
+        return True
+    if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return True
+    return any(words in str(error) for words in _FOREIGN_SCHEMA)
 
 
 def _tag(label: Label) -> str:
@@ -179,6 +230,7 @@ def _reclaim(cache: diskcache.Cache, *, stale: Callable[[Label, float], bool]) -
     removed, now = 0, time.time()
     for tag, _, _, stored in cache._sql(_BY_TAG).fetchall():
         label = _label(tag)
-        if label is None or stale(label, now - float(stored)):
+        age_s = now - stored if isinstance(stored, int | float) else 0.0
+        if label is None or stale(label, age_s):
             removed += int(cache.evict(tag))
     return removed + int(cache.expire())

@@ -13,6 +13,7 @@ import structlog
 
 from polyroute.routing.cache.guard import Guard
 from polyroute.routing.cache.tier import BadEntry, Held, Label, Tier
+from polyroute.routing.views import TierCounts
 
 T = TypeVar("T")
 
@@ -31,6 +32,12 @@ class Counts:
     errors: int = 0
     skipped: int = 0
     stores: int = 0
+
+    def view(self, name: str, *, read: bool = True, written: bool = True) -> TierCounts:
+        """The same as plain values, of a tier of that name."""
+        return TierCounts(
+            name, self.hits, self.misses, self.stores, self.errors, self.skipped, read=read, written=written
+        )
 
 
 class GuardedTier:

@@ -78,7 +78,7 @@ class InvalidationLog:
 
     def make(self, wall: Callable[[], float]) -> None:
         """Puts a file there where there is none, or a damaged one. Blocks for a second at most."""
-        with _locked(self.path):
+        with locked(self.path):
             try:
                 fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
                 try:
@@ -124,7 +124,7 @@ class InvalidationLog:
     def append(self, kind: Kind, name: bytes, wall: Callable[[], float], shared: int | None = None) -> None:
         """Adds a record and returns once it is on the disk. With `shared`, one that other machines have told of: unless
         the file has it already. Blocks for a second at most, not counting the disk."""
-        with _locked(self.path):
+        with locked(self.path):
             try:
                 fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
             except FileNotFoundError:
@@ -233,7 +233,7 @@ def _replace(path: Path, records: list[Record]) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Alone among all processes; raises `TimeoutError` where another one stops in here."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(path.name + ".lock"), "ab") as file:

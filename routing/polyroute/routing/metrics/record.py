@@ -14,8 +14,9 @@ from polyroute.routing.metrics.instruments import counter, gauge, histogram
 from polyroute.routing.metrics.models import MemoryHeld, Replicas, States
 from polyroute.routing.metrics.series import Series
 from polyroute.routing.metrics.shares import Shares
+from polyroute.routing.metrics.tiers import Tiers
 from polyroute.routing.plan import Rule
-from polyroute.routing.views import MemoryView, ModelView
+from polyroute.routing.views import MemoryView, ModelView, TierCounts
 
 
 class Metrics:
@@ -153,6 +154,10 @@ class Metrics:
     def watch_memory(self, memory: Callable[[], Iterable[MemoryView]]) -> None:
         """Reads what local models hold of each device at every scrape."""
         self.registry.register(MemoryHeld(memory))
+
+    def watch_tiers(self, tiers: Callable[[], Iterable[TierCounts]]) -> None:
+        """Reads what the tiers of the cache count at every scrape."""
+        self.registry.register(Tiers(tiers))
 
     def retried(self, deployment: str, outcome: str) -> None:
         """A call was tried again at a replica of `deployment`, or might have been."""

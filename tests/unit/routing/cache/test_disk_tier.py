@@ -8,7 +8,7 @@ import pickle
 import shutil
 import sqlite3
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -184,20 +184,60 @@ async def test_a_truncated_database_is_a_miss_and_no_more(store: GuardedTier, ke
     await again.close()
 
 
-async def test_a_database_of_rubbish_is_a_miss_and_is_told_once(tmp_path: Path) -> None:
-    (tmp_path / "cache.db").write_bytes(b"rubbish" * 1000)
-    store = opened(tmp_path)
+def _foreign_schema(database: Path) -> None:
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("CREATE TABLE Cache (name TEXT)")
+        connection.execute("CREATE TABLE Settings (name TEXT)")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda database: database.write_bytes(b"rubbish" * 1000),
+        _foreign_schema,
+        lambda database: database.mkdir(),
+    ],
+    ids=["rubbish", "another schema", "a folder"],
+)
+async def test_a_database_that_is_none_is_begun_anew_and_told_once(
+    tmp_path: Path, spoil: Callable[[Path], object]
+) -> None:
+    folder = tmp_path / "answers"
+    folder.mkdir()
+    spoil(folder / "cache.db")
+    store = opened(folder)
     with capture_logs() as logs:
         await store.start()
         for _ in range(20):
             assert await store.get("k") is None
-        assert not await store.put("k", b"v", M, None)
-        assert await store.delete("k") == 0
-        assert await clear(store) == 0
-    assert [entry["event"] for entry in logs] == ["cache.failed"]
-    assert logs[0]["log_level"] == "warning"
-    assert (store.counts.errors, store.counts.skipped) == (6, 18)  # three of each kind were tried
+        await store.put("k", b"v", M, None)
+        assert await store.get("k") in (b"v", None)
+    assert len([entry for entry in logs if entry["event"] == "cache.failed"]) <= 1
+    if not (folder / "cache.db").is_dir():
+        assert await store.get("k") == b"v"
+        assert [entry["event"] for entry in logs if "anew" in entry["event"]] == ["cache.begun_anew"]
+    assert not list(tmp_path.glob("*damaged*"))
     await store.close()
+
+
+async def test_one_that_is_spoilt_while_it_is_open_is_begun_anew_by_one_and_followed_by_others(tmp_path: Path) -> None:
+    folder = tmp_path / "answers"
+    one, two = opened(folder), opened(folder)
+    for i in range(100):
+        await one.put(f"k{i}", b"v" * 2000, M, None)
+    assert await two.get("k1") is not None
+    database = folder / "cache.db"
+    with database.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"x" * (database.stat().st_size - 4096))
+    (folder / "cache.db-wal").write_bytes(b"")
+    for i in range(100):
+        for store in (one, two):
+            assert await store.get(f"k{i}") in (None, b"v" * 2000)
+    assert await one.put("new", b"v", M, None)
+    assert await two.get("new") == b"v"
+    await one.close()
+    await two.close()
 
 
 async def test_a_folder_that_cannot_be_opened_is_tried_again_later(tmp_path: Path) -> None:
@@ -218,7 +258,8 @@ async def test_a_folder_that_vanishes_is_a_miss(store: GuardedTier) -> None:
     await store.put("k", b"v" * 100_000, M, None)
     shutil.rmtree(folder_of(store))
     assert await store.get("k") is None
-    await store.put("l", b"v" * 100_000, M, None)
+    assert await store.put("l", b"v" * 100_000, M, None)
+    assert await store.get("l") == b"v" * 100_000
 
 
 async def test_a_disk_that_hangs_is_a_miss_and_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

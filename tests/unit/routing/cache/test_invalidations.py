@@ -207,7 +207,7 @@ async def test_a_process_that_stops_with_the_lock_holds_up_nobody_for_long(
     monkeypatch.setattr(invalidation_log, "_LOCK_S", 0.01)
     one, two = await opened(process), await opened(process)
     before = one.moment("m").local
-    with invalidation_log._locked(path):
+    with invalidation_log.locked(path):
         await one.invalidate("m")
     assert one.moment("m").local > before
     assert two.moment("m").local == before
