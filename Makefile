@@ -13,7 +13,7 @@ STUBS := build/stubs
 BASELINE := protos/released.binpb
 ARGS ?=
 
-.PHONY: help install run test bench bench-cache bench-registry bench-routing bench-telemetry bench-experiments check fmt dashboards proto proto-release constraints image clean
+.PHONY: help install run test test-programs bench bench-cache bench-registry bench-routing bench-telemetry bench-experiments check fmt dashboards proto proto-release constraints image clean
 
 help:  ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1mmake %-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,12 @@ bench-telemetry: install  ## measure what metrics, log lines and traces cost a c
 
 bench-experiments: install  ## simulate experiments under continuous looks, and rollouts (ARGS=--help tells all)
 	@$(BIN)/python -m benchmarks.experiments $(ARGS)
+
+test-programs:  ## install the Debian packages that some tests run against (as root); without them those tests are skipped
+	@missing=$$(for name in $$(cat tests/packages.txt); do \
+			dpkg-query --show --showformat='$${Status}' $$name 2>/dev/null | grep -q ' installed$$' || echo $$name; done); \
+		test -z "$$missing" || { echo "installing" $$missing; apt-get update --quiet=2 && \
+			RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet=2 --no-install-recommends $$missing >/dev/null; }
 
 # Clients in other languages: skipped, with a word, where there is no Node.js.
 $(NODE_DIR)/node_modules/.installed: $(NODE_DIR)/package.json $(NODE_DIR)/package-lock.json
