@@ -152,17 +152,24 @@ class SemanticConfig(Section):
     _bare_off = field_validator("mode", mode="before")(_mode)
 
 
+def _coalescing(value: Any) -> Any:
+    if not isinstance(value, bool) and value != "fleet":
+        raise ValueError(f"`{value}` is none of true, false and fleet")
+    return value
+
+
 class CacheConfig(Section):
     """When answers are kept, where (`tiers`; None is wherever there is room), and for how long (`ttl` in seconds; None
     is until they are evicted).
 
-    Equal calls in flight share one run where `coalesce` is true. Once its `ttl` is over, an answer may be given for
-    `stale_while_revalidate` seconds more while it is renewed, and for `stale_if_error` seconds where the model fails.
+    Equal calls in flight share one run where `coalesce` is true, and with `fleet` those on all machines that share a
+    Redis do. Once its `ttl` is over, an answer may be given for `stale_while_revalidate` seconds more while it is
+    renewed, and for `stale_if_error` seconds where the model fails.
     """
 
     mode: Literal["deterministic", "opt_in", "always", "off"] = "deterministic"
     ttl: Seconds | None = None
-    coalesce: bool = True
+    coalesce: Annotated[bool | Literal["fleet"], BeforeValidator(_coalescing)] = True
     stale_while_revalidate: Seconds | None = None
     stale_if_error: Seconds | None = None
     tiers: Annotated[dict[Literal["memory", "disk", "redis"], TierConfig] | None, BeforeValidator(_tiers)] = None

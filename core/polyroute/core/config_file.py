@@ -133,6 +133,7 @@ def _read(text: str, file: str, environ: Mapping[str, str], *, secrets: bool) ->
     found = [
         *_references(config),
         *_never_stale(config),
+        *_apart(config),
         *_unreachable(config, environ),
         *(_unreadable_secrets(config) if secrets else ()),
     ]
@@ -357,6 +358,18 @@ def _unreachable(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[L
     for loc, cache in places:
         if cache is not None and cache.tiers is not None and "redis" in cache.tiers:
             yield (*loc, "tiers"), "`redis` is named, and POLYROUTE_REDIS_URL does not say where it is"
+        if cache is not None and cache.coalesce == "fleet":
+            yield (*loc, "coalesce"), "`fleet` needs a Redis, and POLYROUTE_REDIS_URL does not say where it is"
+
+
+def _apart(config: Config) -> Iterator[tuple[Loc, str]]:
+    """Where machines would wait for answers of each other's that none of them finds."""
+    for i, (model, whole) in enumerate(zip(config.models, config.effective_models, strict=True)):
+        cache = whole.cache
+        if cache is not None and cache.coalesce == "fleet" and cache.tiers is not None and "redis" not in cache.tiers:
+            own = model.cache is not None and "coalesce" in model.cache.model_fields_set
+            loc: Loc = ("models", i, "cache", "coalesce") if own else ("cache", "coalesce")
+            yield loc, f"`fleet` needs the tier `redis`, and `{model.id}` does without"
 
 
 def _unreadable_secrets(config: Config) -> Iterator[tuple[Loc, str]]:

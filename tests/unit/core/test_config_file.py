@@ -444,3 +444,19 @@ def test_stale_answers_need_a_time_after_which_they_are_stale() -> None:
         (3600, 86400, True),
         (7200, 86400, True),
     ]
+
+
+def test_sharing_runs_between_machines_needs_what_they_share() -> None:
+    redis = {"POLYROUTE_REDIS_URL": "redis://r"}
+    text = REMOTE + "cache:\n  coalesce: fleet\n"
+    (config, *_) = parse_config(text, "models.yaml", redis).effective_models
+    assert config.cache is not None
+    assert config.cache.coalesce == "fleet"
+    unreachable = "`fleet` needs a Redis, and POLYROUTE_REDIS_URL does not say where it is"
+    assert problems(text) == [f"models.yaml:6: cache.coalesce: {unreachable}"]
+    near = text + "  tiers: [memory, disk]\n"
+    assert problems(near, redis) == [
+        "models.yaml:6: cache.coalesce: `fleet` needs the tier `redis`, and `m` does without"
+    ]
+    bad = REMOTE + "cache: {coalesce: sometimes}\n"
+    assert problems(bad) == ["models.yaml:5: cache.coalesce: `sometimes` is none of true, false and fleet"]

@@ -17,6 +17,7 @@ from polyroute.core.request import CacheMode
 from polyroute.routing.cache.answers import Answers
 from polyroute.routing.cache.codec import StoredAnswer
 from polyroute.routing.cache.eligibility import Use
+from polyroute.routing.cache.fleet import Turn
 from polyroute.routing.cache.flights import Flight, Follower
 from polyroute.routing.cache.freshness import Freshness, freshness
 from polyroute.routing.cache.outcome import is_failure
@@ -130,11 +131,14 @@ class Runs:
         Where those fail, a stored answer that is good for this case. Raises `NotCached` where only a stored one may be
         given.
         """
-        spare: Found | None = None
+        spare, turn = None, None
         if look:
             errors = self._answers.errors
             found = await self._answers.find(asked.key, self.terms)
             state = Freshness.OUT if found is None else self.state(found, asked.key, asked.call)
+            if state not in GIVEN and (turn := await self._turn(asked)) is not None and turn.found is not None:
+                found, state = turn.found, Freshness.FRESH
+                await turn.end()
             if found is not None and state in GIVEN:
                 yield Stored(found)
                 return
@@ -143,6 +147,36 @@ class Runs:
             if asked.call.request.cache.mode is CacheMode.ONLY_IF_CACHED:
                 raise self.not_cached("no stored answer")
             spare = found if state is Freshness.SPARE else None
+        parts = self._model(asked, call, spare)
+        async with aclosing(parts if turn is None else self._in_turn(turn, parts)) as events:
+            async for event in events:
+                yield event
+
+    async def _turn(self, asked: Question) -> Turn | None:
+        """This machine's turn to run, or what another one's run has left; None where machines do not wait for each
+        other."""
+        leases = self._answers.leases
+        if self._shelf.config.coalesce != "fleet" or leases is None or not asked.use.write:
+            return None
+
+        async def find() -> Found | None:
+            found = await self._answers.find(asked.key, self.terms)
+            return found if found is not None and self.state(found, asked.key, asked.call) in GIVEN else None
+
+        return await Turn.of(leases, asked.key, find)
+
+    async def _in_turn(self, turn: Turn, parts: AsyncGenerator[Part, None]) -> AsyncGenerator[Part, None]:
+        complete = False
+        try:
+            async with aclosing(parts):
+                async for part in parts:
+                    complete = isinstance(part, Finished)
+                    yield part
+        finally:
+            await turn.end(self._answers.flush if complete else None)
+
+    async def _model(self, asked: Question, call: Call, spare: Found | None) -> AsyncGenerator[Part, None]:
+        """The events of the layers below; where they fail before they began, the `spare` answer with the error."""
         begun = False
         try:
             async with aclosing(self._events(asked, call)) as events:
