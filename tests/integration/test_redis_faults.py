@@ -131,3 +131,19 @@ async def test_a_redis_that_is_full_is_read_and_not_written(redis: RedisServer, 
         async with asyncio.timeout(WAIT_S):
             while not await kept():
                 pass
+
+
+async def test_a_server_begins_and_ends_and_tells_of_itself_while_redis_hangs(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    redis.pause()
+    echo = EchoBackend("m")
+    settings = replace(settings_for(echo, folder=tmp_path, cache=CacheConfig()), redis_url=SecretStr(redis.url))
+    async with serving(echo, folder=tmp_path, settings=settings) as at:
+        for _ in range(5):
+            assert await at.text("x", temperature=0) == "x"
+        stats = await at.server.gateway.cache_stats()
+        assert [(tier.name, tier.entries) for tier in stats.tiers] == [("memory", 1), ("disk", 1), ("redis", 0)]
+        assert await at.server.gateway.invalidate_cache("m") == 1
+        assert await at.text("x", temperature=0) == "x"
+        assert len(echo.calls) == 2

@@ -77,7 +77,7 @@ class GuardedTier:
 
     async def start(self) -> None:
         """Opens it. One that cannot be opened is no error here."""
-        await self._ask("open", self.reads, _ADMIN_S, self.tier.start, None)
+        await self._ask("open", self.reads, self.tier.put_s, self.tier.start, None)
 
     async def get(self, digest: str) -> bytes | None:
         """The entry under `digest`; None when there is none, or on any failure."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Final
@@ -118,16 +119,24 @@ class RedisTier:
         """All entries, some at a time: their keys, beginnings and sizes in bytes. Ends early when time is up."""
         until, cursor = time.monotonic() + limit_s, 0
         while True:
-            cursor, keys = await self._client.scan(cursor, match=_ANSWER + "*", count=_PAGE, _type="STRING")
-            if keys:
-                async with self._client.pipeline(transaction=False) as pipeline:
-                    for key in keys:
-                        pipeline.getrange(key, 0, BEGINNING_BYTES - 1)
-                        pipeline.strlen(key)
-                    found = await pipeline.execute()
-                yield [key for key in keys if isinstance(key, bytes)], found[::2], found[1::2]
+            async with asyncio.timeout(self.put_s):
+                cursor, page = await self._page(cursor)
+            if page[0]:
+                yield page
             if not cursor or time.monotonic() > until:
                 return
+
+    async def _page(self, cursor: int) -> tuple[int, tuple[list[bytes], list[bytes], list[int]]]:
+        cursor, found = await self._client.scan(cursor, match=_ANSWER + "*", count=_PAGE, _type="STRING")
+        keys = [key for key in found if isinstance(key, bytes)]
+        if not keys:
+            return cursor, ([], [], [])
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.getrange(key, 0, BEGINNING_BYTES - 1)
+                pipeline.strlen(key)
+            answers = await pipeline.execute()
+        return cursor, (keys, answers[::2], answers[1::2])
 
 
 def _label(beginning: bytes) -> Label | None:
