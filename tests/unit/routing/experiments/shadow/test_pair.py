@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyroute.routing.experiments.shadow.pair import MOST_TOKENS, Side, compared, edit_distance, tokens
@@ -21,6 +21,7 @@ def by_the_book(left: list[str], right: list[str]) -> int:
     return row[-1]
 
 
+@settings(deadline=None)
 @given(WORDS, WORDS)
 def test_the_distance_is_that_of_the_table_over_the_longer_one(left: list[str], right: list[str]) -> None:
     longest = max(len(left), len(right))
