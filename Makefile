@@ -13,7 +13,7 @@ STUBS := build/stubs
 BASELINE := protos/released.binpb
 ARGS ?=
 
-.PHONY: help install run test test-programs bench bench-cache bench-registry bench-routing bench-telemetry bench-experiments check fmt dashboards proto proto-release constraints image clean
+.PHONY: help install run test test-programs bench bench-cache bench-registry bench-records bench-routing bench-telemetry bench-experiments check fmt dashboards proto proto-release constraints image clean
 
 help:  ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1mmake %-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,8 @@ bench-routing: install  ## simulate how calls find replicas under each policy (A
 
 bench-telemetry: install  ## measure what metrics, log lines and traces cost a cached call (ARGS=--help tells all)
 	@$(BIN)/python -m benchmarks.telemetry $(ARGS)
+bench-records: install  ## measure what records and copies cost calls, and a report over a million rows
+	@$(BIN)/python -m benchmarks.records $(ARGS)
 
 bench-experiments: install  ## simulate experiments under continuous looks, and rollouts (ARGS=--help tells all)
 	@$(BIN)/python -m benchmarks.experiments $(ARGS)

@@ -64,6 +64,12 @@ class Sum:
         self.total += value
         self.squares += value * value
 
+    def include(self, other: Sum) -> None:
+        """The observations of another sum as well."""
+        self.count += other.count
+        self.total += other.total
+        self.squares += other.squares
+
 
 def summed(records: Iterable[CallRecord]) -> dict[Cell, Sum]:
     """What the records add to each metric; keys that are assigned are counted by `units`, apart from this."""

@@ -24,7 +24,7 @@ class Reporting:
         self._journal = journal
 
     async def of(self, route: str, since: float = 0.0, *, over_time: bool = False) -> Report:
-        """The report on a route, of what was recorded from `since` on (Unix time), the minute being the unit.
+        """The report on a route, of what was recorded from about `since` on (Unix time).
 
         Raises `UnknownModel`, `InvalidArgument` where the route is no experiment, and `StateUnavailable`.
         """

@@ -25,13 +25,13 @@ from polyroute.routing.experiments.evidence import (
 )
 from polyroute.routing.experiments.records import CallRecord
 from polyroute.routing.experiments.shadow.pair import Pair
-from polyroute.routing.experiments.tables import feedback, pairs, records, splits, sums, units
+from polyroute.routing.experiments.tables import feedback, hourly_sums, pairs, records, splits, sums, units
 
 FORGET_ROWS: Final = 5_000
 """Most rows that one `forget` removes of a table, so that nobody who writes waits long for it."""
 
 SUMS_OUTLIVE: Final = 12
-"""Sums are small: they are kept this many times as long as records."""
+"""Sums by the hour are few: they are kept this many times as long as records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,23 +100,21 @@ def add_feedback(connection: Connection, given: Feedback) -> bool:
 
 
 def add_sums(connection: Connection, added: Mapping[Cell, Sum]) -> None:
-    """Adds to what is summed up already; in one order, so that two routers never wait for each other in a circle."""
+    """Adds to what is summed up already, by the minute and by the hour.
+
+    Always in one order, so that two routers never wait for each other in a circle.
+    """
     if not added:
         return
-    rows = [
-        {**place._asdict(), "count": each.count, "total": each.total, "squares": each.squares}
-        for place, each in sorted(added.items(), key=lambda item: item[0])
-    ]
-    insert = _dialect(connection).insert(sums)
-    columns = ("count", "total", "squares")
-    statement = insert.on_conflict_do_update(
-        index_elements=list(Cell._fields), set_={name: sums.c[name] + insert.excluded[name] for name in columns}
-    )
-    connection.execute(statement, rows)
+    hours: dict[Cell, Sum] = {}
+    for place, each in added.items():
+        hours.setdefault(place._replace(minute=place.minute // 60), Sum()).include(each)
+    _add_up(connection, sums, "minute", added)
+    _add_up(connection, hourly_sums, "hour", hours)
 
 
 def forget(connection: Connection, routes: Iterable[str], before: float, sums_before: float) -> bool:
-    """Removes what is older than `before` (sums: `sums_before`), Unix time; says whether more is left to remove."""
+    """Removes what is older than `before` (sums by the hour: `sums_before`), Unix time; says whether more is left."""
     full = False
     for route in sorted(routes):
         old = select(records.c.id).where(records.c.route == route, records.c.at < before).limit(FORGET_ROWS)
@@ -124,15 +122,16 @@ def forget(connection: Connection, routes: Iterable[str], before: float, sums_be
         old = select(pairs.c.id).where(pairs.c.route == route, pairs.c.at < before).limit(FORGET_ROWS)
         full |= connection.execute(delete(pairs).where(pairs.c.id.in_(old))).rowcount >= FORGET_ROWS
     connection.execute(delete(feedback).where(feedback.c.recorded_at < before))
-    connection.execute(delete(sums).where(sums.c.minute < int(sums_before // 60)))
-    in_use = select(sums.c.split).where(sums.c.minute >= int(before // 60))
+    connection.execute(delete(sums).where(sums.c.minute < int(before // 60)))
+    connection.execute(delete(hourly_sums).where(hourly_sums.c.hour < int(sums_before // 3600)))
+    in_use = select(hourly_sums.c.split).where(hourly_sums.c.hour >= int(before // 3600))
     connection.execute(delete(units).where(units.c.at < before, units.c.split.not_in(in_use)))
     return full
 
 
 def recorded_routes(connection: Connection) -> list[str]:
     """The routes of which there are sums."""
-    return list(connection.scalars(select(sums.c.route).distinct()))
+    return list(connection.scalars(select(hourly_sums.c.route).distinct()))
 
 
 def _new_units(connection: Connection, batch: Sequence[CallRecord]) -> list[CallRecord]:
@@ -180,6 +179,21 @@ def _record_of(connection: Connection, request_id: str, known: int | None) -> Ro
         return connection.execute(query.where(records.c.id == known)).mappings().first()
     latest = query.where(records.c.request_id == request_id).order_by(records.c.id.desc()).limit(1)
     return connection.execute(latest).mappings().first()
+
+
+def _add_up(connection: Connection, table: Table, time: str, added: Mapping[Cell, Sum]) -> None:
+    """Adds to a table of sums; `time` is its column for what `Cell.minute` holds."""
+    rows = []
+    for place, each in sorted(added.items(), key=lambda item: item[0]):
+        row: dict[str, Any] = place._asdict()
+        row[time] = row.pop("minute")
+        rows.append({**row, "count": each.count, "total": each.total, "squares": each.squares})
+    insert = _dialect(connection).insert(table)
+    statement = insert.on_conflict_do_update(
+        index_elements=list(table.primary_key.columns),
+        set_={name: table.c[name] + insert.excluded[name] for name in ("count", "total", "squares")},
+    )
+    connection.execute(statement, rows)
 
 
 def _insert_new(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:

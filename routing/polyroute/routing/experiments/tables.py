@@ -95,6 +95,24 @@ sums = Table(
 )
 """What a report reads: count, sum and sum of squares of a metric, by arm and minute of Unix time."""
 
+hourly_sums = Table(
+    "hourly_sums",
+    metadata,
+    Column("route", Text, nullable=False),
+    Column("hour", BigInteger, nullable=False),
+    Column("split", Text, nullable=False),
+    Column("arm", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("metric", Text, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("total", Double, nullable=False),
+    Column("squares", Double, nullable=False),
+    PrimaryKeyConstraint("route", "hour", "split", "arm", "model", "version", "metric"),
+    sqlite_with_rowid=False,
+)
+"""The same by the hour: it is kept for longer, and reports over long times read it."""
+
 pairs = Table(
     "pairs",
     metadata,

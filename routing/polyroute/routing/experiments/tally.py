@@ -7,18 +7,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, func, literal, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, func, literal, select
 
 from polyroute.routing.experiments.evidence import SHADOW, Sum
-from polyroute.routing.experiments.tables import pairs, splits, sums
+from polyroute.routing.experiments.tables import hourly_sums, pairs, splits, sums
 
 WORST: Final = 20
 """Pairs that a report names as the worst, at most."""
 
+BY_MINUTE_H: Final = 48
+"""Hours that are read by the minute."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The observations of one metric of one arm under one split; `last` is when one was made, to the minute.
+    """The observations of one metric of one arm under one split; `last` is when one was made, about.
 
     `until` is the end of the stretch of time that they are of, in Unix time, where there are several.
     """
@@ -58,26 +61,51 @@ class Tally:
 
 
 def tally(connection: Connection, route: str, since: float, points: int = 0) -> Tally:
-    """What there is of `route` from the minute of `since` (Unix time) on; over time in `points` stretches at most."""
-    where = (sums.c.route == route, sums.c.minute >= int(since // 60))
-    found = connection.execute(_summed(None).where(*where)).all()
-    everything = [_entry(row) for row in found]
+    """What there is of `route` from `since` on (Unix time), over time in `points` stretches at most.
+
+    It is read by the minute, or by the hour where it covers more than `BY_MINUTE_H` hours.
+    """
+    c = hourly_sums.c
+    known = (c.route == route, c.hour >= int(since // 3600))
+    first, last = connection.execute(select(func.min(c.hour), func.max(c.hour)).where(*known)).one()
+    if first is None:
+        return Tally()
+    scale = _HOURS if last - first > BY_MINUTE_H else _MINUTES
+    where = (scale.table.c.route == route, scale.time >= int(since // scale.seconds))
+    everything = [_entry(row, scale) for row in connection.execute(_summed(scale, None).where(*where))]
     entries = [entry for entry in everything if entry.split != SHADOW]
     shadows = [entry for entry in everything if entry.split == SHADOW]
     names = {entry.split for entry in entries}
     rows = connection.execute(select(splits.c.split, splits.c.shares).where(splits.c.split.in_(names)))
     shares = {name: json.loads(text) for name, text in rows}
-    over_time: list[Entry] = []
-    if points and entries:
-        first = connection.scalar(select(func.min(sums.c.minute)).where(*where)) or 0
-        last = int(max(entry.last for entry in entries)) // 60
-        step = (last - first) // points + 1
-        for row in connection.execute(_summed((sums.c.minute - first) // step).where(*where)):
-            until = (first + (int(row[0]) + 1) * step) * 60.0
-            if row[1] != SHADOW:
-                over_time.append(_entry(row, until))
-        over_time.sort(key=lambda entry: entry.until)
+    over_time = _over_time(connection, scale, where, points) if points and entries else []
     return Tally(entries, shares, over_time, shadows, _worst(connection, route, since) if shadows else ())
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """One of the tables of sums: how long the stretches are that it knows, and where it has them."""
+
+    table: Table
+    time: ColumnElement[int]
+    seconds: int
+
+
+_MINUTES: Final = _Scale(sums, sums.c.minute, 60)
+_HOURS: Final = _Scale(hourly_sums, hourly_sums.c.hour, 3600)
+
+
+def _over_time(
+    connection: Connection, scale: _Scale, where: tuple[ColumnElement[bool], ...], points: int
+) -> list[Entry]:
+    first, last = connection.execute(select(func.min(scale.time), func.max(scale.time)).where(*where)).one()
+    step = (last - first) // points + 1
+    found = []
+    for row in connection.execute(_summed(scale, (scale.time - first) // step).where(*where)):
+        if row[1] != SHADOW:
+            until = min(first + (int(row[0]) + 1) * step, last + 1) * float(scale.seconds)
+            found.append(_entry(row, scale, until))
+    return sorted(found, key=lambda entry: entry.until)
 
 
 def _worst(connection: Connection, route: str, since: float) -> list[Worst]:
@@ -89,16 +117,17 @@ def _worst(connection: Connection, route: str, since: float) -> list[Worst]:
     return [Worst(*row) for row in rows]
 
 
-def _summed(stretch: ColumnElement[int] | None) -> Select[Any]:
+def _summed(scale: _Scale, stretch: ColumnElement[int] | None) -> Select[Any]:
     """Sums by arm and metric; by `stretch` of time as well, which is the first column."""
-    cells = (sums.c.split, sums.c.arm, sums.c.model, sums.c.version, sums.c.metric)
-    added = (func.sum(sums.c.count), func.sum(sums.c.total), func.sum(sums.c.squares), func.max(sums.c.minute))
+    c = scale.table.c
+    cells = (c.split, c.arm, c.model, c.version, c.metric)
+    added = (func.sum(c.count), func.sum(c.total), func.sum(c.squares), func.max(scale.time))
     if stretch is None:
         return select(literal(0), *cells, *added).group_by(*cells)
     return select(stretch.label("stretch"), *cells, *added).group_by("stretch", *cells)
 
 
-def _entry(row: Sequence[Any], until: float = 0.0) -> Entry:
-    _stretch, split, arm, model, version, metric, count, total, squares, minute = row
+def _entry(row: Sequence[Any], scale: _Scale, until: float = 0.0) -> Entry:
+    _stretch, split, arm, model, version, metric, count, total, squares, time = row
     summed = Sum(int(count), float(total), float(squares))  # Postgres adds up into decimals
-    return Entry(split, arm, model, version, metric, summed, last=minute * 60.0, until=until)
+    return Entry(split, arm, model, version, metric, summed, last=time * float(scale.seconds), until=until)

@@ -179,3 +179,18 @@ async def test_what_is_recorded_is_what_is_reported(database: Database, record: 
     assert len(found.series[0].points) == 10
     later = await database.read(partial(tally, route="chat", since=7000.0))
     assert sum(arm.answers for arm in report("chat", ARMS, "a", later).arms) < 400
+
+
+async def test_what_is_long_ago_is_read_by_the_hour_and_adds_up_to_the_same(database: Database, record: Make) -> None:
+    hours = [record(f"r{i}", at=1800.0 + 3600 * i, sticky_by="request", hash_point=0.2) for i in range(60)]
+    await database.write(partial(add_records, batch=hours[:40]))
+    short = await database.read(partial(tally, route="chat", since=0.0, points=5))
+    await database.write(partial(add_records, batch=hours[40:]))
+    long = await database.read(partial(tally, route="chat", since=0.0, points=5))
+    for found, count in ((short, 40), (long, 60)):
+        assert {e.sum.count for e in found.entries if e.metric == "error_rate"} == {count}
+        assert [e.sum.count for e in found.over_time if e.metric == "error_rate"] == [count // 5] * 5
+    assert {entry.last % 3600 for entry in short.entries} == {1800.0}
+    assert {entry.last % 3600 for entry in long.entries} == {0.0}
+    late = await database.read(partial(tally, route="chat", since=3600.0 * 50))
+    assert {e.sum.count for e in late.entries if e.metric == "error_rate"} == {10}

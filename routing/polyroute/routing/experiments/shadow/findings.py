@@ -44,10 +44,7 @@ def _of(deployment: str, tally: Tally, alpha: float) -> ShadowFindings:
 def _added(entries: Iterable[Entry]) -> dict[str, Sum]:
     sums: dict[str, Sum] = {}
     for entry in entries:
-        each = sums.setdefault(entry.metric, Sum())
-        each.count += entry.sum.count
-        each.total += entry.sum.total
-        each.squares += entry.sum.squares
+        sums.setdefault(entry.metric, Sum()).include(entry.sum)
     return sums
 
 

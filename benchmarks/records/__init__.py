@@ -1,0 +1,1 @@
+"""What experiments cost: records and copies beside calls, and the report over a million rows."""
