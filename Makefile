@@ -52,6 +52,7 @@ bench-routing: install  ## simulate how calls find replicas under each policy (A
 
 bench-telemetry: install  ## measure what metrics, log lines and traces cost a cached call (ARGS=--help tells all)
 	@$(BIN)/python -m benchmarks.telemetry $(ARGS)
+
 bench-records: install  ## measure what records and copies cost calls, and a report over a million rows
 	@$(BIN)/python -m benchmarks.records $(ARGS)
 
