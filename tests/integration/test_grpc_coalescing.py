@@ -83,6 +83,11 @@ async def test_a_run_that_fails_is_followed_by_one_other(tmp_path: Path) -> None
     ]
     assert {answer.text for answer in answers if isinstance(answer, pb.GenerateResponse)} == {"one two three"}
     assert len(echo.calls) == 2
+    counted = [
+        at.server.registry.get_sample_value("polyroute_attempts_total", {"deployment": "m", "outcome": outcome})
+        for outcome in ("ok", "WORKER_DIED")
+    ]
+    assert counted == [1, 1], "attempts are those that were made, not those that were told"
 
 
 async def test_when_the_last_leaves_the_peers_socket_is_closed(tmp_path: Path) -> None:

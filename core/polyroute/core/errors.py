@@ -48,7 +48,8 @@ class PolyrouteError(Exception):
     `retry_after_s` is how long the caller should wait before it tries again, in seconds; None where that is not
     known. `metadata` goes into `ErrorInfo.metadata`. `attempts` are those that were made before the call failed with
     this error, its own among them; empty where it came to none. `quoted` is the part of the message that somebody else
-    wrote, such as a peer: it may hold a part of a prompt or of an answer.
+    wrote, such as a peer: it may hold a part of a prompt or of an answer. `shared` says that the attempts are those
+    of a run which another call began, and are counted there.
     """
 
     grpc: ClassVar[str] = "INTERNAL"
@@ -58,6 +59,7 @@ class PolyrouteError(Exception):
 
     attempts: tuple[Attempt, ...] = ()
     quoted: str = ""
+    shared: bool = False
 
     def __init__(
         self, message: str, *, retry_after_s: float | None = None, metadata: dict[str, str] | None = None

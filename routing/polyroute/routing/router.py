@@ -85,7 +85,8 @@ class Router:
                 attempts = (*failed, *_failures(step, error, duration_s))
                 if call.trace.span is not None and not error.attempts:
                     _keep(call.trace.span, step, error, duration_s)
-                self._count(step, attempts[len(failed) :])
+                if not error.shared:
+                    self._count(step, attempts[len(failed) :])
                 if not error.try_next or step is decision.steps[-1]:
                     raise error.after(attempts, _with_history(error.message, attempts[:-1])) from error
                 self._metrics.fell_back(step.deployment, error.reason)

@@ -25,10 +25,12 @@ class RunFailed(Exception):
     """The run has failed before this follower had anything of it, so the follower may do otherwise; see `__cause__`."""
 
 
-def own(failure: BaseException | None) -> Exception:
-    """The failure of a run as an error of one follower's own, which others do not write into."""
+def own(failure: BaseException | None, *, led: bool) -> Exception:
+    """The failure of a run as an error of one follower's own; `led` is whether the run was begun for it."""
     if isinstance(failure, PolyrouteError):
-        return failure.after(failure.attempts, failure.message)
+        error = failure.after(failure.attempts, failure.message)
+        error.shared = not led
+        return error
     return RuntimeError("the shared run crashed")
 
 
@@ -62,7 +64,7 @@ class Follower(Generic[T]):
         flight = self._flight
         while True:
             if flight.failure is not None and (self.place == 0 or self.place == flight.end):
-                raise flight.failed(self.place == 0)
+                raise flight.failed(self)
             if self.cut:
                 raise Cancelled(f"`{flight.name}`: left unread until {flight.most_bytes} bytes behind the shared run")
             if self.place < flight.end:
@@ -142,9 +144,10 @@ class Flight(Generic[T]):
         self.followers.add(follower)
         return follower
 
-    def failed(self, untouched: bool) -> Exception:
-        """The failure for one follower; `untouched` where it has taken nothing."""
-        error = RunFailed(f"`{self.name}`: the shared run failed") if untouched else own(self.failure)
+    def failed(self, follower: Follower[T]) -> Exception:
+        """The failure for one follower, which may do otherwise where it has taken nothing."""
+        untouched = RunFailed(f"`{self.name}`: the shared run failed")
+        error = own(self.failure, led=follower.led) if follower.place else untouched
         error.__cause__ = self.failure
         return error
 

@@ -95,7 +95,7 @@ class Cached:
         async with aclosing(self._runs.parts(asked, asked.call, look=look)) as parts:
             async for part in parts:
                 if isinstance(part, Stored):
-                    async with aclosing(self._given(part, asked)) as events:
+                    async with aclosing(self._given(part, asked, led=True)) as events:
                         async for event in events:
                             yield event
                 elif isinstance(part, Started) and look:
@@ -114,11 +114,14 @@ class Cached:
                 first = await follower.next()
                 if isinstance(first, Stored) and not self._suits(first, asked):
                     if first.error is not None:
-                        raise own(first.error) from first.error
+                        raise own(first.error, led=follower.led) from first.error
                     look = False  # what is stored is too old for this call
                     continue
-                parts = self._relayed(first, follower, asked)
-                async with aclosing(self._given(first, asked) if isinstance(first, Stored) else parts) as events:
+                if isinstance(first, Stored):
+                    answering = self._given(first, asked, led=follower.led)
+                else:
+                    answering = self._relayed(first, follower, asked)
+                async with aclosing(answering) as events:
                     async for event in events:
                         yield event
                 return
@@ -126,7 +129,7 @@ class Cached:
                 error = failed.__cause__
                 failures += not is_own(error)
                 if follower.led or is_refusal(error) or failures == MOST_RUNS:
-                    raise own(error) from error
+                    raise own(error, led=follower.led) from error
             finally:
                 await follower.leave()
 
@@ -141,21 +144,22 @@ class Cached:
                 self._metrics.cache_lookup(self._shelf.model, "coalesced")
                 self.ledger.coalesced += 1
                 joined = "cache: joined the run of an equal call that was under way"
-                part = _told(part, CacheResult.COALESCED, asked.use.reason, joined)
+                own_part = Started(replace(part.route, attempts=()))  # what failed before is the other call's
+                part = _told(own_part, CacheResult.COALESCED, asked.use.reason, joined)
             elif isinstance(part, Finished):
                 part = replace(part, timing=_share(part.timing, follower))
             yield part
             part = await follower.next()
 
-    async def _given(self, stored: Stored, asked: Question) -> AsyncGenerator[Event, None]:
-        """A stored answer that suits, replayed as the call wants it."""
+    async def _given(self, stored: Stored, asked: Question, *, led: bool) -> AsyncGenerator[Event, None]:
+        """A stored answer that suits, replayed as the call wants it; what failed is told to the call that `led`."""
         found, call = stored.found, asked.call
         state = self._runs.state(found, asked.key, call)
         started = self._hit(found, asked, state)
         if stored.error is not None:
             instead = f"cache: given because the model failed: {stored.error.reason}"
-            route = started.route
-            started = Started(replace(route, reasons=(*route.reasons, instead), attempts=stored.error.attempts))
+            route, attempts = started.route, stored.error.attempts if led else ()
+            started = Started(replace(route, reasons=(*route.reasons, instead), attempts=attempts))
         if call.request.cache.original_pace:
             async with aclosing(paced(found.answer, started, call.deadline)) as events:
                 async for event in events:

@@ -254,6 +254,7 @@ async def test_runs_that_fail_again_and_again_are_few_and_one_at_a_time(
     assert len(failed) == CROWD
     assert all(isinstance(error, WorkerDied) and error.message == "gone" for error in failed)
     assert len({id(error) for error in failed}) == CROWD, "each has one of its own"
+    assert sum(not error.shared for error in failed if isinstance(error, WorkerDied)) == MOST_RUNS
     assert (len(backend.calls), most) == (MOST_RUNS, 1)
 
 
