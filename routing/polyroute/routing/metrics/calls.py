@@ -17,18 +17,21 @@ _FROM_A_MODEL: Final = (CacheResult.MISS, CacheResult.BYPASS, CacheResult.UNSPEC
 _Kind: TypeAlias = tuple[str, str, str, CacheResult, str, str]  # requested, model, variant, cache, outcome, operation
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Ending:
-    """The series of one kind of ending, found once: a call then costs one look."""
+    """The series of one kind of ending, found once: a call then costs one look.
+
+    Those of tokens are found with the first token, for most kinds of failure have none.
+    """
 
     requests: Counter
     duration: Histogram
-    input: Histogram
-    output: Histogram
     first_token: Histogram | None
     per_token: Histogram | None
     overhead: Histogram | None
     reused: Counter
+    input: Histogram | None = None
+    output: Histogram | None = None
 
 
 class Calls:
@@ -58,13 +61,17 @@ class Calls:
     def ended(self, route: Route, outcome: str, timing: Timing, usage: Usage, operation: str, trace_id: str) -> None:
         """See `Metrics.call_ended`."""
         self._in_flight.dec()
-        ending = self._ending(route, outcome, operation)
+        ending, kind = self._ending(route, outcome, operation)
         exemplar = {"trace_id": trace_id} if trace_id else None
         ending.requests.inc()
         ending.duration.observe(timing.total_s, exemplar)
         if usage.prompt_tokens:
+            if ending.input is None:
+                ending.input = self._tokens_of(kind, "input")
             ending.input.observe(usage.prompt_tokens)
         if usage.completion_tokens:
+            if ending.output is None:
+                ending.output = self._tokens_of(kind, "output")
             ending.output.observe(usage.completion_tokens)
         if ending.overhead is not None:
             ending.overhead.observe(timing.router_overhead_s)
@@ -75,14 +82,19 @@ class Calls:
             if usage.cached_prompt_tokens:
                 ending.reused.inc(usage.cached_prompt_tokens)
 
-    def _ending(self, route: Route, outcome: str, operation: str) -> _Ending:
+    def _ending(self, route: Route, outcome: str, operation: str) -> tuple[_Ending, _Kind]:
         requested = self._series.known(route.requested)
         model = self._series.known(route.deployment or route.model or route.requested)
         kind = (requested, model, route.variant, route.cache, outcome, operation)
         found = self._endings.get(kind)
         if found is None:
             found = self._endings[kind] = self._find(kind)
-        return found
+        return found, kind
+
+    def _tokens_of(self, kind: _Kind, type: str) -> Histogram:
+        requested, model, _, result, _, operation = kind
+        more = (operation, telemetry.PROVIDER, result.name.lower(), type)
+        return self._series.between(self._tokens, (requested, model), more)
 
     def _find(self, kind: _Kind) -> _Ending:
         requested, model, variant, result, outcome, operation = kind
@@ -92,8 +104,6 @@ class Calls:
         return _Ending(
             requests=between(self._requests, (model, requested), (variant, cache, outcome)),
             duration=between(self._duration, names, (*described, cache, "" if ok else outcome)),
-            input=between(self._tokens, names, (*described, cache, "input")),
-            output=between(self._tokens, names, (*described, cache, "output")),
             first_token=between(self._first_token, names, described) if modelled else None,
             per_token=between(self._per_token, names, described) if modelled else None,
             overhead=self._series.of(self._overhead, model) if ok else None,

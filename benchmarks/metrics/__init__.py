@@ -1,0 +1,1 @@
+"""What metrics cost: each call, and each scrape of many models."""
