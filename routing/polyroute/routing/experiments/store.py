@@ -8,9 +8,10 @@ from dataclasses import dataclass, fields
 from types import ModuleType
 from typing import Any, Final
 
-from sqlalchemy import Connection, RowMapping, Table, delete, select, update
+from sqlalchemy import Connection, RowMapping, Table, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from polyroute.core.errors import InvalidArgument
 from polyroute.routing.experiments.evidence import (
     ASSIGNED,
     FEEDBACK,
@@ -29,6 +30,9 @@ from polyroute.routing.experiments.tables import feedback, hourly_sums, pairs, r
 
 FORGET_ROWS: Final = 5_000
 """Most rows that one `forget` removes of a table, so that nobody who writes waits long for it."""
+
+MOST_METRICS: Final = 32
+"""Metrics of one request that feedback may be given on."""
 
 SUMS_OUTLIVE: Final = 12
 """Sums by the hour are few: they are kept this many times as long as records."""
@@ -69,11 +73,14 @@ def add_pairs(connection: Connection, batch: Sequence[Pair]) -> None:
 def add_feedback(connection: Connection, given: Feedback) -> bool:
     """Keeps feedback, and says whether a record of the request is there.
 
-    The same again changes nothing. Another value takes the place of the first, unless it was observed earlier.
+    The same again changes nothing. Another value takes the place of the first, unless it was observed earlier. Raises
+    `InvalidArgument` for more than `MOST_METRICS` metrics of one request.
     """
     place = (feedback.c.request_id == given.request_id, feedback.c.metric == given.metric)
     before = connection.execute(select(feedback).where(*place)).mappings().first()
-    if before is not None and before["observed_at"] > given.observed_at:
+    if before is None:
+        _check_room(connection, given.request_id)
+    elif before["observed_at"] > given.observed_at:
         return before["record_id"] is not None
     found = _record_of(connection, given.request_id, None if before is None else before["record_id"])
     values = {
@@ -170,6 +177,12 @@ def _waiting_feedback(connection: Connection, batch: Sequence[CallRecord]) -> li
         place = (feedback.c.request_id == row["request_id"], feedback.c.metric == row["metric"])
         connection.execute(update(feedback).where(*place).values(record_id=number))
     return [(by_request[row["request_id"]], row) for row in waiting]
+
+
+def _check_room(connection: Connection, request_id: str) -> None:
+    told = select(func.count()).select_from(feedback).where(feedback.c.request_id == request_id)
+    if (connection.scalar(told) or 0) >= MOST_METRICS:
+        raise InvalidArgument("metric", f"the request has feedback on {MOST_METRICS} metrics already, the limit")
 
 
 def _record_of(connection: Connection, request_id: str, known: int | None) -> RowMapping | None:

@@ -8,9 +8,17 @@ from functools import partial
 import pytest
 from sqlalchemy import Connection, func, select
 
+from polyroute.core.errors import InvalidArgument
 from polyroute.routing.experiments.database import Database
 from polyroute.routing.experiments.records import CallRecord
-from polyroute.routing.experiments.store import Feedback, add_feedback, add_records, forget, recorded_routes
+from polyroute.routing.experiments.store import (
+    MOST_METRICS,
+    Feedback,
+    add_feedback,
+    add_records,
+    forget,
+    recorded_routes,
+)
 from polyroute.routing.experiments.tables import feedback, hourly_sums, records, sums, units
 
 Make = Callable[..., CallRecord]
@@ -132,3 +140,12 @@ async def test_what_is_old_is_forgotten_and_sums_later(database: Database, recor
     assert await database.read(_count(hourly_sums)) == 11
     await database.write(partial(forget, routes=routes, before=5000.0, sums_before=5000.0))
     assert await database.read(_count(hourly_sums)) == 5
+
+
+async def test_one_request_has_feedback_on_so_many_metrics(database: Database) -> None:
+    for number in range(MOST_METRICS):
+        await database.write(partial(add_feedback, given=said("r1", metric=f"m{number}")))
+    with pytest.raises(InvalidArgument, match="metric: the request has feedback on 32 metrics already, the limit"):
+        await database.write(partial(add_feedback, given=said("r1", metric="another")))
+    await database.write(partial(add_feedback, given=said("r1", metric="m0", value=0.0, at=8000.0)))
+    assert await database.read(_count(feedback)) == MOST_METRICS
