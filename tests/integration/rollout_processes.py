@@ -67,6 +67,8 @@ class Router:
         async with asyncio.timeout(WAIT_S):
             while (found := await self.rollout()).state is RolloutState.PENDING:  # noqa: ASYNC110 - of a process
                 await asyncio.sleep(0.05)
+            while abs(await self.share() - found.weight) > 1e-9:  # noqa: ASYNC110 - what is kept is in force right after
+                await asyncio.sleep(0.05)
         return found
 
     async def variants(self) -> list[str]:
@@ -77,6 +79,12 @@ class Router:
             plan = await stub.ExplainRoute(models_pb2.ExplainRouteRequest(request=request), timeout=WAIT_S)
             found.append(plan.attempts[0].variant)
         return found
+
+    async def share(self) -> float:
+        """The new version's share of the traffic at this router."""
+        request = models_pb2.GetModelRequest(model="r")
+        model = (await ModelServiceStub(self.channel).GetModel(request, timeout=WAIT_S)).model
+        return next(float(variant.share) for variant in model.variants if variant.name == "new")
 
     async def call(self, user: str) -> str:
         """The variant that answered a call of a user; empty where none did."""

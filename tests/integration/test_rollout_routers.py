@@ -43,13 +43,14 @@ def state_url() -> Iterator[str]:
 
 
 async def agreed(one: Router, two: Router, *, weight: float) -> list[str]:
-    """Where each user's calls go, once both routers split traffic so."""
+    """Where each user's calls go, once both routers split traffic so; they agree on it."""
     async with asyncio.timeout(WAIT_S):
-        while True:
-            first, second = await one.variants(), await two.variants()
-            if (await one.rollout()).weight == weight and first == second:
-                return first
-            await asyncio.sleep(0.05)
+        for each in (one, two):
+            while abs(await each.share() - weight) > 1e-9:  # noqa: ASYNC110 - of a process
+                await asyncio.sleep(0.05)
+    first = await one.variants()
+    assert await two.variants() == first
+    return first
 
 
 async def test_two_routers_share_a_rollout_and_one_takes_over(tmp_path: Path, state_url: str) -> None:

@@ -62,12 +62,25 @@ async def variants(at: Serving, users: int = 200) -> dict[str, str]:
     return found
 
 
-async def begun(admin: AdminClient) -> Rollout:
+async def begun(at: Serving, admin: AdminClient) -> Rollout:
     """The rollout once it is at a step."""
     async with asyncio.timeout(WAIT_S):
         while (found := await admin.rollout("r")).state is RolloutState.PENDING:  # noqa: ASYNC110 - another process's
             await asyncio.sleep(0.05)
+    return await in_force(at, found)
+
+
+async def in_force(at: Serving, found: Rollout) -> Rollout:
+    """The rollout, once traffic is split by it: what is kept comes into force right after."""
+    async with asyncio.timeout(WAIT_S):
+        while abs(new_share(at) - found.weight) > 1e-9:  # noqa: ASYNC110 - a number
+            await asyncio.sleep(0.01)
     return found
+
+
+def new_share(at: Serving) -> float:
+    rule = at.server.gateway.snapshot.rules["r"]
+    return rule.share(rule.variants[1])
 
 
 async def calls_until(at: Serving, done: Callable[[Rollout], bool]) -> Rollout:
@@ -78,7 +91,7 @@ async def calls_until(at: Serving, done: Callable[[Rollout], bool]) -> Rollout:
             if user % 20 == 0:
                 found = await admin.rollout("r")
                 if done(found):
-                    return found
+                    return await in_force(at, found)
     raise AssertionError("calls do not end")
 
 
@@ -112,7 +125,7 @@ async def test_without_traffic_it_waits_at_its_first_step(tmp_path: Path) -> Non
     old, new = two()
     async with serving(old, new, folder=tmp_path, settings=settings(tmp_path, old, new)) as at:
         async with AdminClient(str(at.server.admin_address)) as admin:
-            found = await begun(admin)
+            found = await begun(at, admin)
             shares = Counter((await variants(at)).values())
         assert (found.state, found.step, found.weight) == (RolloutState.RUNNING, 0, 0.1)
         assert 0 < shares["new"] < 60
@@ -126,7 +139,7 @@ async def test_an_operator_holds_it_lets_it_go_on_and_ends_it(tmp_path: Path) ->
         serving(old, new, folder=tmp_path, settings=settings(tmp_path, old, new, steps=slow)) as at,
         AdminClient(str(at.server.admin_address)) as admin,
     ):
-        await begun(admin)
+        await begun(at, admin)
         before = await variants(at)
         paused = await admin.pause_rollout("r", reason="it is Friday")
         assert (paused.state, paused.history[-1].reason) == (RolloutState.PAUSED, "it is Friday")
@@ -196,7 +209,7 @@ async def test_a_reload_changes_its_steps_and_moves_nobody_back(tmp_path: Path) 
         serving(old, new, folder=tmp_path, settings=chosen) as at,
         AdminClient(str(at.server.admin_address)) as admin,
     ):
-        await begun(admin)
+        await begun(at, admin)
         before = await variants(at)
         write(0.1, 0.4)
         assert (await admin.reload()).changed
@@ -207,4 +220,4 @@ async def test_a_reload_changes_its_steps_and_moves_nobody_back(tmp_path: Path) 
         await admin.roll_back_rollout("r")
         write(0.1, 0.4, run=2)
         await admin.reload()
-        assert (await begun(admin)).weight == 0.1
+        assert (await begun(at, admin)).weight == 0.1
