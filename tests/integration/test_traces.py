@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import grpc.aio
 import pytest
 
@@ -113,7 +114,7 @@ async def test_each_ending_is_one_tree(tmp_path: Path, scripted_peer: ScriptedPe
             await a_call_that_goes_well(caller, spans)
             await one_that_is_retried_and_falls_back(caller, spans)
             await one_whose_caller_leaves(caller, spans)
-            await one_that_is_late(caller, spans)
+            await one_that_is_late(caller, spans, front)
             await one_that_is_refused(caller, spans)
             await one_whose_worker_is_killed(caller, spans, back)
             for server in (front, back):
@@ -189,14 +190,16 @@ async def one_whose_caller_leaves(caller: Caller, spans: Spans) -> None:
     assert found[2].attributes["gen_ai.usage.output_tokens"] > 0
 
 
-async def one_that_is_late(caller: Caller, spans: Spans) -> None:
-    with pytest.raises(grpc.aio.AioRpcError) as late:
-        await caller.begin(caller.inference.Generate, timeout_s=1.0, **ENDLESS)
-    assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+async def one_that_is_late(caller: Caller, spans: Spans, front: Listening) -> None:
+    """Over REST, where the server's clock alone decides."""
+    caller.trace_id, caller.span_id = new_trace_id(), new_span_id()
+    headers = {"traceparent": f"00-{caller.trace_id}-{caller.span_id}-01", "X-Polyroute-Timeout-Ms": "1500"}
+    async with aiohttp.ClientSession(front.http) as http, http.post(HOP[5:], json=ENDLESS, headers=headers) as answer:
+        assert answer.status == 504
     found = await tree(caller, spans, 6)
-    assert line(found)[1:] == THROUGH
+    assert [told[:2] for told in line(found)] == [("front", HOP), *(told[:2] for told in THROUGH)]
     assert (found[0].error, found[0].failed) == ("DEADLINE_EXCEEDED", True)
-    assert found[0].attributes["rpc.response.status_code"] == "DEADLINE_EXCEEDED"
+    assert found[0].attributes["http.response.status_code"] == 504
     assert found[2].error in ("DEADLINE_EXCEEDED", "CANCELLED")  # by its own clock, or since its caller had left
 
 

@@ -12,7 +12,8 @@ from polyroute.core.event import Event, Finished, FinishReason, Route, Started, 
 
 OK: Final = "ok"
 _NOTHING: Final = (Route(), Timing(), Usage())  # made once, not for each call
-_ALMOST_S: Final = 0.005  # by which a deadline's timer may be early
+_EARLY_S: Final = 0.25
+_EARLY_SHARE: Final = 0.2
 
 
 class Observation:
@@ -104,11 +105,17 @@ class Observation:
             )
 
     def left(self) -> None:
-        """The stream was closed before its end: the caller left, or its deadline has passed, by which gRPC ends it."""
+        """The stream was closed before its end: the caller left, or its deadline has passed, by which gRPC ends it.
+
+        A caller's own clock began before the call was here, so it leaves some time before our clock says that it is
+        late: who leaves in the last quarter of a second, or the last fifth of a shorter time, had no more time.
+        """
         if self.complete:  # a caller that has the end of the answer did not leave early
             return
-        deadline = self.call.deadline
-        late = deadline is not None and self._clock() >= deadline - _ALMOST_S
+        deadline, arrived = self.call.deadline, self.call.arrived
+        late = False
+        if deadline is not None:
+            late = self._clock() >= deadline - min(_EARLY_S, _EARLY_SHARE * (deadline - arrived))
         self.failure = DeadlineExceeded if late else Cancelled
         self.outcome = self.failure.reason
         self.error = "the caller's deadline passed" if late else ""

@@ -28,6 +28,7 @@ from polyroute.core.errors import (
 )
 from polyroute.core.event import Finished, Started, Token
 from polyroute.core.request import CacheMode, CacheOptions, Request, RoutingOptions
+from polyroute.core.trace import SAMPLED, Span, Trace
 from polyroute.routing.gateway import Gateway
 from tests.unit.backends.local.loading import site
 
@@ -277,3 +278,17 @@ async def test_a_fallback_answers_while_a_model_is_being_loaded(
     fails(backends["two"], ModelLoading("`two` is being loaded"))
     await take(gateway.generate, Call(ASKS, "r2"))
     assert backends["three"].calls[0].wait_for_load
+
+
+async def test_a_step_that_came_to_no_replica_is_a_span_where_the_call_is_sampled(
+    gateway: Gateway, backends: dict[str, EchoBackend], take: Callable[..., Any]
+) -> None:
+    spans: list[Span] = []
+    trace = Trace("a" * 32, "", SAMPLED)
+    root = Span("call", "server", trace, spans.append, {})
+    fails(backends["one"], Overloaded("`one`: 64 waiting, limit 64"))
+    await take(gateway.generate, Call(ASKS, "r1", trace=trace.under(root)))
+    span, call = spans
+    assert call is root
+    assert (span.name, span.parent_id, span.error) == ("attempt one", root.span_id, "`one`: 64 waiting, limit 64")
+    assert span.attributes == {"polyroute.deployment": "one", "error.type": "OVERLOADED"}

@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from polyroute.core.call import Call
 from polyroute.core.errors import DeadlineExceeded, FirstTokenTimeout, Overloaded, PolyrouteError, WorkerDied
 from polyroute.core.event import Finished, Started
 from polyroute.core.request import Request, RoutingOptions
+from polyroute.core.trace import SAMPLED, Span, Trace
 from polyroute.routing.adaptive import AdaptiveLimit
 from polyroute.routing.layers.limited import Limited, caller_of
 from polyroute.routing.metrics import Metrics
@@ -163,3 +165,18 @@ async def test_an_adaptive_limit_learns_when_answers_begin(metrics: Metrics, tak
     for _ in range(16):
         await take(limited)
     assert limit.base_s is not None
+
+
+@pytest.mark.parametrize(("waited_s", "names"), [(0.5, ["queue"]), (0.0, [])])
+async def test_a_wait_is_a_span_of_a_call_that_is_sampled(
+    metrics: Metrics, take: Callable[..., Any], waited_s: float, names: list[str]
+) -> None:
+    spans: list[Span] = []
+    trace = Trace("a" * 32, "", SAMPLED)
+    root = Span("call", "server", trace, spans.append, {})
+    times = iter([10.0, 10.0 + waited_s])
+    limited = Limited(EchoBackend("m").stream, Permits("m", 1, 0, 60), metrics, clock=lambda: next(times, 20.0))
+    await take(limited, replace(CALL, trace=trace.under(root)))
+    assert [span.name for span in spans] == names
+    for span in spans:
+        assert (span.parent_id, span.attributes) == (root.span_id, {"polyroute.queue.wait": waited_s})

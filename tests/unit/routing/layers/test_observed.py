@@ -24,7 +24,7 @@ from polyroute.core.errors import (
     PolyrouteError,
     UnknownModel,
 )
-from polyroute.core.event import Attempt, Event, Finished, Started
+from polyroute.core.event import Attempt, Event, Finished, Route, Started, Token, Usage
 from polyroute.core.request import Message, Request
 from polyroute.core.trace import SAMPLED, Span, Trace, Value, new_trace_id, parse
 from polyroute.routing.layers.observed import Observed
@@ -248,17 +248,27 @@ async def test_the_timing_adds_up(make: Callable[..., Observed]) -> None:
     assert finished.timing.router_overhead_s == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize(
+    ("given_s", "left_after_s", "late"),
+    [(500, 500, True), (500, 499.8, True), (500, 499.7, False), (1, 0.85, True), (1, 0.75, False)],
+)
 async def test_a_stream_that_is_closed_when_its_deadline_is_over_was_late(
-    make: Callable[..., Observed], take: Callable[..., Any], registry: CollectorRegistry, spans: list[Span]
+    make: Callable[..., Observed],
+    registry: CollectorRegistry,
+    spans: list[Span],
+    given_s: float,
+    left_after_s: float,
+    late: bool,
 ) -> None:
     now = time.monotonic()
     observed = make(EchoBackend("m").stream, clock=lambda: now)
-    async with aclosing(generator(observed(call(arrived=now, deadline=now + 500)))) as events:
+    async with aclosing(generator(observed(call(arrived=now, deadline=now + given_s)))) as events:
         await anext(events)
-        now += 500
-    assert outcomes(registry, "DEADLINE_EXCEEDED") == 1
-    assert spans[0].attributes["error.type"] == "DEADLINE_EXCEEDED"
-    assert spans[0].error == "the caller's deadline passed"
+        now += left_after_s
+    outcome = "DEADLINE_EXCEEDED" if late else "CANCELLED"
+    assert outcomes(registry, outcome) == 1
+    assert spans[0].attributes["error.type"] == outcome
+    assert spans[0].error == ("the caller's deadline passed" if late else None)
 
 
 @pytest.mark.parametrize(
@@ -319,3 +329,20 @@ async def test_content_is_on_spans_only_where_it_is_asked_for_and_cut(
         {"role": "assistant", "parts": [{"type": "text", "content": "abcdefghijkl"}], "finish_reason": "stop"}
     ]
     assert "brief" not in repr(logs)
+
+
+async def test_a_call_that_is_left_tells_the_tokens_that_it_had(
+    make: Callable[..., Observed], take: Callable[..., Any]
+) -> None:
+    async def inner(_: Call) -> AsyncIterator[Event]:
+        yield Started(Route())
+        yield Token("a", usage=Usage(7, 1))
+        yield Token("b", usage=Usage(7, 3))
+        yield Token("c", usage=Usage(7, 4))
+
+    with capture_logs() as logs:
+        await take(make(inner), call(), most=3)
+        await take(make(EchoBackend("m").stream), call(), most=3)
+    assert (logs[0]["outcome"], logs[0]["prompt_tokens"], logs[0]["completion_tokens"]) == ("CANCELLED", 7, 3)
+    assert "tokens_estimated" not in logs[0]
+    assert (logs[1]["completion_tokens"], logs[1]["tokens_estimated"]) == (2, True)
