@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -22,6 +21,7 @@ from polyroute.routing.cache.memory_tier import MemoryTier, footprint
 from polyroute.routing.cache.terms import MAX_ANSWER_BYTES, AnswerKey, Found, Stay, Terms
 from polyroute.routing.cache.tier import Held, Label
 from polyroute.routing.cache.tier_stats import AnswersStats, Reading, stats_of
+from polyroute.routing.cache.upkeep import Upkeep
 from polyroute.routing.views import TierCounts
 
 if TYPE_CHECKING:  # redis-py is not there in every installation
@@ -31,12 +31,6 @@ if TYPE_CHECKING:  # redis-py is not there in every installation
 _CLOSE_S: Final = 5.0
 _MOST_WRITING: Final = 512
 """Answers that may be on their way to the tiers below; more are kept in memory alone."""
-_TEND_EVERY_S: Final = 1.0
-"""So late may this process be in seeing that the file of invalidations was removed or replaced by hand."""
-_SWEEP_EVERY_S: Final = 600.0
-_SWEEP_AT_A_TIME: Final = 512
-_OUTDATED_S: Final = 3600.0
-"""How long answers of a version are left that is not the current one and that nobody stores any more."""
 
 log = structlog.get_logger(__name__)
 
@@ -83,10 +77,8 @@ class Answers:
         self._hits: Counter[tuple[str, str]] = Counter()
         """By tier and model."""
         self._writing: set[asyncio.Task[None]] = set()
-        self._versions: dict[str, str] = {}
         self._sharing = sharing
-        self._due = asyncio.Event()
-        self._due_everywhere = False
+        self._upkeep = Upkeep(memory, self.below, invalidations)
         self._tending: list[asyncio.Task[None]] = []
         invalidations.forgotten = memory.forget
         if sharing is not None:
@@ -152,7 +144,7 @@ class Answers:
             return False
         if len(payload) > MAX_ANSWER_BYTES or not self._invalidations.holds(key, terms.model):
             return False
-        self._versions[terms.model] = answer.version
+        self._upkeep.versions[terms.model] = answer.version
         self._remember(key, terms, answer, len(payload))
         below = [stay for stay in terms.below if stay.tier in self._named]
         if below:
@@ -176,8 +168,7 @@ class Answers:
             self.memory.entries_of(model), *await asyncio.gather(*(tier.entries_of(model) for tier in self.below)), 0
         )
         await self._told(await self._invalidations.invalidate(model))
-        self._due_everywhere = True
-        self._due.set()
+        self._upkeep.ask(everywhere=True)
         return known
 
     async def stats(self) -> AnswersStats:
@@ -200,7 +191,7 @@ class Answers:
         """Opens every tier, and begins to tend them. One that cannot be opened is no error here."""
         await self._invalidations.tend()
         await asyncio.gather(*(tier.start() for tier in self.below))
-        self._tending.append(asyncio.create_task(self._tend(), name="care of the cache"))
+        self._tending.append(asyncio.create_task(self._upkeep.run(), name="care of the cache"))
         if self._sharing is not None:
             self._tending.append(asyncio.create_task(self._sharing.run(), name="invalidations of other machines"))
 
@@ -290,35 +281,8 @@ class Answers:
         if record.kind is Kind.ENTRY:
             await asyncio.gather(*(tier.delete(record.name.hex()) for tier in self.below if not tier.shared))
         else:
-            self._due.set()
+            self._upkeep.ask(everywhere=False)
 
-    async def _tend(self) -> None:
-        swept = time.monotonic()
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_TEND_EVERY_S):  # `wait_for` may lose a cancellation
-                    await self._due.wait()
-            await self._invalidations.tend()
-            if self._due.is_set() or time.monotonic() - swept >= _SWEEP_EVERY_S:
-                everywhere, self._due_everywhere = self._due_everywhere, False
-                self._due.clear()
-                await self.sweep(everywhere=everywhere)
-                swept = time.monotonic()
-
-    async def sweep(self, *, everywhere: bool = True) -> None:
-        """Reclaims what can be found no more, a little at a time; in tiers that machines share only if `everywhere`."""
-        for place, _ in enumerate(self.memory.sweep(lambda model: self._invalidations.moment(model).local)):
-            if place % _SWEEP_AT_A_TIME == 0:
-                await asyncio.sleep(0)
-        if self._invalidations.trusted:
-            for tier in self.below:
-                if everywhere or not tier.shared:
-                    await tier.reclaim(partial(self._stale, tier.shared))
-
-    def _stale(self, shared: bool, label: Label, unused_s: float) -> bool:
-        """Whether entries of that label can be found no more, or are of a version that has been replaced."""
-        now, then = self._invalidations.moment(label.model), label.moment
-        if now.shared != then.shared if shared else now.local != then.local:
-            return True
-        current = self._versions.get(label.model, label.version)
-        return current != label.version and unused_s > _OUTDATED_S
+    async def sweep(self) -> None:
+        """Reclaims what can be found no more, now and in every tier."""
+        await self._upkeep.sweep(everywhere=True)

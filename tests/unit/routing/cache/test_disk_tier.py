@@ -263,9 +263,10 @@ async def test_a_folder_that_vanishes_is_a_miss(store: GuardedTier) -> None:
 
 
 async def test_a_disk_that_hangs_is_a_miss_and_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = GuardedTier(DiskTier(tmp_path, MIB, get_s=0.02, put_s=0.02))
+    store = opened(tmp_path)
     released = threading.Event()
     await store.start()
+    store.tier.get_s = store.tier.put_s = 0.02
     monkeypatch.setattr(BytesDisk, "put", lambda self, key: (released.wait(60), (key, True))[1])
     try:
         assert await asyncio.gather(*(store.get(f"k{i}") for i in range(300))) == [None] * 300
