@@ -34,8 +34,10 @@ async def collect(events: AsyncIterator[Event], request_id: str) -> pb.GenerateR
         async for event in stream:
             if isinstance(event, Token):
                 text.append(event.text)
-                merge_tool_calls(calls, event.tool_calls)
-                response.logprobs.extend(map(_logprob, event.logprobs))
+                if event.tool_calls:
+                    merge_tool_calls(calls, event.tool_calls)
+                if event.logprobs:
+                    response.logprobs.extend(map(_logprob, event.logprobs))
             elif isinstance(event, Started):
                 response.route.CopyFrom(route_to_wire(event.route))
                 response.created.CopyFrom(timestamp(time.time()))
