@@ -63,6 +63,18 @@ CACHE = board(
                     (rate("polyroute_cache_stores_total", "result"), "{{result}}"),
                 ),
                 lines(
+                    "Lookups by tier",
+                    "A second, nearest tier first; those that one has not got, the next one is asked for.",
+                    "reqps",
+                    (rate("polyroute_cache_tier_lookups_total", "tier, result"), "{{tier}} {{result}}"),
+                ),
+                lines(
+                    "Tiers in use",
+                    "1 while a tier is asked or written to, 0 while it is left out after failures.",
+                    "short",
+                    ("min by (tier, operation) (polyroute_cache_tier_used)", "{{tier}} {{operation}}"),
+                ),
+                lines(
                     "Time of a call, cached or not",
                     "From arrival to the end.",
                     "s",
