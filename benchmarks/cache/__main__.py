@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ _QUICK = {"entries": [100], "callers": [2], "rounds": 1, "seconds": 0.3}
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures what the command line asks for and prints a table; returns 1 where something could not be measured."""
     options = _parser().parse_args(arguments)
+    options.incomplete = False
     if options.quick:
         for name, value in _QUICK.items():
             setattr(options, name, value)
@@ -50,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ]
         machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
         options.json.write_text(json.dumps({"machine": machine, "figures": figures}, indent=1) + "\n")
-    return 0
+    return int(options.incomplete)
 
 
 def _measure(folder: Path, options: argparse.Namespace) -> dict[Row, list[Figures]]:
@@ -65,15 +67,23 @@ def _measure(folder: Path, options: argparse.Namespace) -> dict[Row, list[Figure
         listed, folders = _ours(stack, folder, options, upstream)
         listed = [*_floors(stack, folder, listed[0], listed[1]), *listed]
         listed += _litellm(stack, folder, options, upstream)
+        if options.pause:
+            _say("everything is ready: press Enter to measure")
+            sys.stdin.readline()
         for number in range(options.rounds):
-            for contender in listed:
-                for callers in options.callers:
-                    figures = _load(folder, contender, callers, options.seconds, number + 1)
-                    found.setdefault((contender.name, contender.protocol, callers), []).append(figures)
+            for contender in list(listed):
+                try:
+                    for callers in options.callers:
+                        figures = _load(folder, contender, callers, options.seconds, number + 1)
+                        found.setdefault((contender.name, contender.protocol, callers), []).append(figures)
+                except CannotRun as error:
+                    _say(f"{contender.name}, {contender.protocol}: left out from here on: {error}")
+                    listed.remove(contender)
+                    options.incomplete = True
         for name, answers in folders.items():
             _say(f"diskcache alone, {name}")
             alone = [bare.measure(answers, options.seconds) for _ in range(options.rounds)]
-            found[f"diskcache alone, {name}", "calls", 1] = alone
+            found[f"diskcache alone, {name}", "calls", options.callers[0]] = alone
     return found
 
 
@@ -170,6 +180,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"interpreter that has litellm[proxy] (or {variable})",
     )
     add("--json", type=Path, metavar="FILE", help="write the figures of all rounds there too")
+    add("--pause", action="store_true", help="once all is filled, wait for Enter: time to make the machine quiet")
     add("--quick", action="store_true", help="few entries, short: shows that all runs, measures nothing")
     return parser
 
@@ -179,4 +190,5 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is ended
     sys.exit(main())

@@ -19,9 +19,10 @@ from typing import Any, Final
 
 import grpc
 
+from benchmarks.cache import serving as server
 from benchmarks.cache import workload
 from benchmarks.cache.programs import CannotRun, Target
-from benchmarks.cache.serving import Serve, command
+from benchmarks.cache.serving import Serve
 from polyroute.v1 import admin_pb2, admin_pb2_grpc
 
 ROOT: Final = Path(__file__).parents[2]
@@ -44,12 +45,12 @@ class Contender:
     admin: int = 0
 
     def hits(self) -> int:
-        """Answers that its cache has found so far."""
+        """Answers that its cache has given so far, those of a look that equal calls shared included."""
         if not self.admin:
             return 0
         with grpc.insecure_channel(f"127.0.0.1:{self.admin}") as channel:
             stats = admin_pb2_grpc.AdminServiceStub(channel).GetCacheStats(admin_pb2.GetCacheStatsRequest(), timeout=60)
-        return sum(model.hits for model in stats.models)
+        return sum(model.hits + model.coalesced for model in stats.models)
 
 
 def rows(name: str, folder: Path, ports: dict[str, int], *, keys: int = 1, cached: bool = False) -> list[Contender]:
@@ -71,7 +72,7 @@ def rows(name: str, folder: Path, ports: dict[str, int], *, keys: int = 1, cache
 @contextmanager
 def serving(serve: Serve) -> Iterator[dict[str, int]]:
     """A process of ours, once it is ready; its ports by name. Raises `CannotRun` where it ends instead."""
-    with _process(command(serve), {"GRPC_ENABLE_FORK_SUPPORT": "0"}) as process:
+    with _process(server.command(serve), {"GRPC_ENABLE_FORK_SUPPORT": "0"}) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         if not line:
@@ -87,7 +88,7 @@ def redis(folder: Path) -> Iterator[str]:
         raise CannotRun("there is no redis-server")
     port = free_port()
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-    with _process([program, *options], {}):
+    with _process([program, *options], {}, theirs=True):
         _wait(lambda: socket.create_connection(("127.0.0.1", port), 1).close())
         yield f"redis://127.0.0.1:{port}/0"
 
@@ -106,7 +107,9 @@ def litellm(python: str, folder: Path, upstream: int, kind: str) -> Iterator[dic
     path.write_text(json.dumps({"model_list": models, "litellm_settings": settings}))
     program = Path(python).parent / "litellm"
     environ = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"}
-    with _process([str(program), "--config", str(path), "--host", "127.0.0.1", "--port", str(port)], environ):
+    environ["LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY"] = "true"  # ours asks for no key here, either
+    command = [str(program), "--config", str(path), "--host", "127.0.0.1", "--port", str(port)]
+    with _process(command, environ, theirs=True):
         _wait(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/health/liveliness", timeout=5).close())
         yield {"http": port}
 
@@ -128,12 +131,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def _process(arguments: list[str], environ: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """A server on its core, ended with all that it started."""
+def _process(arguments: list[str], environ: dict[str, str], *, theirs: bool = False) -> Iterator[subprocess.Popen[str]]:
+    """A server on its core, ended with all that it started; what others' servers say goes nowhere."""
     process = subprocess.Popen(
         ["taskset", "-c", str(SERVER_CORE), *arguments],
         stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+        stdout=subprocess.DEVNULL if theirs else subprocess.PIPE,
+        stderr=subprocess.DEVNULL if theirs else None,
         text=True,
         cwd=ROOT,
         env=os.environ | environ,
@@ -143,16 +147,18 @@ def _process(arguments: list[str], environ: dict[str, str]) -> Iterator[subproce
         yield process
     finally:
         assert process.stdin is not None
-        assert process.stdout is not None
         with suppress(BrokenPipeError):
             process.stdin.close()
+        if theirs:
+            process.terminate()
         try:
-            process.wait(1 if arguments[0].endswith(("litellm", "redis-server")) else _END_S)
+            process.wait(_END_S)
         except subprocess.TimeoutExpired:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        process.stdout.close()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def _wait(ready: Any) -> None:
