@@ -46,9 +46,5 @@ def _row(metric: Metric) -> str:
     return f"| `{metric.exposed}` | {metric.kind} | {labels} | {metric.help} |"
 
 
-def _bounds(metric: Metric) -> str:
-    return f"- `{metric.name}`: {', '.join(f'{bound:g}' for bound in metric.buckets)}"
-
-
 if __name__ == "__main__":
     Path(sys.argv[1]).write_text(page())

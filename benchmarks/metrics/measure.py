@@ -13,8 +13,9 @@ from typing import Final
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from polyroute.core.backend import BackendStatus, ModelState, ReplicaStatus
+from polyroute.core.backend import AttemptCounts, BackendStatus, ModelState, ReplicaStatus
 from polyroute.core.event import CacheResult, Route, Timing, Usage
+from polyroute.core.telemetry import REPLICA_FIRST_TOKEN
 from polyroute.routing.metrics import Metrics
 from polyroute.routing.views import ModelView
 from polyroute.server.process_metrics import metrics_on
@@ -85,8 +86,10 @@ def _endings(name: str) -> Iterator[tuple[Route, str]]:
 
 
 def _views(names: list[str]) -> Iterator[ModelView]:
+    begun = tuple(1 for _ in (*REPLICA_FIRST_TOKEN.buckets, float("inf")))
+    attempts = AttemptCounts({"ok": 9, "PEER_FAILED": 1}, begun, first_s=8.0, ended_s=80.0)
     for name in names:
-        replica = ReplicaStatus(f"http://{name}:8000", ModelState.WARM, breaker="closed")
+        replica = ReplicaStatus(f"http://{name}:8000", ModelState.WARM, breaker="closed", attempts=attempts)
         yield ModelView(name, "remote", BackendStatus(ModelState.WARM, replicas=(replica,)), max_concurrency=64)
 
 

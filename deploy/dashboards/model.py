@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from deploy.dashboards.panels import Variable, board, lines, mean, quantile, rate
+from deploy.dashboards.replicas import FIRST, OF, failing
 
 _ANSWERS = 'gen_ai_response_model=~"$model"'
 _MODEL = 'model=~"$model"'
 _DEPLOYMENT = 'deployment=~"$model"'
+_REPLICA = "{{deployment}} {{replica}}"
 _FIRST = "gen_ai_server_time_to_first_token_seconds"
 _TOKEN = "gen_ai_server_time_per_output_token_seconds"  # noqa: S105 - the name of a metric
 _WHOLE = "gen_ai_server_request_duration_seconds"
@@ -97,23 +99,67 @@ MODEL = board(
             ],
         ),
         (
-            "Replicas and attempts",
+            "Replicas",
             [
+                lines(
+                    "Attempts by replica",
+                    "Attempts that end, a second, by outcome; `CANCELLED` are also those that another was faster than.",
+                    "reqps",
+                    (
+                        rate("polyroute_replica_attempts_total", f"{OF}, outcome", _DEPLOYMENT),
+                        f"{_REPLICA} {{{{outcome}}}}",
+                    ),
+                    stacked=True,
+                ),
+                lines(
+                    "Attempts that failed, by replica",
+                    "Share of a replica's attempts that failed by its own fault.",
+                    "percentunit",
+                    (failing(_DEPLOYMENT), _REPLICA),
+                ),
+                lines(
+                    "Time to first token by replica",
+                    "From asking a replica to the beginning of its answer.",
+                    "s",
+                    (quantile(0.5, FIRST, OF, _DEPLOYMENT), f"{_REPLICA} p50"),
+                    (quantile(0.99, FIRST, OF, _DEPLOYMENT), f"{_REPLICA} p99"),
+                ),
+                lines(
+                    "Time of an attempt by replica",
+                    "Mean, from asking a replica until its answer is over, failures included.",
+                    "s",
+                    (
+                        f"{rate('polyroute_replica_attempt_seconds_total', OF, _DEPLOYMENT)}"
+                        f" / {rate('polyroute_replica_attempts_total', OF, _DEPLOYMENT)}",
+                        _REPLICA,
+                    ),
+                ),
                 lines(
                     "In flight by replica",
                     "Calls from their choice of a replica until their stream is closed.",
                     "short",
-                    (f"sum by (replica) (polyroute_replica_in_flight{{{_DEPLOYMENT}}})", "{{replica}}"),
+                    (f"sum by ({OF}) (polyroute_replica_in_flight{{{_DEPLOYMENT}}})", _REPLICA),
                 ),
                 lines(
                     "Breakers that are not closed",
                     "1 while a replica is left out (open) or tried with few calls (half_open).",
                     "short",
                     (
-                        f'max by (replica, state) (polyroute_replica_breaker{{{_DEPLOYMENT}, state!="closed"}})',
-                        "{{replica}} {{state}}",
+                        f'max by ({OF}, state) (polyroute_replica_breaker{{{_DEPLOYMENT}, state!="closed"}})',
+                        f"{_REPLICA} {{{{state}}}}",
                     ),
                 ),
+                lines(
+                    "Ejections",
+                    "How often breakers have opened in the last 15 minutes.",
+                    "short",
+                    (f"sum by ({OF}) (increase(polyroute_replica_ejections_total{{{_DEPLOYMENT}}}[15m]))", _REPLICA),
+                ),
+            ],
+        ),
+        (
+            "Attempts",
+            [
                 lines(
                     "Attempts that failed",
                     "A second, by reason; calls may have been answered by another attempt.",
@@ -134,15 +180,6 @@ MODEL = board(
                     "Second attempts beside a slow one, a second.",
                     "reqps",
                     (rate("polyroute_hedges_total", "outcome", _DEPLOYMENT), "{{outcome}}"),
-                ),
-                lines(
-                    "Ejections",
-                    "How often breakers have opened in the last 15 minutes.",
-                    "short",
-                    (
-                        f"sum by (replica) (increase(polyroute_replica_ejections_total{{{_DEPLOYMENT}}}[15m]))",
-                        "{{replica}}",
-                    ),
                 ),
             ],
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deploy.dashboards.panels import board, lines, number, quantile, rate
+from deploy.dashboards.replicas import FIRST, OF, failing
 from deploy.faults import faults
 
 _FIRST = "gen_ai_server_time_to_first_token_seconds"
@@ -86,6 +87,25 @@ OVERVIEW = board(
                     "s",
                     (quantile(0.5, "polyroute_router_overhead_seconds", ""), "p50"),
                     (quantile(0.99, "polyroute_router_overhead_seconds", ""), "p99"),
+                ),
+            ],
+        ),
+        (
+            "Replicas",
+            [
+                lines(
+                    "Failing most",
+                    "The ten replicas with the highest share of attempts that fail by their own fault.",
+                    "percentunit",
+                    (f"topk(10, {failing()})", "{{deployment}} {{replica}}"),
+                    span=12,
+                ),
+                lines(
+                    "Slowest to begin",
+                    "The ten replicas with the longest time to first token, p95.",
+                    "s",
+                    (f"topk(10, {quantile(0.95, FIRST, OF)})", "{{deployment}} {{replica}}"),
+                    span=12,
                 ),
             ],
         ),

@@ -35,6 +35,9 @@ class Notes:
     attempts: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Attempts that answers tell of, by deployment and outcome."""
 
+    replicas: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """The same by deployment, replica and outcome."""
+
     def answered(self, name: str, route: pb.Route, usage: pb.Usage) -> None:
         cache = pb.CacheResult.Name(route.cache).removeprefix("CACHE_RESULT_").lower()
         self.outcomes[name, cache] += 1
@@ -42,7 +45,9 @@ class Notes:
         self.tokens[name, "output"] += usage.completion_tokens
         if cache != "hit":
             for attempt in route.attempts:
-                self.attempts[attempt.deployment, attempt.error.reason or "ok"] += 1
+                outcome = attempt.error.reason or "ok"
+                self.attempts[attempt.deployment, outcome] += 1
+                self.replicas[attempt.deployment, attempt.replica, outcome] += 1
 
 
 @dataclass(slots=True)

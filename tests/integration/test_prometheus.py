@@ -73,6 +73,11 @@ def counts_are_those_of_the_callers(load: Load) -> None:
     for (deployment, outcome), number in load.notes.attempts.items():
         counted = total(registry, "polyroute_attempts_total", deployment=deployment, outcome=outcome)
         assert counted == number, (deployment, outcome)
+    for (deployment, replica, outcome), number in load.notes.replicas.items():
+        of = {"deployment": deployment, "replica": replica, "outcome": outcome}
+        counted = total(registry, "polyroute_replica_attempts_total", **of)
+        pooled = deployment not in ("one", "two", "narrow", "endless")  # echoes stand where a pool would
+        assert counted == (number if pooled else None), of
     retried = load.notes.attempts["pair", "PEER_FAILED"]
     assert retried > 0
     assert total(registry, "polyroute_retries_total", deployment="pair", outcome="answered") == retried

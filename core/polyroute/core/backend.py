@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, runtime_checkable
@@ -64,12 +64,28 @@ class EngineStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptCounts:
+    """Attempts of calls at a replica since it came; copies of calls, which shadows make, are left out.
+
+    `outcomes` counts those that are over: `ok`, an error's reason, or `CANCELLED` where the caller left or another
+    replica was faster; they took `ended_s` seconds together. `first_sizes` are those that began to answer by the
+    seconds until then, one number for each bucket of `core.telemetry.REPLICA_FIRST_TOKEN` and one for what is beyond
+    them, and `first_s` is the sum of those seconds.
+    """
+
+    outcomes: Mapping[str, int]
+    first_sizes: tuple[int, ...]
+    first_s: float
+    ended_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaStatus:
     """One replica as it stands; `detail` says in words why it is in its state.
 
     Where a pool knows it: `weight`, above 0 and at most 1, is less while the replica starts slowly; `breaker` is
-    `closed`, `open` or `half_open`; `ejections` is how often that has opened. `engine` is None
-    but of a local model that is warm.
+    `closed`, `open` or `half_open`; `ejections` is how often that has opened; `attempts`
+    counts what it was asked. `engine` is None but of a local model that is warm.
     """
 
     name: str
@@ -80,6 +96,7 @@ class ReplicaStatus:
     weight: float = 1.0
     breaker: str = ""
     ejections: int = 0
+    attempts: AttemptCounts | None = None
     engine: EngineStatus | None = None
 
 

@@ -132,6 +132,23 @@ REPLICA_BREAKER = Metric(
 EJECTIONS = Metric(
     "polyroute_replica_ejections", "How often a replica's breaker has opened.", ("deployment", "replica")
 )
+REPLICA_ATTEMPTS = Metric(
+    "polyroute_replica_attempts",
+    "Attempts at a replica that are over, by outcome: `ok` for a whole answer, an error reason, or `CANCELLED` where "
+    "the caller left or another replica was faster. Shadows' copies are left out.",
+    ("deployment", "replica", "outcome"),
+)
+REPLICA_FIRST_TOKEN = Metric(
+    "polyroute_replica_first_token_seconds",
+    "Time from asking a replica to the beginning of its answer.",
+    ("deployment", "replica"),
+    FIRST_TOKEN.buckets,
+)
+REPLICA_SECONDS = Metric(
+    "polyroute_replica_attempt_seconds",
+    "Time that the attempts at a replica took that are over; by their number, the mean.",
+    ("deployment", "replica"),
+)
 PERMITS = Metric("polyroute_permits_in_use", "Permits held.", ("deployment",), gauge=True)
 PERMIT_LIMIT = Metric(
     "polyroute_permits_limit", "Permits that there are; an adaptive limit moves.", ("deployment",), gauge=True

@@ -50,6 +50,7 @@ class Try:
         self._admission = replica.admit()
         self._begun = False
         self._judged = False
+        self._outcome = Cancelled.reason
         self._closed = False
 
     def __repr__(self) -> str:
@@ -79,6 +80,8 @@ class Try:
             self.lost(error)
             raise
         self._begun = True
+        if not self._copy:
+            self.replica.tally.answering(self.duration_s)
         self.replica.answering(self._admission)
         return event
 
@@ -86,6 +89,7 @@ class Try:
         """The call has failed there; `excused` where the replica had less time than calls usually need."""
         if not self._judged:
             self._judged = True
+            self._outcome = error.reason
             if self._copy:
                 self.replica.breaker.left(self._admission)
             else:
@@ -96,6 +100,7 @@ class Try:
     def done(self) -> None:
         """The answer is complete."""
         self._judged = True
+        self._outcome = "ok"
         if self._copy:
             self.replica.breaker.left(self._admission)
         else:
@@ -109,6 +114,8 @@ class Try:
         try:
             await self.events.aclose()
         finally:
+            if not self._copy:
+                self.replica.tally.ended(self._outcome, self.duration_s)
             if not self._judged:
                 if self._span is not None:
                     self._span.attributes[OUTCOME] = Cancelled.reason

@@ -11,6 +11,7 @@ from typing import Final
 from polyroute.backends.pool.balance import Candidate
 from polyroute.backends.pool.blame import is_replicas_fault, pause_s
 from polyroute.backends.pool.breaker import Admission, Breaker, BreakerState
+from polyroute.backends.pool.tally import Tally
 from polyroute.core.backend import Backend, BackendStatus, Facts, ModelState
 from polyroute.core.config import DeploymentConfig, ModelConfig
 from polyroute.core.errors import PolyrouteError, clip
@@ -47,6 +48,7 @@ class Replica:
         self.in_flight = 0
         """Calls from their choice until their stream is closed, however it closes."""
         self.leaving = False
+        self.tally = Tally()
         self.breaker = Breaker(config.breaker, clock=clock, chance=chance)
         self._slow_start_s = config.slow_start
         self._clock = clock
@@ -196,5 +198,6 @@ class Replica:
             weight=weight,
             breaker=breaker.value,
             ejections=self.breaker.openings,
+            attempts=self.tally.counts(),
         )
         return replace(status, state=state, detail=detail, replicas=(shown,))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client.metrics_core import Metric as MetricFamily
 from prometheus_client.registry import Collector
 
 from polyroute.core import telemetry
 from polyroute.core.backend import EngineStatus
-from polyroute.routing.metrics.instruments import counter_family, gauge_family, histogram_family
+from polyroute.routing.metrics.instruments import counter_family, cumulative, gauge_family, histogram_family
 from polyroute.routing.views import ModelView
 
 
@@ -52,17 +51,9 @@ class _Families:
             self.sequences.add_metric([*labels, state], getattr(engine, state))
         self.kv_used.add_metric(labels, engine.kv_used_bytes)
         self.kv_limit.add_metric(labels, engine.kv_limit_bytes)
-        self.step.add_metric(labels, _buckets(telemetry.ENGINE_STEP.buckets, engine.step_sizes), engine.steps_s)
-        self.batch.add_metric(labels, _buckets(telemetry.ENGINE_BATCH.buckets, engine.batch_sizes), engine.batched)
+        self.step.add_metric(labels, cumulative(telemetry.ENGINE_STEP.buckets, engine.step_sizes), engine.steps_s)
+        self.batch.add_metric(labels, cumulative(telemetry.ENGINE_BATCH.buckets, engine.batch_sizes), engine.batched)
         self.prompt_tokens.add_metric([*labels, "computed"], engine.computed_tokens)
         self.prompt_tokens.add_metric([*labels, "prefix"], engine.reused_tokens)
         self.output_tokens.add_metric(labels, engine.output_tokens)
         self.preemptions.add_metric(labels, engine.preemptions)
-
-
-def _buckets(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:
-    """Cumulative, as Prometheus has them: each bound as text, and how many were no larger."""
-    return [
-        ("+Inf" if bound == float("inf") else str(float(bound)), float(count))
-        for bound, count in zip((*bounds, float("inf")), accumulate(counts), strict=True)
-    ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -41,6 +43,14 @@ def gauge_family(metric: Metric) -> GaugeMetricFamily:
 def histogram_family(metric: Metric) -> HistogramMetricFamily:
     """For histograms that somebody else keeps, and that are read at every scrape."""
     return HistogramMetricFamily(_of_kind("histogram", metric).name, metric.help, labels=metric.labels)
+
+
+def cumulative(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:
+    """Buckets as Prometheus has them: each bound as text, and how many were no larger."""
+    return [
+        ("+Inf" if bound == float("inf") else str(float(bound)), float(count))
+        for bound, count in zip((*bounds, float("inf")), accumulate(counts), strict=True)
+    ]
 
 
 def _of_kind(kind: str, metric: Metric) -> Metric:

@@ -1,4 +1,4 @@
-"""Gauges of models, their permits, replicas and memory: read at every scrape, never counted."""
+"""Gauges of models, their permits and memory: read at every scrape, never counted."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections import Counter as Counted
 from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.metrics_core import Metric as MetricFamily
 from prometheus_client.registry import Collector
 
 from polyroute.core import telemetry
 from polyroute.core.backend import ModelState
-from polyroute.routing.metrics.instruments import counter_family, gauge_family
+from polyroute.routing.metrics.instruments import gauge_family
 from polyroute.routing.views import MemoryView, ModelView
 
 
@@ -66,32 +65,3 @@ class MemoryHeld(Collector):
             if view.budget_bytes is not None:
                 budget.add_metric([view.device], view.budget_bytes)
         yield from (held, budget)
-
-
-_REPLICA_GAUGES = (telemetry.REPLICA_IN_FLIGHT, telemetry.REPLICA_WEIGHT, telemetry.REPLICA_BREAKER)
-_BREAKER_STATES = ("closed", "open", "half_open")
-
-
-class Replicas(Collector):
-    """What the replicas there are now say of themselves; one that is gone leaves no series behind."""
-
-    def __init__(self, models: Callable[[], Iterable[ModelView]]) -> None:
-        self._models = models
-
-    def describe(self) -> Iterable[MetricFamily]:
-        return [*map(gauge_family, _REPLICA_GAUGES), counter_family(telemetry.EJECTIONS)]
-
-    def collect(self) -> Iterator[MetricFamily]:
-        in_flight, weight, breaker = map(gauge_family, _REPLICA_GAUGES)
-        ejections = counter_family(telemetry.EJECTIONS)
-        for model in self._models():
-            # Where one of a name leaves while another has come, the one that has come counts.
-            for name, replica in {r.name: r for r in reversed(model.status.replicas)}.items():
-                in_flight.add_metric([model.id, name], replica.in_flight)
-                if not replica.breaker:
-                    continue
-                weight.add_metric([model.id, name], replica.weight)
-                ejections.add_metric([model.id, name], replica.ejections)
-                for state in _BREAKER_STATES:
-                    breaker.add_metric([model.id, name, state], float(replica.breaker == state))
-        yield from (in_flight, weight, breaker, ejections)

@@ -11,7 +11,8 @@ from polyroute.core.event import Route, Timing, Usage
 from polyroute.routing.metrics.calls import Calls
 from polyroute.routing.metrics.engines import Engines
 from polyroute.routing.metrics.instruments import counter, gauge, histogram
-from polyroute.routing.metrics.models import MemoryHeld, Replicas, States
+from polyroute.routing.metrics.models import MemoryHeld, States
+from polyroute.routing.metrics.replicas import Replicas
 from polyroute.routing.metrics.series import Series
 from polyroute.routing.metrics.shares import Shares
 from polyroute.routing.metrics.tiers import Tiers
