@@ -51,6 +51,12 @@ class Comparison:
         self._first_tokens.add(new, first_token_s)
         self._durations.add(new, total_s)
 
+    def anew(self) -> None:
+        """Traffic is shared otherwise from now on: nothing from before is compared with what comes."""
+        for pairing in (self._failures, self._first_tokens, self._durations):
+            pairing.anew()
+        self._in_a_row, self._old_since = 0, [0, 0]
+
     @property
     def stop(self) -> str:
         """Why the new version has to be stopped at once; empty where nothing has to."""
@@ -112,6 +118,11 @@ class _Pairing(Generic[T]):
             return
         other = others.pop()
         self._pairs.append((value, other) if new else (other, value))
+
+    def anew(self) -> None:
+        """Leaves everything unpaired that waits."""
+        for waiting in self._waiting.values():
+            waiting.clear()
 
     def taken(self) -> list[tuple[T, T]]:
         """The pairs since the last time, the new version's value first."""

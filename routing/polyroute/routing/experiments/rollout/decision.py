@@ -62,7 +62,11 @@ class Standing:
             return 1.0
         if self.state in (State.PENDING, State.ROLLED_BACK):
             return 0.0
-        return plan.steps[min(self.step, len(plan.steps) - 1)].weight
+        return plan.steps[self.place(plan)].weight
+
+    def place(self, plan: RolloutConfig) -> int:
+        """The step's place in the plan: the last one where it has fewer, as another router's file may have more."""
+        return min(self.step, len(plan.steps) - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,7 @@ def decide(
 def _onwards(
     plan: RolloutConfig, standing: Standing, evidence: Evidence, found: tuple[Finding, ...], now: float
 ) -> Transition | None:
-    step, calls = plan.steps[standing.step], evidence.new.calls
+    step, calls = plan.steps[standing.place(plan)], evidence.new.calls
     seen, lasted_s = calls - standing.samples, now - standing.since
     if seen < step.min_samples or lasted_s < step.hold:
         return None

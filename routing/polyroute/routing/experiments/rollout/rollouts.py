@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
+from math import isclose
 from typing import Final, Protocol
 
 import structlog
@@ -16,10 +17,10 @@ from polyroute.routing.experiments.database import Database
 from polyroute.routing.experiments.records import OK, CallRecord
 from polyroute.routing.experiments.rollout import store
 from polyroute.routing.experiments.rollout.comparison import Comparison
-from polyroute.routing.experiments.rollout.decision import Action
+from polyroute.routing.experiments.rollout.decision import Action, State
 from polyroute.routing.experiments.rollout.evidence import Evidence
 from polyroute.routing.experiments.rollout.looks import Case, Looked, adopt, ask, look
-from polyroute.routing.experiments.rollout.steering import identity, steer, version_of
+from polyroute.routing.experiments.rollout.steering import identity, share, steer, version_of
 from polyroute.routing.experiments.rollout.store import Row
 from polyroute.routing.experiments.rollout.view import RolloutView, shown
 from polyroute.routing.plan import Rule
@@ -58,9 +59,15 @@ class _Followed:
     foreign: bool = False
 
     def saw(self, record: CallRecord) -> None:
-        """Counts a call that chance gave one of the two versions."""
+        """Counts a call that chance gave one of the two versions, by the shares that they have now.
+
+        Calls that began before are left out. Failures often end sooner than answers, so of what a version has got
+        just now failures come first; beside calls that the other one has had for long, it would seem to fail more.
+        """
         plan = self.case.plan
         if record.variant not in (plan.from_, plan.to) or not record.assigned:
+            return
+        if self.row.standing.state is State.PENDING or not isclose(share(record.shares, plan), self.row.weight):
             return
         new = record.variant == plan.to
         if record.own_deadline and record.outcome != OK:
@@ -70,6 +77,12 @@ class _Followed:
             self.comparison.failed(new)
         elif record.evidence:
             self.comparison.answered(new, record.first_token_s, record.total_s)
+
+    def stands(self, row: Row) -> None:
+        """Where it stands now."""
+        if row.weight != self.row.weight:
+            self.comparison.anew()
+        self.row = row
 
 
 class Rollouts:
@@ -184,6 +197,7 @@ class Rollouts:
         before = self._followed.get(case.route)
         if before is not None and before.case.identity == case.identity:
             before.comparison.consecutive = case.plan.consecutive_failures
+            before.stands(row)
             return _Followed(case, row, before.comparison, before.kept)
         return _Followed(case, row, Comparison(Evidence(), case.plan.consecutive_failures))
 
@@ -201,7 +215,7 @@ class Rollouts:
                 weight=looked.row.weight,
                 reason=looked.found.reason if looked.found else "another router or an operator moved it",
             )
-        followed.row = looked.row
+        followed.stands(looked.row)
 
     def _of(self, route: str) -> _Followed:
         found = self._followed.get(route)

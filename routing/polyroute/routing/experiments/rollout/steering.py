@@ -9,6 +9,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from polyroute.core.config import LocalConfig, RolloutConfig
+from polyroute.routing.experiments.records import Shares
 from polyroute.routing.plan import Rule, Variant
 from polyroute.routing.registry import Snapshot
 
@@ -32,6 +33,13 @@ def weighted(rule: Rule, plan: RolloutConfig, weight: float) -> Rule:
     """
     both = sum(variant.weight for variant in rule.variants if variant.name in (plan.from_, plan.to))
     return replace(rule, variants=tuple(_with_share(variant, plan, both, weight) for variant in rule.variants))
+
+
+def share(shares: Shares, plan: RolloutConfig) -> float:
+    """The new version's part, 0 to 1, of the traffic of both, where a route's traffic is divided so."""
+    parts = dict(shares)
+    old, new = parts.get(plan.from_, 0.0), parts.get(plan.to, 0.0)
+    return new / (old + new) if new else 0.0
 
 
 def version_of(rule: Rule, variant: str) -> str:

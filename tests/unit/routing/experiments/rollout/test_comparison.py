@@ -53,6 +53,21 @@ def test_a_version_without_much_traffic_leaves_most_of_the_others_calls_unpaired
     assert seen.evidence().errors == Pairs(better=64)
 
 
+def test_where_traffic_is_shared_anew_nothing_is_compared_with_what_came_before() -> None:
+    seen = comparison()
+    for _ in range(2):
+        seen.answered(OLD, 1, 1)
+        seen.failed(NEW)
+    seen.answered(OLD, 1, 1)
+    seen.anew()
+    seen.failed(NEW)
+    assert not seen.stop
+    found = seen.evidence()
+    assert found.errors == Pairs(worse=2)
+    assert found.duration.count == 0
+    assert (found.old, found.new) == (Tally(3, 0), Tally(3, 3))
+
+
 def test_failures_in_a_row_stop_the_new_version_while_the_old_one_answers() -> None:
     seen = comparison()
     seen.failed(NEW)

@@ -74,6 +74,12 @@ def test_without_traffic_it_waits_and_never_promotes(later: float) -> None:
     assert look(RUNNING, evidence(49), later) is None
 
 
+def test_at_a_step_that_only_another_file_has_it_goes_on_as_at_the_last() -> None:
+    found = look(replace(RUNNING, step=7), evidence(200), HELD_S)
+    assert found is not None
+    assert found.to.state is State.PROMOTED
+
+
 def test_few_answers_show_too_little_to_go_on() -> None:
     assert look(RUNNING, evidence(60), HELD_S) is None
 

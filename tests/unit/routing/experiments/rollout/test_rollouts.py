@@ -66,9 +66,14 @@ async def rollouts(gateway: Gateway, database: Database) -> Rollouts:
     return made
 
 
+def split(new: float) -> tuple[tuple[str, float], ...]:
+    return (("new", new), ("old", 1 - new))
+
+
 def record(**fields: Any) -> CallRecord:
     """A call of the new version that was answered."""
-    given = {"first_token_s": 1.0, "total_s": 2.0, "hash_point": 0.5, "probability": 0.25, "cache": "MISS"} | fields
+    given = {"first_token_s": 1.0, "total_s": 2.0, "hash_point": 0.5, "probability": 0.25, "cache": "MISS"}
+    given |= {"shares": split(0.25)} | fields
     return CallRecord(at=0.0, **{"request_id": "i", "route": "r", "variant": "new", "model": "two"} | given)
 
 
@@ -98,6 +103,8 @@ async def test_it_is_pending_without_traffic_and_begins_with_the_first_look(
         (record(hash_point=None, probability=None), Tally()),  # pinned
         (record(held_out="holdout"), Tally()),
         (record(variant="third"), Tally()),
+        (record(shares=split(0.1)), Tally()),  # began at another step
+        (record(shares=(("new", 0.2), ("old", 0.6), ("third", 0.2))), Tally(1, 0)),
         (record(route="another"), Tally()),
     ],
 )
@@ -112,6 +119,19 @@ async def test_only_what_says_something_of_a_version_counts(
     (errors, *_) = (await rollouts.view("r")).evidence
     assert errors.samples_to == counted.calls
     assert errors.difference == 0
+
+
+async def test_what_came_before_its_step_is_compared_with_nothing(gateway: Gateway, rollouts: Rollouts) -> None:
+    """Else what fails at once would be held against answers to calls that began long before."""
+    at = Steered(gateway, rollouts)
+    rollouts.recorded(record(variant="old", shares=split(0.0)))
+    await rollouts.look(at)
+    for _ in range(5):
+        rollouts.recorded(record(variant="old", shares=split(0.0)))
+        rollouts.recorded(record(outcome="PEER_FAILED", fault="PEER_FAILED"))
+    await rollouts.look(at)
+    (errors, *_) = (await rollouts.view("r")).evidence
+    assert (errors.samples_from, errors.samples_to, errors.difference, at.new_share) == (0, 5, 0, 0.25)
 
 
 async def test_a_call_that_its_deadline_ended_counts_as_a_slow_one(gateway: Gateway, rollouts: Rollouts) -> None:
