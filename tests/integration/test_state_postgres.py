@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -84,6 +85,15 @@ async def test_two_routers_add_up_to_one_report(journals: tuple[Journal, Journal
     (shadow,) = shown.shadows
     assert (shadow.pairs, shadow.exact_matches) == (CALLS, CALLS * 2 // 3)
     assert [worst.edit_distance for worst in shadow.worst] == [pytest.approx(2 / 3)] * 20
+
+
+async def test_a_record_that_postgres_cannot_hold_keeps_no_other_from_it(journals: tuple[Journal, Journal]) -> None:
+    journal = journals[0]
+    journal.recorded(replace(record(1), request_id="bad", version="\0"))
+    journal.recorded(replace(record(1), request_id="good"))
+    await journal.flush()
+    named = select(records.c.request_id).where(records.c.request_id.in_(["bad", "good"]))
+    assert await journal.database.read(lambda c: c.scalars(named).all()) == ["good"]
 
 
 async def test_what_is_old_leaves(journals: tuple[Journal, Journal]) -> None:

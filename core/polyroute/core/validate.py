@@ -56,7 +56,7 @@ def validate(request: Request, limits: LimitsConfig, names: Mapping[str, str] | 
             _response_format(request.response_format)
         _tools(request.tools, request.tool_choice)
         _json("extra", request.extra)
-        _request_id(request.request_id)
+        check_request_id(request.request_id)
         for field in ("affinity_key", "user", "session", "variant"):
             _name(f"routing.{field}", getattr(request.routing, field), MAX_NAME_CHARS)
         if request.cache.max_age_s is not None and not 0 <= request.cache.max_age_s < math.inf:
@@ -79,7 +79,8 @@ def _name(field: str, value: str, limit: int, *, spaces: bool = True) -> None:
         raise InvalidArgument(field, f"`{clip(value, 80)}` has {what}, which are not allowed")
 
 
-def _request_id(value: str) -> None:
+def check_request_id(value: str) -> None:
+    """Raises `InvalidArgument` for what no request can be called; a request without an ID is fine."""
     _name("request_id", value, MAX_REQUEST_ID_CHARS, spaces=False)
     if not value.isascii():
         raise InvalidArgument("request_id", "must be ASCII")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from polyroute.core.errors import InvalidArgument, Unimplemented, clip
-from polyroute.core.validate import MAX_REQUEST_ID_CHARS
+from polyroute.core.validate import check_request_id
 from polyroute.routing.experiments.journal import Journal
 from polyroute.routing.experiments.store import Feedback
 
@@ -33,8 +33,9 @@ class FeedbackIntake:
         Raises `InvalidArgument`, `StateUnavailable`, and `Unimplemented` where the server keeps no state.
         """
         now = self._now()
-        if not 0 < len(request_id) <= MAX_REQUEST_ID_CHARS:
-            raise InvalidArgument("request_id", f"{len(request_id)} characters; must have 1 to {MAX_REQUEST_ID_CHARS}")
+        if not request_id:
+            raise InvalidArgument("request_id", "is empty; give that of the answer")
+        check_request_id(request_id)
         if not _METRIC.fullmatch(metric):
             shown = clip(metric, 80)
             raise InvalidArgument("metric", f"`{shown}`; must be 1 to 64 letters, digits, `_`, `.` and `-`")

@@ -21,6 +21,11 @@ def prompt_of(request: Request) -> str:
     return msgspec.json.encode(messages).decode()[:MOST_CONTENT]
 
 
+def storable(text: str) -> str:
+    """A text as it is kept: cut, and without what databases cannot hold, such as NUL and halves of surrogate pairs."""
+    return text[:MOST_CONTENT].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
 def said(token: Token) -> str:
     """What a part of an answer says, the calls of tools included."""
     return token.text + "".join(call.name + call.arguments for call in token.tool_calls)

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import structlog
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 
 from polyroute.core.errors import StateUnavailable
 from polyroute.routing.experiments.migrations import upgrade
@@ -21,6 +21,12 @@ T = TypeVar("T")
 
 _BUSY_S: Final = 10.0
 """How long SQLite waits for another process that writes."""
+
+_CONNECT_S: Final = 10
+_SILENT_MS: Final = 20_000
+"""How long Postgres may leave what was sent to it without an acknowledgement."""
+
+_REFUSALS: Final = (DataError, IntegrityError, OverflowError, UnicodeError)
 
 _MIGRATIONS_LOCK: Final = 0x706F6C79726F7574
 """Number of the lock on Postgres that one router at a time migrates under."""
@@ -77,7 +83,7 @@ class Database:
             engine = self._open()
             with engine.execution_options(polyroute_write=write).begin() as connection:
                 return work(connection)
-        except (SQLAlchemyError, OSError) as error:
+        except (SQLAlchemyError, OSError, *_REFUSALS) as error:
             raise StateUnavailable(f"{shown(self.url)}: {_why(error)}") from error
 
     def _open(self) -> Engine:
@@ -95,6 +101,11 @@ class Database:
                 self._engine = engine
                 log.info("state.opened", url=shown(self.url))
             return self._engine
+
+
+def refused(error: StateUnavailable) -> bool:
+    """Whether the database cannot hold what it was given, so that trying again does not help."""
+    return isinstance(error.__cause__, _REFUSALS)
 
 
 def default_url(folder: Path) -> str:
@@ -141,7 +152,13 @@ def _engine(url: str) -> Engine:
         event.listen(engine, "begin", _sqlite_begins)
         return engine
     try:
-        return create_engine(parsed, pool_size=2, max_overflow=1, pool_pre_ping=True)
+        timeouts = {"connect_timeout": _CONNECT_S, "tcp_user_timeout": _SILENT_MS}
+        return create_engine(
+            parsed.update_query_dict({k: str(v) for k, v in timeouts.items() if k not in parsed.query}),
+            pool_size=2,
+            max_overflow=1,
+            pool_pre_ping=True,
+        )
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise StateUnavailable("Postgres needs its driver: pip install 'polyroute[postgres]'") from error
 

@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy import Connection
 
 from polyroute.core.errors import StateUnavailable
-from polyroute.routing.experiments.database import Database
+from polyroute.routing.experiments.database import Database, refused
 from polyroute.routing.experiments.records import CallRecord
 from polyroute.routing.experiments.shadow.pair import Pair
 from polyroute.routing.experiments.store import (
@@ -61,7 +61,7 @@ class Journal:
         self._now = now
         self._waiting: deque[CallRecord | Pair] = deque()
         self._arrived = asyncio.Event()
-        self._turn = asyncio.Lock()
+        self._flushing: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         metrics.watch_records(lambda: len(self._waiting))
 
@@ -92,14 +92,36 @@ class Journal:
         return await self.database.write(partial(add_feedback, given=given))
 
     async def flush(self) -> None:
-        """Writes the records that wait. Raises `StateUnavailable`."""
-        async with self._turn:
-            while self._waiting:
-                batch = list(islice(self._waiting, BATCH))
-                await self.database.write(partial(_write, batch=batch))
-                for _ in batch:
-                    self._waiting.popleft()
-                    self._metrics.record_kept("written")
+        """Writes the records that wait. Raises `StateUnavailable`.
+
+        What has begun goes on where the one who waits for it leaves: a batch that is committed and yet thought to be
+        waiting would be written twice.
+        """
+        if self._flushing is None or self._flushing.done():
+            self._flushing = asyncio.create_task(self._flush(), name="experiment flush")
+        await asyncio.shield(self._flushing)
+
+    async def _flush(self) -> None:
+        while self._waiting:
+            batch = list(islice(self._waiting, BATCH))
+            written = await self._written(batch)
+            for _ in batch:
+                self._waiting.popleft()
+            self._metrics.record_kept("written", written)
+            self._metrics.record_kept("dropped", len(batch) - written)
+
+    async def _written(self, batch: Sequence[CallRecord | Pair]) -> int:
+        """Writes a batch, but for what the database cannot hold, and says how many that is."""
+        try:
+            await self.database.write(partial(_write, batch=batch))
+        except StateUnavailable as error:
+            if not refused(error):
+                raise
+            if len(batch) == 1:
+                log.error("record.refused", request_id=batch[0].request_id, error=error.message)
+                return 0
+            return sum([await self._written([one]) for one in batch])
+        return len(batch)
 
     async def sweep(self) -> None:
         """Removes what has been kept for long enough. Raises `StateUnavailable`."""
@@ -122,8 +144,10 @@ class Journal:
                 await self.flush()
         except (StateUnavailable, TimeoutError) as error:
             log.warning("records.lost", records=len(self._waiting), error=str(error))
-            for _ in self._waiting:
-                self._metrics.record_kept("dropped")
+            self._metrics.record_kept("dropped", len(self._waiting))
+        if self._flushing is not None:
+            self._flushing.cancel()
+            await asyncio.gather(self._flushing, return_exceptions=True)
         await self.database.close()
 
     async def _write_on(self) -> None:

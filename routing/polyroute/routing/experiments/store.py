@@ -137,8 +137,15 @@ def forget(connection: Connection, routes: Iterable[str], before: float, sums_be
 
 
 def recorded_routes(connection: Connection) -> list[str]:
-    """The routes of which there are sums."""
-    return list(connection.scalars(select(hourly_sums.c.route).distinct()))
+    """The routes of which there are records or pairs, found by one step in the index a route."""
+    found = set()
+    for table in (records, pairs):
+        following = select(func.min(table.c.route))
+        route = connection.scalar(following)
+        while route is not None:
+            found.add(route)
+            route = connection.scalar(following.where(table.c.route > route))
+    return sorted(found)
 
 
 def _new_units(connection: Connection, batch: Sequence[CallRecord]) -> list[CallRecord]:

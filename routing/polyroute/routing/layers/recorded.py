@@ -12,7 +12,7 @@ from uuid import uuid4
 from polyroute.core.call import Call
 from polyroute.core.errors import Cancelled, Internal, ModelLoading, NoReplica, PolyrouteError
 from polyroute.core.event import Attempt, CacheResult, Event, Finished, Route, Started, Timing, Token, Usage
-from polyroute.routing.experiments.content import MOST_CONTENT, prompt_of, said
+from polyroute.routing.experiments.content import MOST_CONTENT, prompt_of, said, storable
 from polyroute.routing.experiments.records import OK, CallRecord, Recorder
 from polyroute.routing.experiments.shadow.pair import Side
 from polyroute.routing.experiments.shadow.shadows import Copy, Shadows
@@ -172,8 +172,8 @@ class _Notes:
             total_s=self._clock() - self._call.arrived,
             prompt_tokens=self._usage.prompt_tokens,
             completion_tokens=self._usage.completion_tokens,
-            prompt=prompt_of(self._call.request) if content else "",
-            answer="".join(self._text or ())[:MOST_CONTENT] if content else "",
+            prompt=storable(prompt_of(self._call.request)) if content else "",
+            answer=storable("".join(self._text or ())) if content else "",
             pair_id=pair_id,
         )
 

@@ -168,9 +168,9 @@ class Metrics:
         """A slow call was given to a second replica of `deployment`, or might have been."""
         self._of(self._hedges, deployment, outcome).inc()
 
-    def record_kept(self, result: str) -> None:
-        """A record of an experiment was `written`, or `dropped`."""
-        self._records.labels(result).inc()
+    def record_kept(self, result: str, count: int = 1) -> None:
+        """Records of an experiment were `written`, or `dropped`."""
+        self._records.labels(result).inc(count)
 
     def shadowed(self, deployment: str, result: str) -> None:
         """A copy of a call was `compared` with it, or was not, for the reason `result`."""

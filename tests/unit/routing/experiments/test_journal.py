@@ -74,6 +74,30 @@ async def test_records_wait_for_a_database_that_cannot_be_used(
     await journal.close()
 
 
+@pytest.mark.parametrize("bad", [{"completion_tokens": 2**70}, {"version": "\ud800"}, {"total_s": float("nan")}])
+async def test_a_record_that_the_database_cannot_hold_keeps_no_other_from_it(
+    journal: Journal, record: Make, until: Callable[..., Any], registry: CollectorRegistry, bad: dict[str, Any]
+) -> None:
+    journal.recorded(record("bad", at=8000.0, **bad))
+    journal.recorded(record("r1", at=8000.0))
+    await until(lambda: counted(registry, "written") == 1)
+    assert counted(registry, "dropped") == 1
+    assert await journal.database.read(lambda c: c.scalars(select(records.c.request_id)).all()) == ["r1"]
+
+
+async def test_who_leaves_while_records_are_written_has_none_written_twice(journal: Journal, record: Make) -> None:
+    await journal.database.write(lambda c: None)
+    for i in range(BATCH):
+        journal.recorded(record(f"r{i}", at=8000.0))
+    leaving = asyncio.create_task(journal.flush())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    await journal.flush()
+    assert await journal.database.read(written) == BATCH
+
+
 async def test_closing_writes_what_waits(
     database: Database, metrics: Metrics, record: Make, registry: CollectorRegistry
 ) -> None:
@@ -107,6 +131,14 @@ async def test_a_sweep_removes_what_is_older_than_the_retention(journal: Journal
     await journal.flush()
     await journal.sweep()
     assert await journal.database.read(lambda c: c.scalars(select(records.c.request_id)).all()) == ["new"]
+
+
+async def test_a_sweep_finds_records_of_which_nothing_is_summed_up(journal: Journal, record: Make) -> None:
+    for route in ("chat", "fast"):
+        journal.recorded(record("pinned", route=route, at=100.0, hash_point=None, probability=None))
+    await journal.flush()
+    await journal.sweep()
+    assert await journal.database.read(written) == 0
 
 
 async def test_a_call_that_is_recorded_awaits_nothing(journal: Journal, record: Make) -> None:

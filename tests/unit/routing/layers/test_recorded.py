@@ -185,7 +185,9 @@ async def test_content_is_kept_where_the_route_says_so(
     await take(gateway.generate, asks())
     said = Request(model="chat", messages=(Message("user", "x y"),), cache=BYPASS)
     await take(gateway.generate, Call(said, "r2"))
+    await take(gateway.generate, Call(Request(model="chat", prompt="a\0 \ud800", cache=BYPASS), "r3"))
     assert [(r.prompt, r.answer) for r in kept.records] == [
         ("a b", "a b"),
         ('[{"role":"user","content":"x y"}]', "x y"),
+        ("a\ufffd ?", "a\ufffd ?"),  # what no database can hold is replaced
     ]

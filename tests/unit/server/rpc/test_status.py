@@ -56,7 +56,7 @@ def test_each_class_has_its_code_and_details(kind: type[errors.PolyrouteError]) 
     assert (ResourceInfo in found) == issubclass(kind, errors.NotFound)
     passing = kind.grpc in ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
     assert (RetryInfo in found) == passing
-    assert ("grpc-retry-pushback-ms" in dict(ending.trailers)) == passing
+    assert ("grpc-retry-pushback-ms" in dict(ending.trailers)) == (passing and kind.try_next)
 
 
 def test_a_delay_that_is_known_is_told_exactly() -> None:

@@ -18,7 +18,7 @@ from polyroute.core.call import Call
 from polyroute.core.errors import Internal, PolyrouteError
 from polyroute.core.event import Finished, Started, Token
 from polyroute.core.trace import Trace, new_span_id, new_trace_id
-from polyroute.routing.experiments.content import MOST_CONTENT, prompt_of, said
+from polyroute.routing.experiments.content import MOST_CONTENT, prompt_of, said, storable
 from polyroute.routing.experiments.records import OK
 from polyroute.routing.experiments.shadow.lane import Lane
 from polyroute.routing.experiments.shadow.pair import Pair, Side, compared
@@ -135,10 +135,7 @@ class Shadows:
                 self._keep(replace(pair, missing=side))
                 return
             caller = await copy.caller
-            long = max(len(caller.text), len(side.text)) > _LONG
-            figures: dict[str, Any] = (
-                await asyncio.to_thread(compared, caller, side) if long else compared(caller, side)
-            )
+            figures = await _compared(caller, side)
             self._keep(
                 replace(
                     pair,
@@ -232,7 +229,8 @@ class Shadows:
 
 
 def _content(call: Call, caller: Side, copy: Side) -> dict[str, Any]:
-    return {"prompt": prompt_of(call.request), "caller_text": caller.text, "copy_text": copy.text}
+    texts = {"prompt": prompt_of(call.request), "caller_text": caller.text, "copy_text": copy.text}
+    return {name: storable(text) for name, text in texts.items()}
 
 
 async def _compared(caller: Side, copy: Side) -> dict[str, Any]:
