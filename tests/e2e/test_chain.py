@@ -72,7 +72,7 @@ def test_an_answer_crosses_both_with_one_trace_and_both_routes(front: Running, d
     assert route["upstream"]["reasons"]
     assert route["trace_id"] == route["upstream"]["trace_id"] == TRACE
     assert route["version"] == route["upstream"]["version"], "the peer's version is known here"
-    assert TRACE in demo.output()
+    demo.wait(lambda: TRACE in demo.output(), "it logged the call")
 
 
 def test_the_legacy_dialect_crosses_too(front: Running) -> None:

@@ -163,18 +163,6 @@ async def test_an_unknown_method_is_unimplemented(tmp_path: Path, path: str) -> 
         assert await at.text() == "still here"
 
 
-async def test_what_a_later_version_brings_is_unimplemented_with_a_word(tmp_path: Path) -> None:
-    async with serving(EchoBackend("m"), folder=tmp_path) as at:
-        asked = {
-            "GetExperimentReport": admin_pb2.GetExperimentReportRequest(),
-        }
-        for method, request in asked.items():
-            error = await refused(getattr(at.admin, method)(request, timeout=WAIT_S))
-            assert error.code is grpc.StatusCode.UNIMPLEMENTED
-            assert error.message.startswith(f"{method}: ")
-            assert "in this version" in error.message
-
-
 def test_every_method_is_spoken_for() -> None:
     """A method that a servicer forgets would answer UNIMPLEMENTED with grpcio's own words."""
     from polyroute.server.rpc.admin import AdminService
