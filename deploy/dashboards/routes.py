@@ -1,4 +1,4 @@
-"""Where calls go: variants, fallbacks, retries and what experiments record."""
+"""Where calls go: variants, rollouts, shadows, fallbacks and retries."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ _ROUTE = 'route=~"$route"'
 _SPLIT = f'{_ROUTE}, variant!=""'
 _ASKED = 'gen_ai_request_model=~"$route"'
 _BY = "gen_ai_request_model, gen_ai_response_model"
+_SHADOW = "route, deployment"
+_COPY = "{{route}}: {{deployment}}"
+_DISTANCE = "polyroute_shadow_edit_distance"
+_EQUAL = 'le="0.0"'
 _ARM = "{{gen_ai_request_model}}: {{gen_ai_response_model}}"
 
 ROUTES = board(
     "routes",
     "Routing and experiments",
-    "Where calls go: variants, fallbacks, retries and what experiments record.",
+    "Where calls go: variants, rollouts, shadows, fallbacks and retries.",
     [
         (
             "Variants",
@@ -58,10 +62,79 @@ ROUTES = board(
                     (mean("gen_ai_client_token_usage", _BY, f'{_ASKED}, gen_ai_token_type="output"'), _ARM),
                 ),
                 lines(
+                    "Share that each variant is to have",
+                    "As it is now; rollouts and adaptive routes move it.",
+                    "percentunit",
+                    (f"max by (route, variant) (polyroute_variant_share{{{_ROUTE}}})", "{{route}}: {{variant}}"),
+                ),
+            ],
+        ),
+        (
+            "Rollouts",
+            [
+                lines(
+                    "State",
+                    "1 for the state that each rollout is in.",
+                    "short",
+                    (f"max by (route, state) (polyroute_rollout_state{{{_ROUTE}}}) == 1", "{{route}}: {{state}}"),
+                ),
+                lines(
+                    "Share of the new version",
+                    "Of the traffic of both versions.",
+                    "percentunit",
+                    (f"max by (route) (polyroute_rollout_weight{{{_ROUTE}}})", "{{route}}"),
+                ),
+                lines(
+                    "Moves in the last hour",
+                    "To another step or state, by the state afterwards; each router counts what it sees.",
+                    "short",
+                    (
+                        f"max by (route, state) (increase(polyroute_rollout_moves_total{{{_ROUTE}}}[1h]))",
+                        "{{route}}: {{state}}",
+                    ),
+                ),
+            ],
+        ),
+        (
+            "Shadows and records",
+            [
+                lines(
+                    "Copies by result",
+                    "Copies for shadows that are over, or were not made, a second.",
+                    "reqps",
+                    (rate("polyroute_shadow_copies_total", f"{_SHADOW}, result", _ROUTE), f"{_COPY} {{{{result}}}}"),
+                    stacked=True,
+                ),
+                lines(
+                    "Equal answers",
+                    "Share of the compared copies that said the same, token by token.",
+                    "percentunit",
+                    (
+                        f"{rate(f'{_DISTANCE}_bucket', _SHADOW, f'{_ROUTE}, {_EQUAL}')}"
+                        f" / {rate(f'{_DISTANCE}_count', _SHADOW, _ROUTE)}",
+                        _COPY,
+                    ),
+                ),
+                lines(
+                    "Distance of answers",
+                    "Share of the tokens that differ, where copies were compared.",
+                    "percentunit",
+                    (mean(_DISTANCE, _SHADOW, _ROUTE), f"{_COPY} mean"),
+                    (quantile(0.95, _DISTANCE, _SHADOW, _ROUTE), f"{_COPY} p95"),
+                ),
+                lines(
                     "Experiment records",
                     "Records of calls that take part in an experiment, a second, by what came of them.",
                     "reqps",
                     (rate("polyroute_experiment_records_total", "result"), "{{result}}"),
+                    span=12,
+                ),
+                lines(
+                    "Records that wait",
+                    "To be written to the state database; those that find too many there are dropped.",
+                    "short",
+                    ("sum(polyroute_experiment_records_waiting)", "waiting"),
+                    span=12,
                 ),
             ],
         ),

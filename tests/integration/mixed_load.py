@@ -107,6 +107,9 @@ class Load:
             await self.ask("hedged", f"round {number} call {i}")
             await self.ask("spent", f"round {number} call {i}")
             await self.ask("safe", f"round {number} call {i}")
+            await self.ask("rolled", f"round {number} call {i}")
+        for i in range(2):  # five copies that fail in a row would be the last for a while
+            await self.ask("shadowed", f"round {number} call {i}", cache=pb.CacheOptions(mode=pb.CACHE_MODE_BYPASS))
         await self.crowd()
         await self.leave("endless")
         await self.ask("endless", "too late", timeout_s=0.3)
@@ -171,6 +174,12 @@ def _config(well: str, ill: str, tiny: Path) -> dict[str, Any]:
         ],
         "routes": [
             {"id": "split", "variants": [{"name": "a", "model": "one"}, {"name": "b", "model": "two"}]},
+            {"id": "shadowed", "model": "one", "shadow": [{"model": "two"}, {"model": "gone"}]},
+            {
+                "id": "rolled",
+                "variants": [{"name": "old", "model": "one"}, {"name": "new", "model": "two"}],
+                "rollout": {"from": "old", "to": "new", "steps": [{"weight": 0.25, "hold": "1h"}]},
+            },
             {"id": "safe", "model": "gone", "fallback": ["two"]},
         ],
     }

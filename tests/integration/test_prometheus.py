@@ -48,6 +48,8 @@ async def seen_by(prometheus: Prometheus, load: Load) -> None:
     )
     await prometheus.until("polyroute_requests_total or polyroute_rejected_total", asked)
     await prometheus.until("polyroute_experiment_records_total", 1)
+    await prometheus.until("polyroute_shadow_copies_total", 2 * load.notes.outcomes["shadowed", "bypass"])
+    await prometheus.until('polyroute_rollout_state{state="running"}', 1)
 
 
 def counts_are_those_of_the_callers(load: Load) -> None:
@@ -78,6 +80,14 @@ def counts_are_those_of_the_callers(load: Load) -> None:
         counted = total(registry, "polyroute_replica_attempts_total", **of)
         pooled = deployment not in ("one", "two", "narrow", "endless")  # echoes stand where a pool would
         assert counted == (number if pooled else None), of
+    copied = load.notes.outcomes["shadowed", "bypass"]
+    assert copied > 0
+    for shadow, result in (("two", "compared"), ("gone", "copy_failed")):
+        of = {"route": "shadowed", "deployment": shadow, "result": result}
+        assert total(registry, "polyroute_shadow_copies_total", **of) == copied, of
+    assert total(registry, "polyroute_shadow_edit_distance_bucket", route="shadowed", le="0.0") == copied
+    assert total(registry, "polyroute_rollout_weight", route="rolled") == 0.25
+    assert total(registry, "polyroute_rollout_moves_total", route="rolled", state="running") == 1
     retried = load.notes.attempts["pair", "PEER_FAILED"]
     assert retried > 0
     assert total(registry, "polyroute_retries_total", deployment="pair", outcome="answered") == retried

@@ -296,7 +296,28 @@ EXPERIMENT_RECORDS = Metric(
 )
 SHADOWED = Metric(
     "polyroute_shadow_copies",
-    "Copies of calls for a shadow, by result: `compared`, or why there is nothing to compare.",
-    ("deployment", "result"),
+    "Copies of calls for a shadow, by result: `compared`; `copy_failed`, `caller_failed` or `both_failed`; or why none "
+    "was made or ended, such as `queue_full`, `breaker_open`, `busy` or `caller_left`.",
+    ("route", "deployment", "result"),
+)
+SHADOW_DISTANCE = Metric(
+    "polyroute_shadow_edit_distance",
+    "How far a shadow's answers are from those of callers: 0 for equal tokens, 1 where none is left in its place.",
+    ("route", "deployment"),
+    (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 1.0),
+)
+ROLLOUT_STATE = Metric(
+    "polyroute_rollout_state", "1 for the state a route's rollout is in.", ("route", "state"), gauge=True
+)
+ROLLOUT_WEIGHT = Metric(
+    "polyroute_rollout_weight",
+    "A rollout's new version's share of the traffic of both versions, 0 to 1.",
+    ("route",),
+    gauge=True,
+)
+ROLLOUT_MOVES = Metric(
+    "polyroute_rollout_moves",
+    "Moves of a rollout that this router has seen, to another step or state, by the state that it was in afterwards.",
+    ("route", "state"),
 )
 RECORDS_WAITING = Metric("polyroute_experiment_records_waiting", "Records that wait to be written.", gauge=True)

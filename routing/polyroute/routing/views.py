@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,6 +32,20 @@ class ModelView:
     default: bool = False
     variants: tuple[VariantView, ...] = ()
     fallback: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutStanding:
+    """Where a route's rollout stands: its state, and the new version's share of the traffic of both, 0 to 1.
+
+    `moves` has every state, with how often this router saw the rollout move into or within it. States are the names of
+    `polyroute.v1.RolloutState` in small letters.
+    """
+
+    route: str
+    state: str
+    weight: float
+    moves: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)

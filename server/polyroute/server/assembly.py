@@ -71,6 +71,8 @@ class Assembly:
         """What carries out rollouts; None where the settings name no database."""
         self.allocations = None if self.journal is None else Allocations(self.journal.database)
         """What moves the shares of adaptive routes; None where the settings name no database."""
+        if self.rollouts is not None:
+            metrics.watch_rollouts(self.rollouts.standings)
         metrics.watch_tiers(self._answers.counted)
         metrics.watch_memory(lambda: (MemoryView(d, memory.held(d), memory.budget(d)) for d in memory.devices()))
 

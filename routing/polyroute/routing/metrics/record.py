@@ -13,11 +13,12 @@ from polyroute.routing.metrics.engines import Engines
 from polyroute.routing.metrics.instruments import counter, gauge, histogram
 from polyroute.routing.metrics.models import MemoryHeld, States
 from polyroute.routing.metrics.replicas import Replicas
+from polyroute.routing.metrics.rollouts import RolloutStates
 from polyroute.routing.metrics.series import Series
 from polyroute.routing.metrics.shares import Shares
 from polyroute.routing.metrics.tiers import Tiers
 from polyroute.routing.plan import Rule
-from polyroute.routing.views import MemoryView, ModelView, TierCounts
+from polyroute.routing.views import MemoryView, ModelView, RolloutStanding, TierCounts
 
 
 class Metrics:
@@ -53,6 +54,7 @@ class Metrics:
         self._config_loaded = gauge(telemetry.CONFIG_LOADED, registry)
         self._records = counter(telemetry.EXPERIMENT_RECORDS, registry)
         self._shadowed = counter(telemetry.SHADOWED, registry)
+        self._shadow_distance = histogram(telemetry.SHADOW_DISTANCE, registry)
         self._records_waiting = gauge(telemetry.RECORDS_WAITING, registry)
 
     def know(self, names: Iterable[str]) -> None:
@@ -172,13 +174,22 @@ class Metrics:
         """Records of an experiment were `written`, or `dropped`."""
         self._records.labels(result).inc(count)
 
-    def shadowed(self, deployment: str, result: str) -> None:
-        """A copy of a call was `compared` with it, or was not, for the reason `result`."""
-        self._of(self._shadowed, deployment, result).inc()
+    def shadowed(self, route: str, deployment: str, result: str, edit_distance: float | None) -> None:
+        """A copy of a route's call was `compared` with it, or was not, for the reason `result`.
+
+        `edit_distance` lies in [0, 1], and is None unless both were answered.
+        """
+        self._series.between(self._shadowed, (route, deployment), (result,)).inc()
+        if edit_distance is not None:
+            self._series.between(self._shadow_distance, (route, deployment)).observe(edit_distance)
 
     def watch_records(self, waiting: Callable[[], float]) -> None:
         """Reads how many records wait to be written at every scrape."""
         self._records_waiting.set_function(waiting)
+
+    def watch_rollouts(self, standings: Callable[[], Iterable[RolloutStanding]]) -> None:
+        """Reads where rollouts stand at every scrape."""
+        self.registry.register(RolloutStates(standings))
 
     def watch_shares(self, rules: Callable[[], Iterable[Rule]]) -> None:
         """Reads how routes divide their traffic at every scrape."""

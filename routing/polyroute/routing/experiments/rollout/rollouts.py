@@ -25,6 +25,7 @@ from polyroute.routing.experiments.rollout.store import Row
 from polyroute.routing.experiments.rollout.view import RolloutView, shown
 from polyroute.routing.plan import Rule
 from polyroute.routing.registry import Snapshot
+from polyroute.routing.views import RolloutStanding
 
 LOOK_S: Final = 1.0
 """Seconds between two looks: how old the evidence that a crash leaves may be, and how late other routers follow."""
@@ -57,6 +58,7 @@ class _Followed:
     comparison: Comparison
     kept: Evidence = field(default_factory=Evidence)
     foreign: bool = False
+    moves: dict[str, int] = field(default_factory=lambda: {_name(state): 0 for state in State})
 
     def saw(self, record: CallRecord) -> None:
         """Counts a call that chance gave one of the two versions, by the shares that they have now.
@@ -174,6 +176,17 @@ class Rollouts:
         routes = sorted(route for route in self._followed if route > after)[:most]
         return tuple([await self.view(route) for route in routes])
 
+    def standings(self) -> tuple[RolloutStanding, ...]:
+        """Where each rollout stood at the last look, those left out that another configuration took over.
+
+        Any thread may ask.
+        """
+        return tuple(
+            RolloutStanding(route, _name(each.row.standing.state), each.row.weight, each.moves)
+            for route, each in self._followed.items()
+            if not each.foreign
+        )
+
     async def _run(self, gateway: Steered) -> None:
         while True:
             try:
@@ -198,7 +211,7 @@ class Rollouts:
         if before is not None and before.case.identity == case.identity:
             before.comparison.consecutive = case.plan.consecutive_failures
             before.stands(row)
-            return _Followed(case, row, before.comparison, before.kept)
+            return _Followed(case, row, before.comparison, before.kept, moves=before.moves)
         return _Followed(case, row, Comparison(Evidence(), case.plan.consecutive_failures))
 
     def _take(self, followed: _Followed, looked: Looked | None) -> None:
@@ -207,10 +220,11 @@ class Rollouts:
             log.warning("rollout.superseded", route=followed.case.route, effect="its weights stay as they are here")
             return
         if looked.row.revision != followed.row.revision:
+            followed.moves[_name(looked.row.standing.state)] += 1
             log.info(
                 "rollout.moved",
                 route=followed.case.route,
-                state=looked.row.standing.state.name.lower(),
+                state=_name(looked.row.standing.state),
                 step=looked.row.standing.step,
                 weight=looked.row.weight,
                 reason=looked.found.reason if looked.found else "another router or an operator moved it",
@@ -225,6 +239,10 @@ class Rollouts:
 
 
 _LONGEST_REASON: Final = 1_000
+
+
+def _name(state: State) -> str:
+    return state.name.lower()
 
 
 def _case(snapshot: Snapshot, rule: Rule) -> Case:

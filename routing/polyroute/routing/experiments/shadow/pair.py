@@ -61,6 +61,14 @@ class Pair:
     caller_text: str = ""
     copy_text: str = ""
 
+    @property
+    def result(self) -> str:
+        """`compared`; which side has failed where one has, `copy`, `caller` or `both`; or why there is no pair."""
+        if self.missing:
+            return self.missing
+        failed = {(True, False): "copy_failed", (False, True): "caller_failed", (False, False): "both_failed"}
+        return failed.get((self.caller_outcome == OK, self.copy_outcome == OK), "compared")
+
 
 def tokens(text: str) -> list[str]:
     """Words and marks of a text, the first `MOST_TOKENS`: tokens that are the same whatever model wrote them."""

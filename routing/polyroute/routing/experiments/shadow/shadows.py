@@ -224,7 +224,7 @@ class Shadows:
             call.trace.span.end()
 
     def _keep(self, pair: Pair) -> None:
-        self._metrics.shadowed(pair.deployment, pair.missing or "compared")
+        self._metrics.shadowed(pair.route, pair.deployment, pair.result, pair.edit_distance)
         self._recorder.paired(pair)
 
 

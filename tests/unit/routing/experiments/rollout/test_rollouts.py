@@ -202,3 +202,19 @@ async def test_a_route_that_lost_its_rollout_is_followed_no_more(
     await rollouts.prepare(replace(gateway.snapshot, rules={"r": rule}))
     assert await rollouts.views() == ()
     rollouts.recorded(record())
+
+
+async def test_where_it_stands_and_how_it_moved_is_told_without_the_database(
+    gateway: Gateway, rollouts: Rollouts
+) -> None:
+    at = Steered(gateway, rollouts)
+    (standing,) = rollouts.standings()
+    assert (standing.route, standing.state, standing.weight) == ("r", "pending", 0)
+    assert set(standing.moves) == {state.name.lower() for state in State}
+    await rollouts.look(at)
+    await rollouts.look(at)
+    await rollouts.ask(at, "r", Action.ROLL_BACK, "as the test wants it", "test")
+    await rollouts.prepare(gateway.snapshot)
+    (standing,) = rollouts.standings()
+    assert (standing.state, standing.weight) == ("rolled_back", 0)
+    assert {state: moves for state, moves in standing.moves.items() if moves} == {"running": 1, "rolled_back": 1}

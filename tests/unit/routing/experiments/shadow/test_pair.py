@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyroute.routing.experiments.shadow.pair import MOST_TOKENS, Side, compared, edit_distance, tokens
+from polyroute.routing.experiments.shadow.pair import MOST_TOKENS, Pair, Side, compared, edit_distance, tokens
 
 WORDS = st.lists(st.sampled_from(["a", "b", "c", "d"]), max_size=12)
 
@@ -56,3 +56,18 @@ def test_times_that_say_nothing_of_the_model_are_not_compared() -> None:
 def test_an_error_has_no_figures() -> None:
     assert compared(Side(outcome="PEER_FAILED"), Side()) == {}
     assert compared(Side(), Side(outcome="PEER_FAILED")) == {}
+
+
+@pytest.mark.parametrize(
+    ("missing", "caller", "copy", "result"),
+    [
+        ("", "ok", "ok", "compared"),
+        ("", "ok", "PEER_FAILED", "copy_failed"),
+        ("", "PEER_FAILED", "ok", "caller_failed"),
+        ("", "PEER_FAILED", "WORKER_DIED", "both_failed"),
+        ("queue_full", "", "", "queue_full"),
+    ],
+)
+def test_a_pair_says_which_side_has_failed(missing: str, caller: str, copy: str, result: str) -> None:
+    pair = Pair(0.0, "p", "r", "chat", "two", missing=missing, caller_outcome=caller, copy_outcome=copy)
+    assert pair.result == result
