@@ -80,6 +80,16 @@ class At:
             await answer.read()
             return answer.status
 
+    async def send(self, data: bytes) -> bytes:
+        """What the HTTP address answers to these bytes."""
+        url = self.http._base_url
+        assert url is not None
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        writer.write(data)
+        answer = await asyncio.wait_for(reader.read(), WAIT_S)
+        writer.close()
+        return answer
+
     async def lines(self) -> list[dict[str, Any]]:
         """Stops the server; the lines that it leaves, of which all are JSON but what is said to people."""
         self.process.send_signal(signal.SIGTERM)
@@ -182,6 +192,29 @@ async def test_each_outcome_over_rest_leaves_one_line(tmp_path: Path, scripted_p
     assert {line["entrance"] for line in calls(lines)} == {f"POST {CHAT}"}
     (refused,) = [line for line in lines if line["event"] == "rest.refused"]
     assert (refused["outcome"], refused["entrance"]) == ("NOT_FOUND", "POST /v1/nothing")
+
+
+async def test_what_is_said_in_the_wrong_place_is_not_logged(tmp_path: Path, scripted_peer: ScriptedPeer) -> None:
+    """`At.lines` looks for the canary in all that the server has written."""
+    message = pb.Message(role=CANARY, content="x")
+    requests = [
+        pb.GenerateRequest(messages=pb.MessageList(messages=[message])),
+        pb.GenerateRequest(prompt="x", model=CANARY),
+        pb.GenerateRequest(prompt="x", model=CANARY.split()[0] * 30),
+        pb.GenerateRequest(prompt="x", tool_choice=CANARY),
+    ]
+    async with served(tmp_path, scripted_peer) as at:
+        for request in requests:
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await at.inference.Generate(request, timeout=WAIT_S)
+            assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert await at.post(CHAT, {"model": CANARY, "messages": [{"role": "user", "content": "x"}]}) == 400
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        assert b" 400 " in await at.send(head + CANARY.encode() + b"\r\n\r\n")
+        lines = await at.lines()
+    assert [line["outcome"] for line in calls(lines)] == ["INVALID_ARGUMENT"] * 5
+    assert {line["requested"] for line in calls(lines)} == {""}
+    assert [line["status"] for line in lines if line["event"] == "rest.garbage"] == [400]
 
 
 async def test_each_prompt_of_a_batch_is_a_call(tmp_path: Path, scripted_peer: ScriptedPeer) -> None:

@@ -93,14 +93,18 @@ class PolyrouteError(Exception):
 
 
 class InvalidArgument(PolyrouteError):
-    """A bad field. `field` is its path in the request, such as `messages[3].role`; empty for the whole request."""
+    """A bad field. `field` is its path in the request, such as `messages[3].role`; empty for the whole request.
+
+    `quoted` is the part of the `problem` that is the caller's.
+    """
 
     grpc, http, reason = "INVALID_ARGUMENT", 400, "INVALID_ARGUMENT"
 
-    def __init__(self, field: str, problem: str) -> None:
+    def __init__(self, field: str, problem: str, *, quoted: str = "") -> None:
         super().__init__(f"{field}: {problem}" if field else problem)
         self.field = field
         self.problem = problem
+        self.quoted = quoted
 
 
 class PromptTooLong(InvalidArgument):

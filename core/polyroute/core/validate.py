@@ -40,6 +40,7 @@ SAMPLING_RANGES: Final[Mapping[str, tuple[float, float, bool]]] = {
 """What each field of `Sampling` may be; a test holds it against the class, so that no field goes unchecked."""
 
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_TOOL_NAME_FORM = "must have 1 to 64 letters, digits, _ or -"
 
 
 def validate(request: Request, limits: LimitsConfig, names: Mapping[str, str] | None = None) -> None:
@@ -68,7 +69,18 @@ def validate(request: Request, limits: LimitsConfig, names: Mapping[str, str] | 
         renamed = (names or {}).get(base, base) + bracket + index + dot + rest
         if renamed == error.field:
             raise
-        raise InvalidArgument(renamed, error.problem) from None
+        raise InvalidArgument(renamed, error.problem, quoted=error.quoted) from None
+
+
+def is_model_name(text: str) -> bool:
+    """Whether it may be the name of a model or of a route; what may not is perhaps a prompt in the wrong place."""
+    return len(text) <= MAX_NAME_CHARS and text.isprintable() and not any(c.isspace() for c in text)
+
+
+def _refused(field: str, value: str, problem: str) -> InvalidArgument:
+    """Says that the field has this value, and what is wrong with it."""
+    shown = f"`{clip(value, 80)}`"
+    return InvalidArgument(field, f"{shown} {problem}", quoted=shown)
 
 
 def _name(field: str, value: str, limit: int, *, spaces: bool = True) -> None:
@@ -76,7 +88,7 @@ def _name(field: str, value: str, limit: int, *, spaces: bool = True) -> None:
         raise InvalidArgument(field, f"{len(value)} characters, limit {limit}")
     if not value.isprintable() or (not spaces and any(c.isspace() for c in value)):
         what = "control characters" if spaces else "spaces or control characters"
-        raise InvalidArgument(field, f"`{clip(value, 80)}` has {what}, which are not allowed")
+        raise _refused(field, value, f"has {what}, which are not allowed")
 
 
 def check_request_id(value: str) -> None:
@@ -126,7 +138,7 @@ def _message(i: int, message: Message) -> int:
     if not message.role:
         raise InvalidArgument(f"{path}.role", f"is required: one of {', '.join(ROLES)}")
     if message.role not in ROLES:
-        raise InvalidArgument(f"{path}.role", f"`{clip(message.role, 80)}` is none of {', '.join(ROLES)}")
+        raise _refused(f"{path}.role", message.role, f"is none of {', '.join(ROLES)}")
     if message.tool_calls and message.role != "assistant":
         raise InvalidArgument(f"{path}.tool_calls", "only an assistant message may have them")
     if message.role == "tool" and not message.tool_call_id:
@@ -135,7 +147,7 @@ def _message(i: int, message: Message) -> int:
     size = _utf8_size(f"{path}.content", message.content)
     for j, call in enumerate(message.tool_calls):
         if not _TOOL_NAME.fullmatch(call.name):
-            raise InvalidArgument(f"{path}.tool_calls[{j}].name", _bad_tool_name(call.name))
+            raise _refused(f"{path}.tool_calls[{j}].name", call.name, _TOOL_NAME_FORM)
         _name(f"{path}.tool_calls[{j}].id", call.id, MAX_NAME_CHARS)
         size += _utf8_size(f"{path}.tool_calls[{j}].arguments", call.arguments)
     return size
@@ -189,19 +201,15 @@ def _tools(tools: tuple[Tool, ...], choice: str) -> None:
     seen: set[str] = set()
     for i, tool in enumerate(tools):
         if not _TOOL_NAME.fullmatch(tool.name):
-            raise InvalidArgument(f"tools[{i}].name", _bad_tool_name(tool.name))
+            raise _refused(f"tools[{i}].name", tool.name, _TOOL_NAME_FORM)
         if tool.name in seen:
             raise InvalidArgument(f"tools[{i}].name", f"`{tool.name}` is listed twice")
         seen.add(tool.name)
         _json(f"tools[{i}].parameters", tool.parameters)
     if choice and choice not in seen | {"auto", "none", "required"}:
-        raise InvalidArgument("tool_choice", f"`{clip(choice, 80)}` is none of auto, none, required and the tools")
+        raise _refused("tool_choice", choice, "is none of auto, none, required and the tools")
     if choice == "required" and not tools:
         raise InvalidArgument("tool_choice", "required, but there are no tools")
-
-
-def _bad_tool_name(name: str) -> str:
-    return f"`{clip(name, 80)}` must have 1 to 64 letters, digits, _ or -"
 
 
 def _json(field: str, value: Mapping[str, Json]) -> None:

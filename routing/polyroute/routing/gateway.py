@@ -15,6 +15,7 @@ from polyroute.core.config import LimitsConfig
 from polyroute.core.errors import InvalidArgument, NoReplica, PolyrouteError, clip
 from polyroute.core.event import Event
 from polyroute.core.trace import Begin, untraced
+from polyroute.core.validate import is_model_name
 from polyroute.routing.cache.answers import Answers
 from polyroute.routing.experiments.records import Recorder
 from polyroute.routing.experiments.shadow.shadows import Shadows
@@ -120,7 +121,12 @@ class Gateway:
         return self._observed(call)
 
     def refused(self, call: Call, error: PolyrouteError) -> None:
-        """Tells of a call that was refused before it could be made: it counts, and leaves its line and its span."""
+        """Tells of a call that was refused before it could be made: it counts, and leaves its line and its span.
+
+        Of a model that cannot be the name of one nothing is told.
+        """
+        if not is_model_name(call.request.model):
+            call = replace(call, request=replace(call.request, model=""))
         self._observed.refused(call, error)
 
     async def count_tokens(self, call: Call) -> ModelTokenCount:

@@ -20,7 +20,7 @@ from polyroute.core.request import (
     Tool,
     ToolCall,
 )
-from polyroute.core.validate import SAMPLING_RANGES, validate
+from polyroute.core.validate import SAMPLING_RANGES, is_model_name, validate
 
 LIMITS = LimitsConfig()
 GOOD = Request(prompt="hello")
@@ -122,3 +122,26 @@ def test_a_dialect_sees_its_own_names() -> None:
     assert "max_new_tokens: 0; must be" in error.message
     indexed = refused(replace(GOOD, stop=("",)), stop="stops")
     assert indexed.field == "stops[0]"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Request(prompt="x", model="a secret wish"),
+        Request(messages=(Message("a secret wish", "x"),)),
+        Request(prompt="x", tools=(Tool("a secret wish", "", {}),)),
+        Request(prompt="x", tool_choice="a secret wish"),
+        Request(messages=(Message("assistant", "", (ToolCall("1", "a secret wish", "{}"),)),)),
+    ],
+)
+def test_what_stands_in_the_wrong_place_is_told_to_the_caller_alone(request_: Request) -> None:
+    error = refused(request_, messages="turns")
+    assert "`a secret wish`" in error.message
+    assert "secret" not in error.own_message
+
+
+@pytest.mark.parametrize(
+    ("text", "may"), [("", True), ("org/name-1.0:tag", True), ("a b", False), ("a\n", False), ("x" * 257, False)]
+)
+def test_what_may_name_a_model(text: str, may: bool) -> None:
+    assert is_model_name(text) is may

@@ -312,6 +312,13 @@ async def test_every_refusal_is_logged_and_counted(
     assert total(registry, "polyroute_requests_total", **labels) == 1
 
 
+async def test_what_cannot_name_a_model_is_not_logged(gateway: Gateway) -> None:
+    with capture_logs() as logs:
+        for model in ("tell me a story", "x" * 1000, "fine"):
+            gateway.refused(Call(Request(model), "r"), InvalidArgument("model", "is none"))
+    assert [line["requested"] for line in logs] == ["", "", "fine"]
+
+
 async def test_a_model_without_a_healthy_replica_is_passed_over(
     gateway: Gateway, backends: dict[str, EchoBackend], take: Callable[..., Any]
 ) -> None:

@@ -106,7 +106,7 @@ class Answers:
             case "too_long":
                 return PromptTooLong(rejected.field, rejected.message)
             case "invalid":
-                return InvalidArgument(rejected.field, rejected.message)
+                return InvalidArgument(rejected.field, rejected.message, quoted=rejected.quoted)
             case "unsupported":
                 return Unsupported(rejected.field, rejected.message)
             case "out_of_memory":

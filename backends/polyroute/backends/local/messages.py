@@ -219,12 +219,16 @@ class Eager(msgspec.Struct, frozen=True, tag="eager"):
 
 
 class Rejected(msgspec.Struct, frozen=True, tag="rejected"):
-    """Answer or count `id` has ended with an error; `field` is a path in the request, where one is at fault."""
+    """Answer or count `id` has ended with an error; `field` is a path in the request, where one is at fault.
+
+    `quoted` is the part of the message that may hold a part of the request.
+    """
 
     id: int
     kind: Literal["too_long", "invalid", "unsupported", "out_of_memory", "failed"]
     field: str
     message: str
+    quoted: str = ""
 
 
 class Dropped(msgspec.Struct, frozen=True, tag="dropped"):

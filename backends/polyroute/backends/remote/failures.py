@@ -55,7 +55,9 @@ def transport_failure(error: Exception, where: str, *, answering: bool, silence_
     if isinstance(error, aiohttp.SocketTimeoutError | asyncio.TimeoutError):
         return PeerFailed(f"{where}: silent for {silence_s:g} s")
     if isinstance(error, aiohttp.ClientResponseError):
-        return PeerFailed(f"{where}: did not answer in HTTP: {clip(error.message, QUOTE_CHARS)}")
+        failed = PeerFailed(f"{where}: did not answer in HTTP: {clip(error.message, QUOTE_CHARS)}")
+        failed.quoted = clip(error.message, QUOTE_CHARS)  # with the bytes that are none
+        return failed
     if isinstance(error, aiohttp.ClientConnectionError | OSError) and not answering:
         return PeerUnreachable(f"{where}: closed the connection before it answered")
     return PeerFailed(f"{where}: broke its answer off")

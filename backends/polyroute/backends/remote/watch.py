@@ -81,7 +81,7 @@ class Watch:
     def lost(self, error: PolyrouteError) -> None:
         """The peer could not be reached."""
         if self.state is not ModelState.FAILED:
-            _log.warning("peer.lost", peer=self._peer.where, reason=error.reason, message=error.message)
+            _log.warning("peer.lost", peer=self._peer.where, reason=error.reason, message=error.own_message)
         self.state, self.detail, self.ready_since = ModelState.FAILED, error.message, 0.0
         self._soon.set()
 

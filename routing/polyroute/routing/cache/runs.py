@@ -111,8 +111,10 @@ class Runs:
     def _refreshed(self, flight: Flight[Part]) -> None:
         self.ledger.refreshing -= 1
         self._metrics.cache_refreshed(self._shelf.model, "ok" if flight.failure is None else "failed")
-        if flight.failure is not None:
-            log.info("cache.refresh_failed", model=self._shelf.model, error=str(flight.failure))
+        if isinstance(flight.failure, PolyrouteError):
+            log.info("cache.refresh_failed", model=self._shelf.model, error=flight.failure.own_message)
+        elif flight.failure is not None:
+            log.error("cache.refresh_crashed", model=self._shelf.model, exc_info=flight.failure)
 
     def _begin(self, asked: Question, *, look: bool, lasting: bool = False) -> Flight[Part]:
         """Begins a run that is detached from the call: those who follow it have deadlines, and it has none itself."""

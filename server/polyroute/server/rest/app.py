@@ -12,6 +12,7 @@ from polyroute.server.feedback import FeedbackIntake
 from polyroute.server.rest.edge import edge
 from polyroute.server.rest.endpoints import Endpoint, endpoints
 from polyroute.server.rest.failures import json_response
+from polyroute.server.rest.garbage import quiet_garbage
 from polyroute.server.rest.json_body import MAX_BODY_BYTES
 from polyroute.server.rest.openapi import describe
 
@@ -30,6 +31,7 @@ def build_rest(
     """
     listed = endpoints(gateway, registry, drain, feedback or FeedbackIntake(None))
     generating = {endpoint.entrance for endpoint in listed if endpoint.generates}
+    quiet_garbage()
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[edge(drain, generating, gateway.refused)])
 
     async def openapi(http: web.Request) -> web.Response:

@@ -105,7 +105,7 @@ def _routing(http: web.Request, asked: RoutingOptions) -> RoutingOptions:
 
 def _yes_no(header: str, text: str) -> bool:
     if text.lower() not in _YES_NO:
-        raise InvalidArgument(header, f"`{clip(text, 80)}` is neither true nor false")
+        raise _refused(header, text, "is neither true nor false")
     return _YES_NO[text.lower()]
 
 
@@ -115,7 +115,7 @@ def _cache(http: web.Request, asked: CacheOptions) -> CacheOptions:
         names = {m.name.lower(): m for m in CacheMode if m is not CacheMode.UNSPECIFIED}
         name = word.lower().replace("-", "_")
         if name not in names:
-            raise InvalidArgument(CACHE_HEADER, f"`{clip(word, 80)}` is none of {', '.join(names)}")
+            raise _refused(CACHE_HEADER, word, f"is none of {', '.join(names)}")
         mode = names[name]
     if (text := http.headers.get(MAX_AGE_HEADER)) is not None and max_age_s is None:
         max_age_s = _number(MAX_AGE_HEADER, text, "seconds", float, 0, float("inf"))
@@ -138,8 +138,13 @@ def _number(header: str, text: str, unit: str, kind: Callable[[str], float], low
     except ValueError:
         value = None
     if value is None:
-        raise InvalidArgument(header, f"`{clip(text, 80)}` is no number of {unit}")
+        raise _refused(header, text, f"is no number of {unit}")
     if not low <= value <= high or value == float("inf"):
         bounds = f"must be {low:g} or more" if high == float("inf") else f"must be from {low:g} to {high:.0f}"
         raise InvalidArgument(header, f"{value:g}; {bounds}")
     return value
+
+
+def _refused(header: str, text: str, problem: str) -> InvalidArgument:
+    shown = f"`{clip(text, 80)}`"
+    return InvalidArgument(header, f"{shown} {problem}", quoted=shown)

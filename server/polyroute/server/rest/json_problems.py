@@ -31,10 +31,9 @@ def first_problem(error: ValidationError, tree: Any, shape: type[BaseModel]) -> 
     loc = found[0][0]
     loc = max((other for other, _ in found if other[: len(loc)] == loc), key=len)
     errors = [e for other, e in found if other == loc]
-    problem = InvalidArgument(_path(loc), _sentence(errors, tree, shape, loc))
-    if isinstance(errors[0]["input"], str):  # a prompt in the place of something else, perhaps
-        problem.quoted = _shown(errors[0]["input"])
-    return problem
+    given = errors[0]["input"]
+    quoted = _shown(given) if isinstance(given, str) else ""  # a prompt in the place of something else, perhaps
+    return InvalidArgument(_path(loc), _sentence(errors, tree, shape, loc), quoted=quoted)
 
 
 def _location(loc: Loc, tree: Any, kind: str) -> Loc:

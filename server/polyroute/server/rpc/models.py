@@ -55,7 +55,7 @@ class ModelService(ModelServiceServicer):
             headers = headers_of(context.invocation_metadata() or (), self._gateway.sticky_headers)
             return plan_to_wire(self._gateway.explain(Call(asked, asked.request_id, headers=headers)))
         except InvalidArgument as error:
-            raise InvalidArgument(f"request.{error.field}", error.problem) from error
+            raise InvalidArgument(f"request.{error.field}", error.problem, quoted=error.quoted) from error
 
 
 def page_size(asked: int) -> int:

@@ -122,3 +122,10 @@ def test_lost_connections(error: Exception, before: type[PolyrouteError], after:
 def test_silence_says_how_long() -> None:
     error = transport_failure(aiohttp.SocketTimeoutError(), "m", answering=True, silence_s=300)
     assert "silent for 300 s" in error.message
+
+
+def test_what_is_no_http_is_quoted_to_the_caller_and_not_logged() -> None:
+    error = aiohttp.ClientResponseError(None, (), message="Invalid header: b'secret'")  # type: ignore[arg-type]
+    failure = transport_failure(error, "m", answering=True, silence_s=1)
+    assert "secret" in failure.message
+    assert "secret" not in failure.own_message

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from polyroute.backends.echo import EchoBackend, Script
 from polyroute.core.call import Call
@@ -108,9 +109,13 @@ async def test_a_renewal_that_fails_leaves_what_there_is(
     cached = layer(backend, **SERVES)
     await take(cached, asks())
     clock.now += HOUR + 60
-    backend.script = Script(error=WorkerDied("gone"))
-    assert route(await take(cached, asks())).cache is CacheResult.HIT
-    await until(lambda: not cached.ledger.refreshing)
+    error = PeerFailed("cannot: a b c")
+    error.quoted = "a b c"
+    backend.script = Script(error=error)
+    with capture_logs() as logs:
+        assert route(await take(cached, asks())).cache is CacheResult.HIT
+        await until(lambda: not cached.ledger.refreshing)
+    assert [line["error"] for line in logs] == ["cannot: (5 characters that are not logged)"]
     assert (refreshes(registry, "failed"), refreshes(registry, "ok")) == (1, None)
     assert route(await take(cached, asks())).cache is CacheResult.HIT
 

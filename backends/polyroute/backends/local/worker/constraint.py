@@ -115,10 +115,12 @@ def _matcher(form: ResponseFormat, trie: LLTokenizer) -> LLMatcher:
     try:
         grammar = _grammar(form)
     except ValueError as error:
-        raise Refused("invalid", field, f"cannot be read: {_line(error)}") from error
+        why = _line(error)
+        raise Refused("invalid", field, f"cannot be read: {why}", quoted=why) from error
     matcher = LLMatcher(trie, grammar, log_level=0, limits=_LIMITS)
     if matcher.is_error():
-        raise Refused("invalid", field, _reason(matcher.get_error()))
+        why = _reason(matcher.get_error())
+        raise Refused("invalid", field, why, quoted=why)
     return matcher
 
 

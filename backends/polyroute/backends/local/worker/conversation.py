@@ -171,7 +171,7 @@ class Conversation:
                     constraint = self._constraints.compile(message.response_format)
                 tokens = self._reader.read(message.input)
         except Refused as refusal:
-            self._send(Rejected(message.id, refusal.kind, refusal.field, refusal.message))
+            self._send(Rejected(message.id, refusal.kind, refusal.field, refusal.message, refusal.quoted))
         except Exception as error:  # noqa: BLE001 - a chat template is a program: what ends it ends this answer alone
             kind = type(error).__name__  # without its text, which may quote the prompt
             self._send(Rejected(message.id, "failed", "", f"it cannot be read ({kind})"))

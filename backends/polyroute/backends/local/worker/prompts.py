@@ -15,11 +15,14 @@ from polyroute.core.request import Message
 class Refused(Exception):
     """The model cannot take the input; fields as in `messages.Rejected`."""
 
-    def __init__(self, kind: Literal["too_long", "invalid", "unsupported"], field: str, message: str) -> None:
+    def __init__(
+        self, kind: Literal["too_long", "invalid", "unsupported"], field: str, message: str, *, quoted: str = ""
+    ) -> None:
         super().__init__(message)
         self.kind = kind
         self.field = field
         self.message = message
+        self.quoted = quoted
 
 
 class PromptReader:
@@ -82,8 +85,9 @@ class PromptReader:
                 tokenize=False,
             )
         except (TemplateError, TypeError, ValueError, LookupError, RecursionError) as error:
+            why = clip(str(error), 200)  # a template's own words, into which it may put what it was given
             raise Refused(
-                "invalid", "messages", f"the model's chat template refuses them: {clip(str(error), 200)}"
+                "invalid", "messages", f"the model's chat template refuses them: {why}", quoted=why
             ) from error
         return text
 

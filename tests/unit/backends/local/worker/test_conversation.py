@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 import torch
 
+from polyroute.backends.local.answers import Answers
 from polyroute.backends.local.messages import Count, Eager, FromWorker, Input, Rejected, Step, Submit
 from polyroute.backends.local.worker.constraint import Constraints
 from polyroute.backends.local.worker.conversation import Conversation, Prepared
@@ -35,6 +36,23 @@ def test_a_template_that_fails_ends_the_answer_alone() -> None:
     why = "it cannot be read (ZeroDivisionError)"
     assert sent == [Rejected(7, "failed", "", why), Rejected(8, "failed", "", why)]
     assert inbox.get_nowait() == Prepared(submit, None)
+
+
+def test_what_a_template_says_of_the_prompt_reaches_the_caller_and_no_log() -> None:
+    sent: list[FromWorker] = []
+    template = "{{ raise_exception(messages[0].content) }}"
+    reader = PromptReader(tiny.byte_level_tokenizer(chat_template=template), 64)
+    worker = Conversation(
+        *(cast("Engine", None), reader, cast("Constraints", None), sent.append),
+        *(cast("Any", queue.SimpleQueue()), torch.set_num_threads),
+    )
+    worker._read(Submit(1, Input(messages=(Message("user", "a secret"),)), Sampling(), ()))
+    answers = Answers("m", lambda _busy: None)
+    inbox = answers.open(1, lambda _full: None)
+    answers.receive(sent[0])
+    assert inbox.error is not None
+    assert inbox.error.message.endswith("refuses them: a secret")
+    assert inbox.error.own_message.endswith("refuses them: (8 characters that are not logged)")
 
 
 def test_the_router_is_told_once_that_steps_are_no_longer_recorded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,3 +89,10 @@ def test_a_prompt_without_tokens_and_a_model_without_a_beginning_is_refused() ->
     lacking._tokenizer.bos_token = None
     with pytest.raises(Refused, match="no tokens"):
         lacking.read(Input(prompt=""))
+
+
+def test_what_a_template_says_is_marked_as_not_ours() -> None:
+    with pytest.raises(Refused) as caught:
+        reader("{{ raise_exception('not ' ~ messages[0].content) }}").read(Input(messages=TALK))
+    assert caught.value.message.endswith(": not hi")
+    assert caught.value.quoted == "not hi"
