@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,12 +81,16 @@ class Serving:
 
 @asynccontextmanager
 async def serving(
-    *backends: EchoBackend, folder: Path, settings: Settings | None = None, **options: Any
+    *backends: EchoBackend,
+    folder: Path,
+    settings: Settings | None = None,
+    environ: Mapping[str, str] | None = None,
+    **options: Any,
 ) -> AsyncIterator[Serving]:
     """The server of `settings`, or of `settings_for` with `options`, and channels to it."""
     chosen = settings or settings_for(*backends, folder=folder, **options)
     async with (
-        Server(chosen, environ={}, backends={b.model: b for b in backends}) as server,
+        Server(chosen, environ=environ or {}, backends={b.model: b for b in backends}) as server,
         grpc.aio.insecure_channel(str(server.grpc_address)) as channel,
         grpc.aio.insecure_channel(str(server.admin_address)) as admin,
     ):

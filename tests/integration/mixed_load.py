@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,11 +59,14 @@ class Load:
     """What the models `narrow` and `endless` wait for in the middle of an answer."""
     notes: Notes = field(default_factory=Notes)
 
-    async def ask(self, model: str, prompt: str, timeout_s: float = WAIT_S, **fields: Any) -> None:
+    async def ask(
+        self, model: str, prompt: str, timeout_s: float = WAIT_S, traceparent: str = "", **fields: Any
+    ) -> None:
         """One unary call."""
+        metadata = (("traceparent", traceparent),) if traceparent else None
         request = pb.GenerateRequest(model=model, prompt=prompt, **({"temperature": 0} | fields))
         try:
-            answer = await self.at.inference.Generate(request, timeout=timeout_s)
+            answer = await self.at.inference.Generate(request, timeout=timeout_s, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and timeout_s < WAIT_S
             self.notes.outcomes[model, "DEADLINE_EXCEEDED" if late else refusal_of(error).reason] += 1
@@ -121,7 +124,7 @@ class Load:
 
 
 @asynccontextmanager
-async def mixed(folder: Path, tiny: Path) -> AsyncIterator[Load]:
+async def mixed(folder: Path, tiny: Path, environ: Mapping[str, str]) -> AsyncIterator[Load]:
     """A server with models of every kind: echoes, pools of ill and well peers, and the local model in `tiny`."""
     gate = asyncio.Event()
     held = Script(gate=gate, gate_after=2)
@@ -148,7 +151,7 @@ async def mixed(folder: Path, tiny: Path) -> AsyncIterator[Load]:
             cache_bytes=2**24,
             state_url=f"sqlite:///{folder / 'state.db'}",
         )
-        at = await stack.enter_async_context(serving(*echoes, folder=folder, settings=settings))
+        at = await stack.enter_async_context(serving(*echoes, folder=folder, settings=settings, environ=environ))
         load = Load(at, gate)
         yield load
         gate.set()

@@ -50,6 +50,11 @@ class Prometheus:
             raise ValueError(f"{told['error']}: {parameters}")
         return told["data"]
 
+    async def exemplars(self, expression: str) -> set[str]:
+        """The trace IDs of the exemplars behind an expression, as Grafana asks for those of a panel's."""
+        found = await self.get("query_exemplars", query=expression, start="0", end="9999999999")
+        return {exemplar["labels"]["trace_id"] for series in found for exemplar in series["exemplars"]}
+
     async def until(self, expression: str, least: float) -> None:
         """Waits until the sum of an expression's values is that high."""
         async with asyncio.timeout(WAIT_S):

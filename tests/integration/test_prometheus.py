@@ -7,24 +7,39 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import aiohttp
+import grpc
 import pytest
 
-from polyroute.core.call import Call
-from polyroute.core.errors import UnknownModel
-from polyroute.core.request import Request
+from polyroute.v1 import inference_pb2 as pb
 from tests.counts import total
 from tests.expressions import panels, rule_expressions
-from tests.integration.grpc_serving import until
+from tests.integration.grpc_serving import WAIT_S, refused, until
 from tests.integration.mixed_load import Load, mixed
 from tests.integration.prometheus_process import Prometheus, needs, scraping
+
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
 pytestmark = [needs("prometheus"), needs("promtool")]
 
 
-async def test_everything_that_is_shown_is_there(tmp_path: Path, tiny_llama: Path) -> None:
+TRACING = {
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",  # a collector that is down
+    "OTEL_TRACES_SAMPLER": "parentbased_always_off",
+}
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+JUNK = 10_000
+JUNK_S = 300.0
+"""Far more than that many calls take anywhere: no call of them hangs."""
+
+
+async def test_everything_that_is_shown_is_there(
+    tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One server and one Prometheus for all of it, because a worker takes seconds to start."""
+    for name, value in TRACING.items():  # OpenTelemetry reads them of the process
+        monkeypatch.setenv(name, value)
     async with (
-        mixed(tmp_path / "cache", tiny_llama) as load,
+        mixed(tmp_path / "cache", tiny_llama, TRACING) as load,
         scraping(str(load.at.server.http_address), tmp_path) as prometheus,
     ):
         for number in range(2):  # rates of what a first scrape finds there already are 0
@@ -32,6 +47,7 @@ async def test_everything_that_is_shown_is_there(tmp_path: Path, tiny_llama: Pat
             await seen_by(prometheus, load)
         counts_are_those_of_the_callers(load)
         await every_expression_returns_data(prometheus)
+        await exemplars_lead_to_traces(prometheus, load)
         await promtool_finds_nothing_wrong(load)
         await junk_makes_no_series(load)
 
@@ -130,14 +146,49 @@ async def promtool_finds_nothing_wrong(load: Load) -> None:
     assert (process.returncode, complaints.decode()) == (0, "")
 
 
+async def exemplars_lead_to_traces(prometheus: Prometheus, load: Load) -> None:
+    """From the graphs to the one call that was sampled, and to no other."""
+    graphs = [expression for name, expression in panels() if name.startswith("overview: ") and "p99" in name]
+    times = [graph for graph in graphs if "gen_ai_server" in graph]
+    assert len(times) == 2
+    assert await prometheus.exemplars(times[0]) == set()
+    await load.ask("pair", "to be traced", traceparent=f"00-{TRACE}-00f067aa0ba902b7-01")
+    async with asyncio.timeout(WAIT_S):
+        while [await prometheus.exemplars(graph) for graph in times] != [{TRACE}] * 2:  # noqa: ASYNC110 - see `until`
+            await asyncio.sleep(0.1)
+
+
 async def junk_makes_no_series(load: Load) -> None:
+    """Neither of models, nor of variants, users and labels."""
+    await junk(load, 0)
     async with aiohttp.ClientSession() as client:
         before = await metrics_of(load, client)
-        for number in range(10_000):
-            with pytest.raises(UnknownModel):
-                await anext(load.at.server.gateway.generate(Call(Request(f"junk-{number}", "who is there"), "r")))
+        numbers = iter(range(1, JUNK))
+
+        async def ask() -> None:
+            for number in numbers:
+                await junk(load, number)
+
+        async with asyncio.timeout(JUNK_S), asyncio.TaskGroup() as callers:
+            for _ in range(16):
+                callers.create_task(ask())
         after = await metrics_of(load, client)
     assert names_in(after) == names_in(before)
+    assert "junk" not in after
+
+
+async def junk(load: Load, number: int) -> None:
+    """A name that is none; every hundredth time also a variant that is none, and a call with names of its own."""
+    name = f"junk-{number}"
+    found = await refused(load.at.inference.Generate(pb.GenerateRequest(model=name, prompt="who"), timeout=WAIT_S))
+    assert found.reason == "UNKNOWN_MODEL"
+    if number % 100 == 0:
+        routing = pb.RoutingOptions(variant=name, user=name)
+        request = pb.GenerateRequest(model="split", prompt="who", routing=routing)
+        assert (await refused(load.at.inference.Generate(request, timeout=WAIT_S))).code is INVALID
+        own = pb.RoutingOptions(user=name, session=name, affinity_key=name)
+        request = pb.GenerateRequest(model="pair", prompt="who", routing=own, labels={name: name}, request_id=name)
+        await load.at.inference.Generate(request, timeout=WAIT_S)
 
 
 async def metrics_of(load: Load, client: aiohttp.ClientSession) -> str:
