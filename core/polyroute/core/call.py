@@ -32,8 +32,8 @@ class Call:
     it waits for that, or is refused with `ModelLoading` meanwhile. `headers` holds, by their names in small letters,
     those of the caller's headers or metadata that some route is keyed on, and no others. `entrance` is where it came
     in. `tenant` is whose the call is, beyond whom no answer of it is shared; empty while callers need not say it.
-    `start_by`, on the same clock, is until when a call without a deadline waits for its turn: a run is no call's own,
-    and waits as long as any of the calls that share it.
+    `start_by`, on the same clock, is until when the answer to a call without a deadline is to begin: a run is no call's
+    own, and waits for that as long as any of the calls that share it.
     `copy` says that the call is a shadow's copy of another one: it is made once, and neither takes of nor decides what
     callers' calls share, such as retry budgets, trials and breakers.
     """
@@ -54,6 +54,11 @@ class Call:
     def under(self, trace: Trace) -> Call:
         """The same call in another trace."""
         return replace(self, trace=trace)
+
+    @property
+    def begin_by(self) -> float | None:
+        """Until when it is worth beginning to answer; None where that is not bounded."""
+        return self.deadline if self.start_by is None else self.start_by
 
     def remaining_s(self, now: float) -> float | None:
         """Seconds left until the deadline, never below zero; None when there is no deadline."""

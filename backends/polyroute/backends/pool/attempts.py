@@ -152,9 +152,13 @@ class Attempts:
         return [replica for replica in self._replicas if replica.name not in course.tried]
 
     def _in_time(self, call: Call, wait_s: float) -> bool:
-        """Whether an attempt that begins in `wait_s` seconds can answer before the deadline, as far as is known."""
-        remaining_s = call.remaining_s(self._around.clock())
+        """Whether an attempt that begins in `wait_s` seconds can answer in time, as far as is known."""
+        remaining_s = self._remaining_s(call)
         return remaining_s is None or remaining_s > wait_s + self._first_tokens.typical_s
+
+    def _remaining_s(self, call: Call) -> float | None:
+        """Seconds left to begin to answer in, shared runs' too; None where there is no bound."""
+        return None if call.begin_by is None else max(0.0, call.begin_by - self._around.clock())
 
     async def _answered(self, course: Course, chosen: _Chosen) -> tuple[Try, Event]:
         """The first event of an attempt at the chosen replica, or at a second one where that takes long."""
@@ -219,7 +223,7 @@ class Attempts:
         return hedge.after
 
     def _patience(self, course: Course, replica: Replica) -> Patience:
-        remaining_s = course.call.remaining_s(self._around.clock())
+        remaining_s = self._remaining_s(course.call)
         trial = replica.breaker.state is BreakerState.HALF_OPEN
         following = 0
         if remaining_s is not None or trial:

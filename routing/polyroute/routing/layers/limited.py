@@ -60,8 +60,7 @@ class Limited:
 
     async def _permit(self, call: Call) -> Permit:
         try:
-            by = call.deadline if call.start_by is None else call.start_by
-            return await self._permits.acquire(caller_of(call), by)
+            return await self._permits.acquire(caller_of(call), call.begin_by)
         except PolyrouteError as error:
             self._metrics.refused(self._permits.name, error.metadata[REFUSAL])
             raise

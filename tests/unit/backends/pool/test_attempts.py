@@ -454,6 +454,19 @@ async def test_time_between_tokens_is_not_the_first_tokens(world: World) -> None
     assert (await answered(pool)).replica == "r0"
 
 
+async def test_a_run_without_a_deadline_leaves_time_for_another_replica_too(world: World) -> None:
+    """A run that calls share has none of its own, but they wait only so long for its beginning."""
+    hanging, well = replicas(2)
+    hanging.script = hangs()
+    pool = world.pool(hanging, well, slow_start="off", balance="round_robin")
+    for _ in range(2):
+        shared = replace(CALL, start_by=pressed(world, 0.02).deadline)
+        route = await answered(pool, shared)
+        assert route.replica == "r1"
+        assert all("within 0.01 s" in attempt.message for attempt in route.attempts)
+    assert asked(hanging) > 0
+
+
 async def test_a_share_of_the_deadline_is_held_against_a_replica_only_where_it_was_enough(world: World) -> None:
     hanging, well = replicas(2)
     hanging.script = hangs()
