@@ -122,10 +122,12 @@ class Answers:
             entry = await tier.get(key.digest)
             had = None if entry is None else self._opened(tier, key, terms, entry)
             if had is not None:
-                answer, local = had
+                answer, local, plain_bytes = had
                 tier.counts.hits += 1
                 self._hits[tier.name, terms.model] += 1
-                self._fill(key, terms, answer, local, missed)
+                if self._invalidations.holds(key, terms.model):
+                    self._remember(key, terms, answer, plain_bytes)
+                    self._fill(key, terms, answer, local, missed)
                 return Found(answer, tier.name)
             tier.counts.misses += 1
             missed.append(stay)
@@ -155,8 +157,10 @@ class Answers:
     async def forget(self, digest: str) -> int:
         """Makes the answer with this digest unreachable, everywhere; returns how many were known."""
         removed = self.memory.forget(digest)
-        await self._told(await self._invalidations.forget(digest))
-        return max(removed, *await asyncio.gather(*(tier.delete(digest) for tier in self.below)), 0)
+        record = await self._invalidations.forget(digest)
+        deleted = await asyncio.gather(*(tier.delete(digest) for tier in self.below))
+        await self._told(record)
+        return max(removed, *deleted, 0)
 
     async def invalidate(self, model: str = "") -> int:
         """Makes the answers of a model, or all, unreachable; returns how many were known, in the tier that had most.
@@ -164,12 +168,12 @@ class Answers:
         On this machine that is so at once, on others that share a Redis as `Sharing` says. What they took is reclaimed
         in the background.
         """
-        known = max(
-            self.memory.entries_of(model), *await asyncio.gather(*(tier.entries_of(model) for tier in self.below)), 0
-        )
-        await self._told(await self._invalidations.invalidate(model))
+        known = self.memory.entries_of(model)
+        record = await self._invalidations.invalidate(model)  # before anything that may take long
+        below = asyncio.gather(*(tier.entries_of(model) for tier in self.below))
+        _, counted = await asyncio.gather(self._told(record), below)
         self._upkeep.ask(everywhere=True)
-        return known
+        return max(known, *counted, 0)
 
     async def stats(self) -> AnswersStats:
         """What each tier holds, and what it did since the server started."""
@@ -215,9 +219,9 @@ class Answers:
 
     def _opened(
         self, tier: GuardedTier, key: AnswerKey, terms: Terms, entry: bytes
-    ) -> tuple[StoredAnswer, bytes] | None:
-        """What `entry` holds, where it is the answer to the very request and still to be found; and the entry as it
-        stands in the tiers of this machine."""
+    ) -> tuple[StoredAnswer, bytes, int] | None:
+        """What `entry` holds, where it is the answer to the very request and still to be found; the entry as it stands
+        in the tiers of this machine; and the answer's size in bytes before it was compressed."""
         try:
             header = header_of(entry)
             moment = header.label.moment
@@ -231,13 +235,10 @@ class Answers:
             return None
         if tier.shared:
             entry = relabelled(entry, header, Label(answer.model, answer.version, key.moment))
-        return answer, entry
+        return answer, entry, header.plain_bytes
 
     def _fill(self, key: AnswerKey, terms: Terms, answer: StoredAnswer, entry: bytes, above: Sequence[Stay]) -> None:
-        """Keeps what a lower tier had in those above it."""
-        if not self._invalidations.holds(key, terms.model):
-            return
-        self._remember(key, terms, answer, len(entry))
+        """Keeps what a lower tier had in those above it, the memory excepted."""
         if above:
             age_s = max(0.0, self._wall() - answer.created)
             label = Label(answer.model, answer.version, key.moment)

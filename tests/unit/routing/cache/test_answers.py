@@ -156,6 +156,19 @@ async def test_the_nearest_tier_gives_and_fills_those_above(
     assert near.entries[key.digest] == far.entries[key.digest]
 
 
+async def test_what_was_compressed_counts_in_memory_by_what_it_takes_there(
+    answers: Answers, wall: Wall, near: Slot
+) -> None:
+    key = answers.key("m", b"a")
+    assert answers.keep(key, answer_to(key, wall, "x" * 100_000), TERMS)
+    await answers.flush()
+    assert len(near.entries[key.digest][0]) < 1000
+    size = answers.memory.bytes
+    answers.memory.forget(key.digest)
+    assert await tier_of(answers, key) == "disk"
+    assert answers.memory.bytes == size > 100_000
+
+
 async def test_a_model_uses_the_tiers_that_its_terms_name(answers: Answers, wall: Wall, near: Slot, far: Slot) -> None:
     key = await kept(answers, wall, terms=Terms("m", None, None, (Stay("redis"),)))
     assert (len(answers.memory), len(near.entries), len(far.entries)) == (0, 0, 1)
@@ -293,6 +306,16 @@ async def test_an_invalidated_model_is_out_of_reach_everywhere_and_its_room_come
     assert await tier_of(answers, answers.key("m", b"a")) == "memory"
     assert await answers.invalidate() == 1
     assert await tier_of(answers, answers.key("m", b"a")) == ""
+
+
+async def test_an_invalidation_is_in_force_before_anything_is_counted(answers: Answers, wall: Wall, near: Slot) -> None:
+    await kept(answers, wall)
+    near.gate = asyncio.Event()
+    clearing = asyncio.create_task(answers.invalidate("m"))
+    await asyncio.sleep(0)
+    assert answers.at_hand(answers.key("m", b"a"), TERMS) is None
+    near.gate.set()
+    assert await clearing == 1
 
 
 async def test_a_run_that_began_before_an_invalidation_is_not_kept(answers: Answers, wall: Wall) -> None:
