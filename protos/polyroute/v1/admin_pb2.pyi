@@ -535,7 +535,7 @@ class CacheSemanticStats(_message.Message):
     entries: _builtins.int
     """Requests that it knows."""
     bytes: _builtins.int
-    """Bytes that their embeddings occupy."""
+    """Bytes that they take, with their embeddings."""
     lookups: _builtins.int
     """Requests that it looked for a near one of."""
     near: _builtins.int

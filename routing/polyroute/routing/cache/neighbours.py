@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float32]
+
+MOST_BYTES: Final = 64 * 1024 * 1024
+"""Most that the requests known of one model may take, vectors included: a key holds all of a conversation."""
+
+_SPARE: Final = 8
+"""Rows that a partition may have to spare without giving any back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +25,11 @@ class Known:
 
     text: str
     key: bytes
+
+    @property
+    def size_bytes(self) -> int:
+        """About how many bytes it takes."""
+        return len(self.text) + len(self.key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +50,17 @@ class _Partition:
 
 
 class Neighbours:
-    """At most `most` requests, of which the least recently used leave first.
+    """At most `most` requests in `most_bytes`, of which the least recently used leave first.
 
     A search looks at every request of its partition and at no other. numpy is imported with the first vector: a server
     without this tier does without it.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, *, most_bytes: int = MOST_BYTES) -> None:
         self.most = most
+        self.bytes = 0
+        """What they take, with their vectors and the rows to spare."""
+        self._most_bytes = most_bytes
         self._partitions: dict[bytes, _Partition] = {}
         self._order: OrderedDict[tuple[bytes, bytes], None] = OrderedDict()  # of partition and key, the newest last
 
@@ -55,11 +69,6 @@ class Neighbours:
 
     def __repr__(self) -> str:
         return f"<Neighbours {len(self)} of {self.most} in {len(self._partitions)} partitions>"
-
-    @property
-    def size_bytes(self) -> int:
-        """What the vectors take, spare rows included."""
-        return sum(int(partition.vectors.nbytes) for partition in self._partitions.values())
 
     def nearest(self, partition: bytes, vector: bytes) -> Near | None:
         """The nearest request of a partition; None where there is none, or vectors of another length are there."""
@@ -77,16 +86,15 @@ class Neighbours:
         floats, found = _floats(vector), self._partitions.get(partition)
         if found is None or found.vectors.shape[1] != len(floats):
             self._drop(partition)
-            found = self._partitions[partition] = _Partition(_rows(1, len(floats)))
+            found = self._partitions[partition] = _Partition(_rows(0, len(floats)))
         place = found.places.get(known.key)
         if place is None:
             place = len(found.known)
             if place == len(found.vectors):
-                grown = _rows(2 * place, len(floats))
-                grown[:place] = found.vectors
-                found.vectors = grown
+                self._make_rows(found, max(1, 2 * place))
             found.known.append(known)
             found.places[known.key] = place
+            self.bytes += known.size_bytes
         found.vectors[place] = floats
         self._order[partition, known.key] = None
         self._order.move_to_end((partition, known.key))
@@ -95,7 +103,7 @@ class Neighbours:
     def resize(self, most: int) -> None:
         """Knows at most so many from now on."""
         self.most = most
-        while len(self._order) > most:
+        while len(self._order) > most or (self._order and self.bytes > self._most_bytes):
             self.remove(*next(iter(self._order)))
 
     def remove(self, partition: bytes, key: bytes) -> None:
@@ -104,12 +112,24 @@ class Neighbours:
             return
         found = self._partitions[partition]
         place, last = found.places.pop(key), found.known.pop()
+        gone = last
         if place < len(found.known):
+            gone, found.known[place] = found.known[place], last
             found.vectors[place] = found.vectors[len(found.known)]
-            found.known[place] = last
             found.places[last.key] = place
+        self.bytes -= gone.size_bytes
         if not found.known:
+            self._make_rows(found, 0)
             del self._partitions[partition]
+        elif len(found.vectors) > max(_SPARE, 4 * len(found.known)):
+            self._make_rows(found, 2 * len(found.known))
+
+    def _make_rows(self, partition: _Partition, count: int) -> None:
+        """Has room for `count` requests, which are no fewer than there are."""
+        rows, used = _rows(count, partition.vectors.shape[1]), len(partition.known)
+        rows[:used] = partition.vectors[:used]
+        self.bytes += rows.nbytes - partition.vectors.nbytes
+        partition.vectors = rows
 
     def _drop(self, partition: bytes) -> None:
         found = self._partitions.get(partition)

@@ -123,7 +123,7 @@ class Semantic:
             mode=self._config.mode,
             threshold=self._config.threshold,
             entries=len(lore.neighbours),
-            bytes=lore.neighbours.size_bytes,
+            bytes=lore.neighbours.bytes,
             lookups=lore.lookups,
             near=lore.near,
             served=lore.served,

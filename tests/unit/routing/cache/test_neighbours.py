@@ -54,7 +54,30 @@ def test_the_same_key_again_takes_no_more_room() -> None:
     found = near.nearest(b"p", vector(0, 1))
     assert found is not None
     assert found.similarity == 1
-    assert (len(near), near.size_bytes) == (1, 8)
+    assert (len(near), near.bytes) == (1, 2 * 4 + 2 * len("east"))
+
+
+def test_their_bytes_are_bounded_however_few_they_are() -> None:
+    """The key of a request holds the whole conversation, of which only the last turn is short."""
+    near = Neighbours(100, most_bytes=10_000)
+    for i in range(10):
+        near.add(b"p", vector(1, i), Known(str(i), b"%d" % i * 4000))
+        assert near.bytes <= 10_000
+    assert len(near) == 2
+    near.add(b"p", vector(1, 0), Known("too long", b"k" * 10_000))
+    assert (len(near), near.bytes) == (0, 0)
+
+
+def test_rows_are_given_back() -> None:
+    near = Neighbours(100)
+    for i in range(64):
+        near.add(b"p", vector(1, i), known(str(i)))
+    for i in range(63):
+        near.remove(b"p", str(i).encode())
+    assert near.bytes <= 8 * 2 * 4 + 4
+    found = near.nearest(b"p", vector(1, 63))
+    assert found is not None
+    assert found.known == known("63")
 
 
 def test_vectors_of_another_length_replace_those_before() -> None:
