@@ -17,7 +17,7 @@ from polyroute.core.backend import Backend, ModelState
 from polyroute.core.call import Call
 from polyroute.core.config import Config, ModelConfig
 from polyroute.core.errors import Draining, UnknownModel
-from polyroute.core.event import Finished, Started
+from polyroute.core.event import CacheResult, Finished, Started
 from polyroute.core.request import CacheMode, CacheOptions, Request, RoutingOptions, Sampling
 from polyroute.routing.cache.answers import Answers
 from polyroute.routing.departures import Departures
@@ -141,6 +141,56 @@ async def test_a_call_in_flight_ends_on_the_backend_that_it_began_with(
     assert isinstance((await running)[-1], Finished)
     await until(lambda: old.stopped)
     assert stage.gateway.model("one").in_flight == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "stays"),
+    [({"max_concurrency": 3}, True), ({"tls": {"verify": False}}, False)],
+    ids=["adjusted", "rebuilt"],
+)
+async def test_a_run_that_calls_share_goes_on_over_a_reload_and_is_joined_after_it(
+    stage: Stage, take: Callable[..., Any], until: Callable[..., Any], change: dict[str, Any], stays: bool
+) -> None:
+    gate = asyncio.Event()
+    old = stage.built[1]
+    old.script = Script(texts=["x", "y"], gate=gate, gate_after=1)
+    request = Request(model="two", prompt="a b", sampling=Sampling(temperature=0))
+    first = asyncio.create_task(take(stage.gateway.generate, Call(request, "r1")))
+    await until(lambda: old.open)
+    await stage.to(LOCAL, {**REMOTE, **change})
+    second = asyncio.create_task(take(stage.gateway.generate, Call(request, "r2")))
+    await until(lambda: stage.deployment("two").cached.ledger.flights.following == 2)
+    first.cancel()  # with it the last call has left that knew the backend
+    await asyncio.wait({first})
+    for _ in range(20):  # turns of the loop in which it would be stopped
+        await asyncio.sleep(0)
+    assert not old.stopped
+    gate.set()
+    events = await second
+    assert events[0].route.cache is CacheResult.COALESCED
+    assert "".join(event.text for event in events[1:-1]) == "xy"
+    if not stays:
+        await until(lambda: old.stopped)
+    assert [len(backend.calls) for backend in stage.built] == ([0, 1] if stays else [0, 1, 0])
+    assert (await take(stage.gateway.generate, Call(request, "r3")))[0].route.cache is CacheResult.HIT
+    assert stage.gateway.model("two").in_flight == 0
+
+
+async def test_a_run_of_other_options_is_not_joined_after_a_reload(
+    stage: Stage, take: Callable[..., Any], until: Callable[..., Any]
+) -> None:
+    gate = asyncio.Event()
+    old = stage.built[0]
+    old.script = Script(gate=gate)
+    request = Request(model="one", prompt="a b", sampling=Sampling(temperature=0))
+    first = asyncio.create_task(take(stage.gateway.generate, Call(request, "r1")))
+    await until(lambda: old.open)
+    await stage.to({**LOCAL, "dtype": "float32"}, REMOTE)
+    route = (await take(stage.gateway.generate, Call(request, "r2")))[0].route
+    assert (route.cache, route.attempts[-1].replica) == (CacheResult.MISS, "one#2")
+    gate.set()
+    assert isinstance((await first)[-1], Finished)
+    await until(lambda: old.stopped)
 
 
 async def test_a_fallback_that_was_removed_still_answers_who_began_with_it(
