@@ -34,7 +34,7 @@ from polyroute.routing.metrics import Metrics
 from polyroute.routing.registry import Deployment, Snapshot
 from polyroute.routing.stack import deploy
 from polyroute.routing.views import MemoryView
-from polyroute.server.cache_tiers import memory_bytes, tiers_of
+from polyroute.server.cache_tiers import resize, tiers_of
 from polyroute.server.embedders import Embedders
 from polyroute.server.settings import Settings
 from polyroute.server.tracing import Tracing
@@ -126,7 +126,7 @@ class Assembly:
         """What deployments share takes on a configuration that has come into force."""
         self._memory.resize(config.memory_budget)
         self._embedders.keep(config)
-        self._answers.memory.resize(memory_bytes(config))
+        resize(self._answers, self._settings, config)
         if self.journal is not None:
             self.journal.retention_s = config.experiments.retention
 

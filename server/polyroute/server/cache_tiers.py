@@ -15,21 +15,34 @@ from polyroute.server.wire.stored import AnswerCodec
 
 DEFAULT_MEMORY_BYTES: Final = 64 * 1024 * 1024
 """Size of the tier in memory, where the file says none."""
-
-
-def memory_bytes(config: Config) -> int:
-    """Size of the tier in memory."""
-    return config.cache.size("memory") or DEFAULT_MEMORY_BYTES
+DEFAULT_DISK_BYTES: Final = 1024 * 1024 * 1024
+"""Size of the tier on disk, where neither the environment nor the file says one."""
 
 
 def tiers_of(settings: Settings) -> Answers:
     """The tiers that a server has, nearest first."""
-    memory = MemoryTier(memory_bytes(settings.config))
-    disk = GuardedTier(DiskTier(settings.cache_dir / "answers", settings.cache_bytes))
+    memory = MemoryTier(_memory_bytes(settings.config))
+    disk = GuardedTier(DiskTier(settings.cache_dir / "answers", _disk_bytes(settings, settings.config)))
     invalidations = Invalidations(settings.cache_dir / "answers.invalidations")
     if settings.redis_url is None:
         return Answers(memory, [disk], invalidations, AnswerCodec())
     return _shared(memory, disk, invalidations, settings.redis_url.get_secret_value())
+
+
+def resize(answers: Answers, settings: Settings, config: Config) -> None:
+    """Gives the tiers the sizes that a configuration says which has come into force."""
+    answers.memory.resize(_memory_bytes(config))
+    for tier in answers.below:
+        if tier.name == DiskTier.name:
+            tier.resize(_disk_bytes(settings, config))
+
+
+def _memory_bytes(config: Config) -> int:
+    return config.cache.size("memory") or DEFAULT_MEMORY_BYTES
+
+
+def _disk_bytes(settings: Settings, config: Config) -> int:
+    return settings.cache_bytes or config.cache.size("disk") or DEFAULT_DISK_BYTES
 
 
 def _shared(memory: MemoryTier, disk: GuardedTier, invalidations: Invalidations, url: str) -> Answers:

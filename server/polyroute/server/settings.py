@@ -19,7 +19,6 @@ from polyroute.server.config_source import ConfigSource
 from polyroute.server.logs import FORMATS, LEVELS
 
 DEFAULT_MODEL: Final = "meta-llama/Llama-3.1-8B-Instruct"
-DEFAULT_CACHE_SIZE: Final = "1GiB"
 DEFAULT_DRAIN_S: Final = 30.0
 
 
@@ -57,6 +56,7 @@ class Address:
 class Settings:
     """Everything that the composition root needs to know. Sizes are in bytes, times in seconds.
 
+    `cache_bytes` is the size of the cache on disk, None where the configuration says it, or nothing does.
     `state_url` names the database of experiments and rollouts; None keeps nothing of them. `redis_url` says where the
     cache's tier is that machines share; None is nowhere. `source` is the file that the configuration was read from,
     None in single-model mode; with `watch` the server looks for changes there by itself. `log_format` and `log_level`
@@ -68,7 +68,7 @@ class Settings:
     http: Address
     admin: Address
     cache_dir: Path
-    cache_bytes: int
+    cache_bytes: int | None
     drain_s: float = DEFAULT_DRAIN_S
     redis_url: SecretStr | None = None
     source: ConfigSource | None = None
@@ -103,7 +103,7 @@ def settings(flags: Flags, environ: Mapping[str, str]) -> Settings:
         http=_address(flags.http_address, "--http-address", given, "POLYROUTE_HTTP_ADDRESS", "127.0.0.1:8080"),
         admin=_address(flags.admin_address, "--admin-address", given, "POLYROUTE_ADMIN_ADDRESS", "127.0.0.1:50052"),
         cache_dir=Path(given.get("POLYROUTE_CACHE_DIR") or platformdirs.user_cache_dir("polyroute")).expanduser(),
-        cache_bytes=_cache_bytes(config, given),
+        cache_bytes=_size("POLYROUTE_CACHE_SIZE", given.get("POLYROUTE_CACHE_SIZE")),
         drain_s=DEFAULT_DRAIN_S if flags.drain_timeout is None else flags.drain_timeout,
         redis_url=_redis_url(given.get("POLYROUTE_REDIS_URL")),
         source=source,
@@ -178,14 +178,6 @@ def _address(flag: str | None, flag_name: str, environ: Mapping[str, str], varia
     return Address.parse(default, flag_name)
 
 
-def _cache_bytes(config: Config, environ: Mapping[str, str]) -> int:
-    """Size of the cache's tier on disk."""
-    said = config.cache.size("disk")
-    if "POLYROUTE_CACHE_SIZE" in environ or said is None:
-        return _size("POLYROUTE_CACHE_SIZE", environ.get("POLYROUTE_CACHE_SIZE", DEFAULT_CACHE_SIZE))
-    return said
-
-
 def _redis_url(text: str | None) -> SecretStr | None:
     """Where Redis is; the message of an error shows nothing of the URL, which may have a password in it."""
     if text is None:
@@ -203,7 +195,9 @@ def _redis_url(text: str | None) -> SecretStr | None:
     return SecretStr(text)
 
 
-def _size(name: str, text: str) -> int:
+def _size(name: str, text: str | None) -> int | None:
+    if text is None:
+        return None
     try:
         size = int(TypeAdapter(ByteSize).validate_python(text))
     except ValidationError:

@@ -19,7 +19,7 @@ def test_without_anything_one_model_is_served_on_loopback() -> None:
         "127.0.0.1:8080",
         "127.0.0.1:50052",
     )
-    assert found.cache_bytes == 2**30
+    assert found.cache_bytes is None
 
 
 def test_the_environment_names_the_model_and_how_to_run_it() -> None:

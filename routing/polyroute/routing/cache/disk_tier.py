@@ -43,7 +43,8 @@ class Busy(Exception):
 
 
 class DiskTier:
-    """Entries in one folder, `max_bytes` at most; the least recently stored leave first. Implements `Tier`.
+    """Entries in one folder, `max_bytes` at most; the least recently stored leave first, ten with each that is stored.
+    Implements `Tier`.
 
     Errors are diskcache's, SQLite's and the system's. Whatever was wrong, the next call finds the folder as it is then:
     one that cannot be opened is opened again, one that was replaced is followed, and one whose database is none is
@@ -104,11 +105,6 @@ class DiskTier:
         """Removes the entries whose label is `stale`, and those without one."""
         return await self._run(partial(_reclaim, stale=stale))
 
-    async def resize(self, max_bytes: int) -> None:
-        """Has another size from now on."""
-        self.max_bytes = max_bytes
-        await self._run(lambda cache: cache.reset("size_limit", max_bytes))
-
     async def close(self) -> None:
         """Closes the folder once what is being written is written; does not wait for a disk that hangs."""
         both = threading.Barrier(_THREADS)
@@ -156,10 +152,14 @@ class DiskTier:
                     eviction_policy="least-recently-stored",
                     size_limit=self.max_bytes,
                     tag_index=True,
-                    # A database that is mapped and then cut by someone else would end this process (SIGBUS).
+                    # A file that is mapped and then cut by someone else would end this process (SIGBUS): so neither
+                    # the database is mapped, nor is there a write-ahead log, whose index always is.
                     sqlite_mmap_size=0,
+                    sqlite_journal_mode="truncate",
+                    sqlite_synchronous=0,  # what a machine that loses power may spoil is found out, and is only a cache
                 )
                 self._identity = self._there()
+            self._cache.size_limit = self.max_bytes  # which may have changed since; each process has its own
             return self._cache
 
     def _there(self) -> tuple[int, int]:

@@ -67,6 +67,10 @@ class GuardedTier:
         """Its size in bytes; 0 where it bounds itself."""
         return self.tier.max_bytes
 
+    def resize(self, max_bytes: int) -> None:
+        """Has another size from now on."""
+        self.tier.max_bytes = max_bytes
+
     @property
     def trouble(self) -> str:
         """Why it is left out now, in words; empty where it is not."""

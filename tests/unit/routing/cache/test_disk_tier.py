@@ -311,3 +311,28 @@ class _Evil:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, (self.mark,)
+
+
+async def test_another_size_holds_at_once_and_what_is_too_much_leaves(store: GuardedTier) -> None:
+    for i in range(100):
+        await store.put(f"k{i}", os.urandom(50_000), M, None)
+    assert (await store.held()).entries == 100
+    store.resize(MIB)
+    for i in range(20):
+        await store.put(f"l{i}", os.urandom(50_000), M, None)
+    held = await store.held()
+    assert (store.max_bytes, held.bytes < 2 * MIB) == (MIB, True)
+    assert await store.get("l19") is not None
+
+
+async def test_no_file_is_mapped_that_someone_may_cut(store: GuardedTier) -> None:
+    """SQLite maps the index of a write-ahead log: a process that reads beyond its end is killed."""
+    await store.put("k", b"v", M, None)
+    assert await store.get("k") == b"v"
+    assert sorted(path.suffix for path in folder_of(store).iterdir() if path.is_file()) == [".db", ".db-journal"]
+    for path in folder_of(store).iterdir():
+        os.truncate(path, 0)
+    assert await store.get("k") is None
+    await store.get("k")
+    assert await store.put("k", b"w", M, None)
+    assert await store.get("k") == b"w"
