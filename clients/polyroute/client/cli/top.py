@@ -92,12 +92,24 @@ def _read(url: str) -> Samples:
 
 
 def _follow(url: str, interval: float, readings: Iterator[list[ModelLoad]]) -> None:
+    """Until Ctrl-C. A server that has answered once is waited for when it goes away."""
     from rich.live import Live
+    from rich.text import Text
 
+    answered = False
     with Live(f"reading {plain(url)} ...", auto_refresh=False, screen=True) as live:
         try:
-            for reading in readings:
-                table = _table(reading)
+            while True:
+                try:
+                    table = _table(next(readings))
+                except Failed as error:
+                    if not answered:
+                        raise
+                    live.update(Text(f"{error}; trying again every {interval:g} s; Ctrl-C leaves"), refresh=True)
+                    time.sleep(interval)
+                    readings = _readings(url, interval)
+                    continue
+                answered = True
                 table.caption = f"{plain(url)}, every {interval:g} s; Ctrl-C leaves"
                 live.update(table, refresh=True)
         except KeyboardInterrupt:
