@@ -43,9 +43,9 @@ def settings(folder: Path, *backends: EchoBackend, **rollout: Any) -> Any:
     return replace(chosen, state_url=f"sqlite:///{folder / 'state.db'}")
 
 
-async def call(at: Serving, user: str) -> str:
+async def call(at: Serving, user: str, request_id: str = "") -> str:
     """The variant that a user's call falls to, whether it is answered or not."""
-    request = inference_pb2.GenerateRequest(model="r", prompt="hello", routing={"user": user})
+    request = inference_pb2.GenerateRequest(model="r", prompt="hello", routing={"user": user}, request_id=request_id)
     try:
         return (await at.inference.Generate(request, timeout=WAIT_S)).route.variant
     except grpc.aio.AioRpcError:
@@ -119,6 +119,29 @@ async def test_a_version_that_fails_is_stopped_after_a_few_calls(tmp_path: Path)
     assert found.weight == 0
     assert "5 calls in a row failed, while the old version answered" in found.history[-1].reason
     assert new.failed < 50
+
+
+async def test_a_version_that_callers_like_less_turns_back(tmp_path: Path) -> None:
+    old, new = two()
+    rails = {"errors": "off", "first_token": "off", "duration": "off", "quality": {"helpful": {}}}
+    steps = [{"weight": "50%", "hold": "1h"}]
+    chosen = settings(tmp_path, old, new, steps=steps, guardrails=rails)
+    async with (
+        serving(old, new, folder=tmp_path, settings=chosen) as at,
+        AdminClient(str(at.server.admin_address)) as admin,
+    ):
+        await begun(at, admin)
+        for user in range(200):
+            variant = await call(at, f"{user}", request_id=f"call-{user}")
+            given = inference_pb2.RecordFeedbackRequest(
+                request_id=f"call-{user}", metric="helpful", bool_value=variant == "old"
+            )
+            assert (await at.inference.RecordFeedback(given, timeout=WAIT_S)).matched
+            if (found := await admin.rollout("r")).state is RolloutState.ROLLED_BACK:
+                break
+    assert found.state is RolloutState.ROLLED_BACK
+    assert "has lower ratings more often by `feedback.helpful`" in found.history[-1].reason
+    assert 0 < found.history[-1].evidence[0].samples_to < 100
 
 
 async def test_without_traffic_it_waits_at_its_first_step(tmp_path: Path) -> None:

@@ -433,6 +433,9 @@ def _share(value: Any) -> Any:
     return value
 
 
+FEEDBACK_METRIC: Final = r"^[A-Za-z0-9_.-]{1,64}$"
+"""What callers may name their feedback."""
+
 Share: TypeAlias = Annotated[float, BeforeValidator(_share), Field(allow_inf_nan=False)]
 
 
@@ -472,16 +475,27 @@ class TimeGuardrailConfig(GuardrailConfig):
     margin: Annotated[Share, Field(gt=0)] = 1.0
 
 
+class QualityGuardrailConfig(GuardrailConfig):
+    """The same in parts of pairs of answers that callers rated: a `margin` of 0.1 is one pair in ten more in which the
+    new version's answer has the lower rating."""
+
+    margin: Annotated[Share, Field(gt=0, lt=1)] = 0.1
+
+
 class GuardrailsConfig(Section):
-    """What a rollout watches: the share of calls that fail, the time to the first token, and to the last."""
+    """What a rollout watches: the share of calls that fail, the time to the first token, and to the last; and what
+    callers say of answers, by the metric of their feedback, of which more is better."""
 
     errors: Annotated[ErrorsGuardrailConfig | None, OrOff] = ErrorsGuardrailConfig()
     first_token: Annotated[TimeGuardrailConfig | None, OrOff] = TimeGuardrailConfig()
     duration: Annotated[TimeGuardrailConfig | None, OrOff] = TimeGuardrailConfig()
+    quality: dict[Annotated[str, Field(pattern=FEEDBACK_METRIC)], QualityGuardrailConfig] = Field(
+        default={}, max_length=8
+    )
 
     @model_validator(mode="after")
     def _some(self) -> Self:
-        if self.errors is None and self.first_token is None and self.duration is None:
+        if self.errors is None and self.first_token is None and self.duration is None and not self.quality:
             raise ValueError("every guardrail is off: nothing would hold a bad version up")
         return self
 

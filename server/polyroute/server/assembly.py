@@ -63,12 +63,13 @@ class Assembly:
         self._names = Names()
         self._answers = tiers_of(settings)
         self._embedders = Embedders(LocalEmbedder)
-        self.journal = self._journal()
+        database = None if settings.state_url is None else Database(settings.state_url)
+        self.rollouts = None if database is None else Rollouts(database, _router())
+        """What carries out rollouts; None where the settings name no database."""
+        self.journal = None if database is None else self._journal(database)
         """What keeps the records of experiments; None where the settings name no database."""
         self.shadows = None if self.journal is None else Shadows(self.journal, metrics)
         """What makes the copies of calls; None where there is nothing to keep what they show."""
-        self.rollouts = None if self.journal is None else Rollouts(self.journal.database, _router())
-        """What carries out rollouts; None where the settings name no database."""
         self.allocations = None if self.journal is None else Allocations(self.journal.database)
         """What moves the shares of adaptive routes; None where the settings name no database."""
         if self.rollouts is not None:
@@ -135,9 +136,9 @@ class Assembly:
         await self._embedders.close()
         self._names.close()
 
-    def _journal(self) -> Journal | None:
-        url, config = self._settings.state_url, self._settings.config
-        return None if url is None else Journal(Database(url), self._metrics, config.experiments.retention)
+    def _journal(self, database: Database) -> Journal:
+        retention_s = self._settings.config.experiments.retention
+        return Journal(database, self._metrics, retention_s, rater=self.rollouts)
 
     def _backend(self, model: ModelConfig) -> Backend:
         return self._local(model) if isinstance(model, LocalConfig) else self._remote(model)

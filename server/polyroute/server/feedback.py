@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from polyroute.core.config import FEEDBACK_METRIC
 from polyroute.core.errors import InvalidArgument, Unimplemented, clip
 from polyroute.core.validate import check_request_id
 from polyroute.routing.experiments.journal import Journal
@@ -16,7 +17,7 @@ from polyroute.routing.experiments.store import Feedback
 LARGEST: Final = 1e12
 """Largest number that is an observation, either way: sums of squares stay exact enough."""
 
-_METRIC: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_METRIC: Final = re.compile(FEEDBACK_METRIC)
 _AHEAD_S: Final = 60.0  # clocks differ
 
 

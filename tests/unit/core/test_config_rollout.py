@@ -31,6 +31,14 @@ def test_a_rollout_has_steps_and_guardrails() -> None:
     assert (off.guardrails.errors, off.consecutive_failures) == (None, None)
 
 
+def test_what_callers_say_is_a_guardrail_by_its_metric() -> None:
+    off = {"errors": "off", "first_token": "off", "duration": "off"}
+    rails = RolloutConfig.model_validate(ROLLOUT | {"guardrails": off | {"quality": {"helpful": {}}}}).guardrails
+    assert {name: (rail.tolerance, rail.margin) for name, rail in rails.quality.items()} == {"helpful": (0.0, 0.1)}
+    with pytest.raises(ValidationError, match="two words"):
+        RolloutConfig.model_validate(ROLLOUT | {"guardrails": {"quality": {"two words": {}}}})
+
+
 @pytest.mark.parametrize(
     ("keys", "problem"),
     [

@@ -15,16 +15,18 @@ from sqlalchemy import Connection
 
 from polyroute.core.errors import StateUnavailable
 from polyroute.routing.experiments.database import Database, refused
-from polyroute.routing.experiments.records import CallRecord
+from polyroute.routing.experiments.records import CallRecord, Rater
 from polyroute.routing.experiments.shadow.pair import Pair
 from polyroute.routing.experiments.store import (
     SUMS_OUTLIVE,
     Feedback,
+    Rating,
     add_feedback,
     add_pairs,
     add_records,
     forget,
     recorded_routes,
+    unrated,
 )
 from polyroute.routing.metrics import Metrics
 
@@ -49,15 +51,22 @@ class Journal:
 
     Implements `polyroute.routing.experiments.records.Recorder`, and for pairs of calls and copies
     `polyroute.routing.experiments.shadow.shadows.PairRecorder`. While the database cannot be used, records wait, and
-    those that find no room any more are dropped.
+    those that find no room any more are dropped. `rater` is told of feedback.
     """
 
     def __init__(
-        self, database: Database, metrics: Metrics, retention_s: float, *, now: Callable[[], float] = time.time
+        self,
+        database: Database,
+        metrics: Metrics,
+        retention_s: float,
+        *,
+        rater: Rater | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self.database = database
         self.retention_s = retention_s
         self._metrics = metrics
+        self._rater = rater
         self._now = now
         self._waiting: deque[CallRecord | Pair] = deque()
         self._arrived = asyncio.Event()
@@ -89,7 +98,9 @@ class Journal:
     async def feedback(self, given: Feedback) -> bool:
         """Keeps feedback, and says whether a record of its request is there. Raises `StateUnavailable`."""
         await self.flush()
-        return await self.database.write(partial(add_feedback, given=given))
+        matched, ratings = await self.database.write(partial(_tell, given=given))
+        self._told(ratings)
+        return matched
 
     async def flush(self) -> None:
         """Writes the records that wait. Raises `StateUnavailable`.
@@ -113,7 +124,7 @@ class Journal:
     async def _written(self, batch: Sequence[CallRecord | Pair]) -> int:
         """Writes a batch, but for what the database cannot hold, and says how many that is."""
         try:
-            await self.database.write(partial(_write, batch=batch))
+            ratings = await self.database.write(partial(_write, batch=batch))
         except StateUnavailable as error:
             if not refused(error):
                 raise
@@ -121,6 +132,7 @@ class Journal:
                 log.error("record.refused", request_id=batch[0].request_id, error=error.message)
                 return 0
             return sum([await self._written([one]) for one in batch])
+        self._told(ratings)
         return len(batch)
 
     async def sweep(self) -> None:
@@ -150,6 +162,11 @@ class Journal:
             await asyncio.gather(self._flushing, return_exceptions=True)
         await self.database.close()
 
+    def _told(self, ratings: Sequence[Rating]) -> None:
+        if self._rater is not None:
+            for rating in ratings:
+                self._rater.rated(*rating)
+
     async def _write_on(self) -> None:
         while True:
             await self._arrived.wait()
@@ -171,10 +188,16 @@ class Journal:
             await asyncio.sleep(_SWEEP_S)
 
 
-def _write(connection: Connection, batch: Sequence[CallRecord | Pair]) -> None:
+def _tell(connection: Connection, given: Feedback) -> tuple[bool, Sequence[Rating]]:
+    record = unrated(connection, given)
+    matched = add_feedback(connection, given)
+    return matched, () if record is None else ((record, given.metric, given.value),)
+
+
+def _write(connection: Connection, batch: Sequence[CallRecord | Pair]) -> Sequence[Rating]:
     records = [one for one in batch if isinstance(one, CallRecord)]
     pairs = [one for one in batch if isinstance(one, Pair)]
-    if records:
-        add_records(connection, records)
+    ratings = add_records(connection, records) if records else ()
     if pairs:
         add_pairs(connection, pairs)
+    return ratings

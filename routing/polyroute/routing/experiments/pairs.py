@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +24,13 @@ class Pairs:
     worse: int = 0
     even: int = 0
     better: int = 0
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[float, float]]) -> Pairs:
+        """Of how bad each answer was, the new version's first: 1 and 0, or by any other scale."""
+        seen = list(pairs)
+        worse, better = sum(new > old for new, old in seen), sum(new < old for new, old in seen)
+        return cls(worse, len(seen) - worse - better, better)
 
     @property
     def count(self) -> int:

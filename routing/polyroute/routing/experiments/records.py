@@ -99,6 +99,14 @@ class Recorder(Protocol):
         ...
 
 
+class Rater(Protocol):
+    """Is told of what callers say of answers, once a request and metric, when both it and the record are kept."""
+
+    def rated(self, record: CallRecord, metric: str, rating: float) -> None:
+        """A caller rated the answer of a call. Must neither wait nor raise."""
+        ...
+
+
 class Recorders:
     """Several recorders as one."""
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from sqlalchemy import Connection, RowMapping, Table, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -50,18 +50,24 @@ class Feedback:
     recorded_at: float
 
 
-def add_records(connection: Connection, batch: Sequence[CallRecord]) -> None:
-    """Keeps records, sums them up, and joins feedback that came before them."""
+Rating: TypeAlias = tuple[CallRecord, str, float]
+"""The record of a call, the metric of feedback on it, and its value."""
+
+
+def add_records(connection: Connection, batch: Sequence[CallRecord]) -> Sequence[Rating]:
+    """Keeps records, sums them up, and joins feedback that came before them, which it returns."""
     shares = {digest(record.shares): written(record.shares) for record in batch}
     _insert_new(connection, splits, [{"split": name, "shares": text} for name, text in sorted(shares.items())])
     connection.execute(records.insert(), [_row(record) for record in batch])
     added = summed(batch)
     for record in _new_units(connection, batch):
         added.setdefault(cell(record, ASSIGNED), Sum()).add(1.0)
-    for record, row in _waiting_feedback(connection, batch):
+    waited = _waiting_feedback(connection, batch)
+    for record, row in waited:
         if record.assigned or record.held_out:
             added.setdefault(cell(record, FEEDBACK + row["metric"]), Sum()).add(row["value"])
     add_sums(connection, added)
+    return [(record, row["metric"], row["value"]) for record, row in waited]
 
 
 def add_pairs(connection: Connection, batch: Sequence[Pair]) -> None:
@@ -104,6 +110,15 @@ def add_feedback(connection: Connection, given: Feedback) -> bool:
             change = Sum(0, given.value - old, given.value**2 - old**2)
         add_sums(connection, {cell(record, FEEDBACK + given.metric): change})
     return True
+
+
+def unrated(connection: Connection, given: Feedback) -> CallRecord | None:
+    """The record that `given` would be the first feedback on, by its metric; None where there is none."""
+    place = (feedback.c.request_id == given.request_id, feedback.c.metric == given.metric)
+    if connection.execute(select(feedback.c.request_id).where(*place)).first() is not None:
+        return None
+    found = _record_of(connection, given.request_id, None)
+    return None if found is None else _read(found)
 
 
 def add_sums(connection: Connection, added: Mapping[Cell, Sum]) -> None:

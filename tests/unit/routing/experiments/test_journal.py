@@ -146,3 +146,32 @@ async def test_a_call_that_is_recorded_awaits_nothing(journal: Journal, record: 
     assert not asyncio.iscoroutinefunction(journal.recorded)
     journal.recorded(record())
     assert not journal.database.opened
+
+
+class Heard:
+    """Notes what it is told of ratings."""
+
+    def __init__(self) -> None:
+        self.ratings: list[tuple[str, str, float]] = []
+
+    def rated(self, record: CallRecord, metric: str, rating: float) -> None:
+        self.ratings.append((record.request_id, metric, rating))
+
+
+async def test_a_rater_is_told_once_whichever_comes_first(database: Database, metrics: Metrics, record: Make) -> None:
+    heard = Heard()
+    journal = Journal(database, metrics, 3600.0, rater=heard, now=lambda: 9000.0)
+
+    def said(request_id: str, value: float) -> Feedback:
+        return Feedback(request_id, "stars", value, False, 8000.0, 8000.0)
+
+    assert not await journal.feedback(said("r2", 2.0))
+    assert heard.ratings == []
+    journal.recorded(record("r1", at=8000.0))
+    journal.recorded(record("r2", at=8000.0))
+    await journal.flush()
+    for value in (1.0, 1.0, 3.0):  # once more, and corrected
+        assert await journal.feedback(said("r1", value))
+        assert await journal.feedback(said("r2", value))
+    assert heard.ratings == [("r2", "stars", 2.0), ("r1", "stars", 1.0)]
+    await journal.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from typing import Final, Generic, TypeVar
 
 from polyroute.routing.experiments.pairs import Pairs
@@ -33,6 +33,7 @@ class Comparison:
         self._failures: _Pairing[bool] = _Pairing()
         self._first_tokens: _Pairing[float] = _Pairing()
         self._durations: _Pairing[float] = _Pairing()
+        self._ratings: defaultdict[str, _Pairing[float]] = defaultdict(_Pairing)
         self._stop = evidence.stop
         self._in_a_row = 0
         self._old_since = [0, 0]
@@ -51,10 +52,16 @@ class Comparison:
         self._first_tokens.add(new, first_token_s)
         self._durations.add(new, total_s)
 
+    def rated(self, new: bool, metric: str, rating: float) -> None:
+        """What a caller said of an answer; more is better. Paired by when it was said."""
+        self._ratings[metric].add(new, rating)
+
     def anew(self) -> None:
         """Traffic is shared otherwise from now on: nothing from before is compared with what comes."""
         for pairing in (self._failures, self._first_tokens, self._durations):
             pairing.anew()
+        for ratings in self._ratings.values():
+            ratings.anew()
         self._in_a_row, self._old_since = 0, [0, 0]
 
     @property
@@ -64,17 +71,13 @@ class Comparison:
 
     def evidence(self) -> Evidence:
         """Everything seen so far, that which it began with included."""
-        pairs = self._failures.taken()
         found = Evidence(
             old=Tally(*self._calls[False]),
             new=Tally(*self._calls[True]),
-            errors=Pairs(
-                worse=sum(new and not old for new, old in pairs),
-                even=sum(new == old for new, old in pairs),
-                better=sum(old and not new for new, old in pairs),
-            ),
+            errors=Pairs.of(self._failures.taken()),
             first_token=Ratios.of(self._first_tokens.taken()),
             duration=Ratios.of(self._durations.taken()),
+            ratings={name: Pairs.of(pairing.taken()).swapped for name, pairing in self._ratings.items()},
             stop=self._stop,
         )
         self._calls = {True: [0, 0], False: [0, 0]}

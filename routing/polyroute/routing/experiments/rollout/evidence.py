@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +26,7 @@ class Tally:
 class Evidence:
     """Pairs of calls to the old and the new version: of failures, of times to the first token, and to the last.
 
+    `ratings` are pairs of answers that callers rated, by the metric; the new one is bad where its rating is the lower.
     `stop` says why the new version has to be stopped at once; it is empty where nothing has to.
     """
 
@@ -33,6 +35,7 @@ class Evidence:
     errors: Pairs = field(default_factory=Pairs)
     first_token: Ratios = field(default_factory=Ratios)
     duration: Ratios = field(default_factory=Ratios)
+    ratings: Mapping[str, Pairs] = field(default_factory=dict)
     stop: str = ""
 
     def __add__(self, other: Evidence) -> Evidence:
@@ -42,8 +45,13 @@ class Evidence:
             self.errors + other.errors,
             self.first_token + other.first_token,
             self.duration + other.duration,
+            {name: self.rated(name) + other.rated(name) for name in {**self.ratings, **other.ratings}},
             self.stop or other.stop,
         )
+
+    def rated(self, metric: str) -> Pairs:
+        """The pairs of answers that have ratings by this metric."""
+        return self.ratings.get(metric, Pairs())
 
     def to_json(self) -> str:
         """As `from_json` reads it."""
@@ -54,6 +62,7 @@ class Evidence:
                 "errors": [self.errors.worse, self.errors.even, self.errors.better],
                 "first_token": sorted(self.first_token.buckets.items()),
                 "duration": sorted(self.duration.buckets.items()),
+                "ratings": {name: [each.worse, each.even, each.better] for name, each in self.ratings.items()},
                 "stop": self.stop,
             },
             separators=(",", ":"),
@@ -69,5 +78,6 @@ class Evidence:
             Pairs(*kept["errors"]),
             Ratios(dict(kept["first_token"])),
             Ratios(dict(kept["duration"])),
+            {name: Pairs(*counts) for name, counts in kept.get("ratings", {}).items()},
             kept["stop"],
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from polyroute.core.config import GuardrailConfig, RolloutConfig
 from polyroute.routing.experiments import pairs, ratio
+from polyroute.routing.experiments.evidence import FEEDBACK
 from polyroute.routing.experiments.interval import Interval
 from polyroute.routing.experiments.rollout.evidence import Evidence
 
@@ -33,6 +34,8 @@ class Finding:
         shown = f"(e-value {math.exp(min(self.log_worse, 690)):.3g})"
         if self.metric == "errors":
             return f"fails more often{beyond} {shown}"
+        if self.metric.startswith(FEEDBACK):
+            return f"has lower ratings more often{beyond} by `{self.metric}` {shown}"
         what = "begins to answer" if self.metric == "first_token" else "answers"
         return f"{what} more slowly{f'{beyond} of the old time' if beyond else ''} {shown}"
 
@@ -51,6 +54,10 @@ def findings(plan: RolloutConfig, evidence: Evidence) -> Iterator[Finding]:
         if rail is not None:
             slower = ratio.log_e_slower(times, 1 + rail.tolerance)
             yield Finding(metric, rail, slower, ratio.log_e_not_slower(times, 1 + rail.margin), times.count)
+    for name, quality in rails.quality.items():
+        rated = evidence.rated(name)
+        worse, within = pairs.log_e_worse(rated, quality.tolerance), pairs.log_e_not_worse(rated, quality.margin)
+        yield Finding(FEEDBACK + name, quality, worse, within, rated.count)
 
 
 def enough_worse(plan: RolloutConfig) -> float:
@@ -67,16 +74,19 @@ def enough_within(plan: RolloutConfig) -> float:
 def interval(plan: RolloutConfig, evidence: Evidence, metric: str) -> Interval:
     """How much worse the new version is: an interval that holds the truth together with those of the others.
 
-    Of `errors` in parts of all calls; of `first_token` and `duration` in parts of the old version's time, where 0.25 is
-    a quarter slower in the median. They are wrong at any time with probability `false_rollbacks`.
+    Of `errors` in parts of all calls; of feedback in parts of all pairs of ratings; of `first_token` and `duration` in
+    parts of the old version's time, where 0.25 is a quarter slower in the median. They are wrong at any time with
+    probability `false_rollbacks`.
     """
     alpha = plan.false_rollbacks / _count(plan)
     if metric == "errors":
         return pairs.interval(evidence.errors, alpha)
+    if metric.startswith(FEEDBACK):
+        return pairs.interval(evidence.rated(metric.removeprefix(FEEDBACK)), alpha)
     found = ratio.interval(evidence.first_token if metric == "first_token" else evidence.duration, alpha)
     return Interval(found.estimate - 1, found.lower - 1, found.upper - 1)
 
 
 def _count(plan: RolloutConfig) -> int:
     rails = plan.guardrails
-    return sum(rail is not None for rail in (rails.errors, rails.first_token, rails.duration))
+    return sum(rail is not None for rail in (rails.errors, rails.first_token, rails.duration)) + len(rails.quality)

@@ -51,7 +51,12 @@ class Steered(Protocol):
 
 @dataclass(slots=True)
 class _Followed:
-    """A rollout of the configuration in force, and what this router has seen of it."""
+    """A rollout of the configuration in force, and what this router has seen of it.
+
+    Calls count that chance gave one of the two versions, by the shares that they have now. Those that began before are
+    left out. Failures often end sooner than answers, so of what a version has got just now failures come first; beside
+    calls that the other one has had for long, it would seem to fail more.
+    """
 
     case: Case
     row: Row
@@ -61,17 +66,10 @@ class _Followed:
     moves: dict[str, int] = field(default_factory=lambda: {_name(state): 0 for state in State})
 
     def saw(self, record: CallRecord) -> None:
-        """Counts a call that chance gave one of the two versions, by the shares that they have now.
-
-        Calls that began before are left out. Failures often end sooner than answers, so of what a version has got
-        just now failures come first; beside calls that the other one has had for long, it would seem to fail more.
-        """
-        plan = self.case.plan
-        if record.variant not in (plan.from_, plan.to) or not record.assigned:
+        """Counts a call that has ended."""
+        if not self._counts(record):
             return
-        if self.row.standing.state is State.PENDING or not isclose(share(record.shares, plan), self.row.weight):
-            return
-        new = record.variant == plan.to
+        new = record.variant == self.case.plan.to
         if record.own_deadline and record.outcome != OK:
             # No failure of the version, but it took at least as long as the caller had.
             self.comparison.took(new, record.first_token_s or record.total_s, record.total_s)
@@ -79,6 +77,19 @@ class _Followed:
             self.comparison.failed(new)
         elif record.evidence:
             self.comparison.answered(new, record.first_token_s, record.total_s)
+
+    def rated(self, record: CallRecord, metric: str, rating: float) -> None:
+        """Counts what a caller said of an answer that one of the two versions gave at the present step."""
+        plan = self.case.plan
+        answered = record.evidence and not record.failed and record.at >= self.row.standing.since
+        if metric in plan.guardrails.quality and answered and self._counts(record):
+            self.comparison.rated(record.variant == plan.to, metric, rating)
+
+    def _counts(self, record: CallRecord) -> bool:
+        plan, stands = self.case.plan, self.row.standing.state
+        if record.variant not in (plan.from_, plan.to) or not record.assigned or stands is State.PENDING:
+            return False
+        return isclose(share(record.shares, plan), self.row.weight)
 
     def stands(self, row: Row) -> None:
         """Where it stands now."""
@@ -113,6 +124,12 @@ class Rollouts:
         followed.saw(record)
         if calm and followed.comparison.stop:
             self._hurry.set()
+
+    def rated(self, record: CallRecord, metric: str, rating: float) -> None:
+        """A caller rated an answer; see `polyroute.routing.experiments.records.Rater`."""
+        followed = self._followed.get(record.route)
+        if followed is not None and not followed.foreign and not followed.row.standing.state.ended:
+            followed.rated(record, metric, rating)
 
     async def prepare(self, snapshot: Snapshot) -> None:
         """Takes on the rollouts of a registry that is about to come into force. Raises `StateUnavailable`."""

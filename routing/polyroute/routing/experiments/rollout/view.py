@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from polyroute.core.config import RolloutConfig
+from polyroute.routing.experiments.evidence import FEEDBACK
 from polyroute.routing.experiments.rollout.decision import Standing, State
 from polyroute.routing.experiments.rollout.evidence import Evidence
 from polyroute.routing.experiments.rollout.guardrails import findings, interval
@@ -19,9 +20,9 @@ _LARGEST: Final = 690.0
 class Shown:
     """What is known of one metric: how much worse the new version is, with an interval that holds at every look.
 
-    `errors` in parts of all calls, times in parts of the old version's. `e_value` is that against "the new version is
-    worse by the guardrail's tolerance at most". `samples_from` and `samples_to` are the calls of each version that
-    count.
+    `errors` in parts of all calls, times in parts of the old version's, feedback in parts of pairs of ratings.
+    `e_value` is that against "the new version is worse by the guardrail's tolerance at most". `samples_from` and
+    `samples_to` are the calls of each version that count; of feedback, the ratings that were compared.
     """
 
     metric: str
@@ -69,6 +70,7 @@ def shown(plan: RolloutConfig, evidence: Evidence) -> tuple[Shown, ...]:
     for finding in findings(plan, evidence):
         found = interval(plan, evidence, finding.metric)
         e_value = math.exp(min(finding.log_worse, _LARGEST))
-        calls = evidence.old.calls, evidence.new.calls
+        rated = finding.metric.startswith(FEEDBACK)
+        calls = (finding.count,) * 2 if rated else (evidence.old.calls, evidence.new.calls)
         views.append(Shown(finding.metric, found.estimate, found.lower, found.upper, e_value, *calls))
     return tuple(views)

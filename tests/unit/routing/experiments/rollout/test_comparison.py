@@ -53,6 +53,22 @@ def test_a_version_without_much_traffic_leaves_most_of_the_others_calls_unpaired
     assert seen.evidence().errors == Pairs(better=64)
 
 
+def test_ratings_are_paired_by_their_metric_and_more_is_better() -> None:
+    seen = comparison()
+    for new, old in ((1, 0), (3.5, 4), (3, 3)):
+        seen.rated(OLD, "stars", old)
+        seen.rated(NEW, "stars", new)
+    seen.rated(NEW, "helpful", 1)
+    found = seen.evidence()
+    assert found.rated("stars") == Pairs(worse=1, even=1, better=1)
+    assert (found.rated("helpful"), found.rated("unheard of")) == (Pairs(), Pairs())
+    seen.anew()
+    seen.rated(OLD, "helpful", 0)
+    assert seen.evidence().rated("helpful") == Pairs()
+    assert Evidence.from_json(found.to_json()) == found
+    assert (found + found).rated("stars") == Pairs(worse=2, even=2, better=2)
+
+
 def test_where_traffic_is_shared_anew_nothing_is_compared_with_what_came_before() -> None:
     seen = comparison()
     for _ in range(2):

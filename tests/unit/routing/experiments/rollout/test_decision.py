@@ -119,6 +119,24 @@ def test_it_turns_back_where_the_new_version_alone_has_no_healthy_replica() -> N
     assert look(RUNNING, Evidence(), 5.0, new=FAILED, old=FAILED) is None
 
 
+def test_answers_that_callers_like_less_turn_it_back() -> None:
+    rails = {"quality": {"helpful": {}}}
+    silent, liked = evidence(200), replace(evidence(200), ratings={"helpful": Pairs(20, 160, 20)})
+    assert look(RUNNING, silent, HELD_S, guardrails=rails) is None  # nobody has said anything
+    stuck = look(RUNNING, silent, 8 * 86400.0, guardrails=rails)
+    assert stuck is not None
+    assert stuck.reason.startswith("feedback.helpful: neither")
+    found = look(RUNNING, liked, HELD_S, guardrails=rails | {"quality": {"helpful": {"margin": "30%"}}})
+    assert found is not None
+    assert found.to.step == 1
+    worse = replace(evidence(200), ratings={"helpful": Pairs(60, 130, 10)})
+    back = look(RUNNING, worse, 5.0, guardrails=rails)
+    assert back is not None
+    assert back.reason.startswith("`new` has lower ratings more often by `feedback.helpful` (e-value")
+    assert 0.25 in interval(plan(guardrails=rails), worse, "feedback.helpful")
+    assert look(RUNNING, worse, 5.0) is None  # not watched
+
+
 def test_a_guardrail_that_is_off_turns_nothing_back() -> None:
     slow = evidence(300, slower=3.0)
     rails = {"first_token": "off", "duration": "off"}

@@ -29,7 +29,7 @@ def echoes() -> dict[str, EchoBackend]:
 
 @pytest.fixture
 def gateway(build: Callable[..., Gateway], echoes: dict[str, EchoBackend]) -> Gateway:
-    rollout = {"from": "old", "to": "new", "steps": STEPS}
+    rollout = {"from": "old", "to": "new", "steps": STEPS, "guardrails": {"quality": {"helpful": {}}}}
     variants = [{"name": "old", "model": "one"}, {"name": "new", "model": "two"}]
     models = [{"id": id, "type": "remote", "base_url": "http://h:1"} for id in echoes]
     routes = [{"id": "r", "variants": variants, "rollout": rollout}]
@@ -74,7 +74,7 @@ def record(**fields: Any) -> CallRecord:
     """A call of the new version that was answered."""
     given = {"first_token_s": 1.0, "total_s": 2.0, "hash_point": 0.5, "probability": 0.25, "cache": "MISS"}
     given |= {"shares": split(0.25)} | fields
-    return CallRecord(at=0.0, **{"request_id": "i", "route": "r", "variant": "new", "model": "two"} | given)
+    return CallRecord(**{"at": 0.0, "request_id": "i", "route": "r", "variant": "new", "model": "two"} | given)
 
 
 async def test_it_is_pending_without_traffic_and_begins_with_the_first_look(
@@ -132,6 +132,31 @@ async def test_what_came_before_its_step_is_compared_with_nothing(gateway: Gatew
     await rollouts.look(at)
     (errors, *_) = (await rollouts.view("r")).evidence
     assert (errors.samples_from, errors.samples_to, errors.difference, at.new_share) == (0, 5, 0, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("call", "counted"),
+    [
+        (record(at=9e9), 1),
+        (record(at=0.0), 0),  # of a run before this one
+        (record(at=9e9, cache="HIT"), 0),
+        (record(at=9e9, answered_by="one", fault="WORKER_DIED"), 0),  # what a fallback said
+        (record(at=9e9, shares=split(0.1)), 0),
+        (record(at=9e9, hash_point=None), 0),
+    ],
+)
+async def test_ratings_of_answers_at_the_present_step_count(
+    gateway: Gateway, rollouts: Rollouts, call: CallRecord, counted: int
+) -> None:
+    at = Steered(gateway, rollouts)
+    await rollouts.look(at)
+    rollouts.rated(record(at=9e9, variant="old"), "helpful", 1.0)
+    rollouts.rated(call, "another", 0.0)
+    rollouts.rated(call, "helpful", 0.0)
+    rollouts.rated(replace(call, route="another"), "helpful", 0.0)
+    await rollouts.look(at)
+    shown = (await rollouts.view("r")).evidence[-1]
+    assert (shown.metric, shown.samples_to, shown.difference) == ("feedback.helpful", counted, counted)
 
 
 async def test_a_call_that_its_deadline_ended_counts_as_a_slow_one(gateway: Gateway, rollouts: Rollouts) -> None:
