@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from functools import partial
-from math import isclose
 from typing import Final, Protocol
 
 import structlog
@@ -14,13 +12,14 @@ from sqlalchemy import Connection
 
 from polyroute.core.errors import InvalidArgument, NotFound, StateUnavailable, clip
 from polyroute.routing.experiments.database import Database
-from polyroute.routing.experiments.records import OK, CallRecord
+from polyroute.routing.experiments.records import CallRecord
 from polyroute.routing.experiments.rollout import store
 from polyroute.routing.experiments.rollout.comparison import Comparison
-from polyroute.routing.experiments.rollout.decision import Action, State
+from polyroute.routing.experiments.rollout.decision import Action
 from polyroute.routing.experiments.rollout.evidence import Evidence
+from polyroute.routing.experiments.rollout.followed import Followed, name
 from polyroute.routing.experiments.rollout.looks import Case, Looked, adopt, ask, look
-from polyroute.routing.experiments.rollout.steering import identity, share, steer, version_of
+from polyroute.routing.experiments.rollout.steering import identity, steer
 from polyroute.routing.experiments.rollout.store import Row
 from polyroute.routing.experiments.rollout.view import RolloutView, shown
 from polyroute.routing.plan import Rule
@@ -49,55 +48,6 @@ class Steered(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class _Followed:
-    """A rollout of the configuration in force, and what this router has seen of it.
-
-    Calls count that chance gave one of the two versions, by the shares that they have now. Those that began before are
-    left out. Failures often end sooner than answers, so of what a version has got just now failures come first; beside
-    calls that the other one has had for long, it would seem to fail more.
-    """
-
-    case: Case
-    row: Row
-    comparison: Comparison
-    kept: Evidence = field(default_factory=Evidence)
-    foreign: bool = False
-    moves: dict[str, int] = field(default_factory=lambda: {_name(state): 0 for state in State})
-
-    def saw(self, record: CallRecord) -> None:
-        """Counts a call that has ended."""
-        if not self._counts(record):
-            return
-        new = record.variant == self.case.plan.to
-        if record.own_deadline and record.outcome != OK:
-            # No failure of the version, but it took at least as long as the caller had.
-            self.comparison.took(new, record.first_token_s or record.total_s, record.total_s)
-        elif record.evidence and record.failed:
-            self.comparison.failed(new)
-        elif record.evidence:
-            self.comparison.answered(new, record.first_token_s, record.total_s)
-
-    def rated(self, record: CallRecord, metric: str, rating: float) -> None:
-        """Counts what a caller said of an answer that one of the two versions gave at the present step."""
-        plan = self.case.plan
-        answered = record.evidence and not record.failed and record.at >= self.row.standing.since
-        if metric in plan.guardrails.quality and answered and self._counts(record):
-            self.comparison.rated(record.variant == plan.to, metric, rating)
-
-    def _counts(self, record: CallRecord) -> bool:
-        plan, stands = self.case.plan, self.row.standing.state
-        if record.variant not in (plan.from_, plan.to) or not record.assigned or stands is State.PENDING:
-            return False
-        return isclose(share(record.shares, plan), self.row.weight)
-
-    def stands(self, row: Row) -> None:
-        """Where it stands now."""
-        if row.weight != self.row.weight:
-            self.comparison.anew()
-        self.row = row
-
-
 class Rollouts:
     """The rollouts of one router, which the state database knows as `router`.
 
@@ -110,7 +60,7 @@ class Rollouts:
         self._router = router
         self._look_s = look_s
         self._term_s = term_s
-        self._followed: dict[str, _Followed] = {}
+        self._followed: dict[str, Followed] = {}
         self._hurry = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
         self._lost = False
@@ -151,7 +101,7 @@ class Rollouts:
             return
         self._loop.cancel()
         await asyncio.gather(self._loop, return_exceptions=True)
-        fresh = [(_seen(each), each.row) for each in self._followed.values() if _seen(each) != each.kept]
+        fresh = [(each.seen, each.row) for each in self._followed.values() if each.seen != each.kept]
         if fresh:
             try:
                 await self._database.write(partial(_keep, fresh, self._router))
@@ -164,7 +114,7 @@ class Rollouts:
         followed = [each for each in self._followed.values() if not each.foreign]
         if not followed:
             return
-        cases = [_now(gateway.snapshot, each) for each in followed]
+        cases = [each.now(gateway.snapshot) for each in followed]
         work = partial(_looks, cases, self._router, self._term_s)
         ended = all(each.row.standing.state.ended for each in followed)
         looked = await (self._database.read(work) if ended else self._database.write(work))
@@ -178,7 +128,7 @@ class Rollouts:
         followed = self._of(route)
         if len(reason) > _LONGEST_REASON:
             raise InvalidArgument("reason", f"{len(reason)} characters, at most {_LONGEST_REASON}")
-        work = partial(ask, case=_now(gateway.snapshot, followed), action=action, reason=reason, actor=actor)
+        work = partial(ask, case=followed.now(gateway.snapshot), action=action, reason=reason, actor=actor)
         self._take(followed, await self._database.write(work))
         gateway.steer()
         return await self.view(route)
@@ -199,7 +149,7 @@ class Rollouts:
         Any thread may ask.
         """
         return tuple(
-            RolloutStanding(route, _name(each.row.standing.state), each.row.weight, each.moves)
+            RolloutStanding(route, name(each.row.standing.state), each.row.weight, each.moves)
             for route, each in self._followed.items()
             if not each.foreign
         )
@@ -223,32 +173,32 @@ class Rollouts:
             except TimeoutError:
                 pass
 
-    def _follow(self, case: Case, row: Row) -> _Followed:
+    def _follow(self, case: Case, row: Row) -> Followed:
         before = self._followed.get(case.route)
         if before is not None and before.case.identity == case.identity:
             before.comparison.consecutive = case.plan.consecutive_failures
             before.stands(row)
-            return _Followed(case, row, before.comparison, before.kept, moves=before.moves)
-        return _Followed(case, row, Comparison(Evidence(), case.plan.consecutive_failures))
+            return Followed(case, row, before.comparison, before.kept, moves=before.moves)
+        return Followed(case, row, Comparison(Evidence(), case.plan.consecutive_failures))
 
-    def _take(self, followed: _Followed, looked: Looked | None) -> None:
+    def _take(self, followed: Followed, looked: Looked | None) -> None:
         if looked is None:
             followed.foreign = True
             log.warning("rollout.superseded", route=followed.case.route, effect="its weights stay as they are here")
             return
         if looked.row.revision != followed.row.revision:
-            followed.moves[_name(looked.row.standing.state)] += 1
+            followed.moves[name(looked.row.standing.state)] += 1
             log.info(
                 "rollout.moved",
                 route=followed.case.route,
-                state=_name(looked.row.standing.state),
+                state=name(looked.row.standing.state),
                 step=looked.row.standing.step,
                 weight=looked.row.weight,
                 reason=looked.found.reason if looked.found else "another router or an operator moved it",
             )
         followed.stands(looked.row)
 
-    def _of(self, route: str) -> _Followed:
+    def _of(self, route: str) -> Followed:
         found = self._followed.get(route)
         if found is None:
             raise NotFound("rollout", route, f"route: `{clip(route, 200)}` has no rollout")
@@ -258,25 +208,9 @@ class Rollouts:
 _LONGEST_REASON: Final = 1_000
 
 
-def _name(state: State) -> str:
-    return state.name.lower()
-
-
 def _case(snapshot: Snapshot, rule: Rule) -> Case:
     assert rule.rollout is not None  # noqa: S101 - the caller looked
     return Case(rule.id, identity(snapshot, rule, rule.rollout), rule.rollout)
-
-
-def _now(snapshot: Snapshot, followed: _Followed) -> Case:
-    """The case with what this router has seen of it by now, and how the two models are."""
-    plan, rule = followed.case.plan, snapshot.rules[followed.case.route]
-    old, new = (snapshot.deployments[version_of(rule, name)].backend.facts().state for name in (plan.from_, plan.to))
-    seen = _seen(followed)
-    return Case(followed.case.route, followed.case.identity, plan, seen, seen != followed.kept, old, new)
-
-
-def _seen(followed: _Followed) -> Evidence:
-    return followed.comparison.evidence()
 
 
 def _each(
