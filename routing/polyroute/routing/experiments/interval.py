@@ -22,6 +22,10 @@ class Interval:
     def __contains__(self, value: float) -> bool:
         return self.lower <= value <= self.upper
 
+    def within(self, least: float, most: float) -> Interval:
+        """What of it lies between two bounds that the truth cannot leave."""
+        return Interval(self.estimate, max(self.lower, least), min(self.upper, most))
+
 
 def check_alpha(alpha: float) -> None:
     """Raises `ValueError` where `alpha` is no probability of error between 0 and 1."""

@@ -77,15 +77,18 @@ def mismatch(tally: Tally) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Observations:
-    """One metric of one arm. `successes` is None unless every observation is 0 or 1 and shares never changed."""
+    """One metric of one arm. `binary` where every observation is 0 or 1; `successes` is their number where besides
+    shares never changed, else None."""
 
     sample: Sample
-    successes: int | None
+    binary: bool
+    successes: int | None = None
 
     def interval(self) -> Interval:
         if self.successes is not None:
             return proportion.interval(self.successes, self.sample.count, ALPHA)
-        return mean.interval(self.sample, ALPHA)
+        found = mean.interval(self.sample, ALPHA)
+        return found.within(0.0, 1.0) if self.binary else found
 
 
 def _samples(
@@ -102,17 +105,18 @@ def _observations(arm: str, entries: list[Entry], shares: Mapping[str, Mapping[s
     count = sum(entry.sum.count for entry in entries)
     total = math.fsum(entry.sum.total for entry in entries)
     squares = math.fsum(entry.sum.squares for entry in entries)
+    binary = total == squares and total == int(total)  # nothing but yes and no
     drawn_with = {shares.get(entry.split, {}).get(arm, 0.0) for entry in entries}
     if len(drawn_with) == 1 or 0.0 in drawn_with:
-        if total == squares and total == int(total):  # nothing but yes and no
-            return _Observations(Sample.of_successes(int(total), count), int(total))
-        return _Observations(Sample.of_sums(count, total, squares), None)
+        if binary:
+            return _Observations(Sample.of_successes(int(total), count), True, int(total))
+        return _Observations(Sample.of_sums(count, total, squares), False)
     weighted = Weighted()
     for entry in entries:
         w = 1 / shares[entry.split][arm]
         n, t, s = entry.sum.count, entry.sum.total, entry.sum.squares
         weighted += Weighted(n, w * n, w * w * n, w * t, w * w * t, w * w * s)
-    return _Observations(weighted.sample, None)
+    return _Observations(weighted.sample_of_successes if binary else weighted.sample, binary)
 
 
 def _arm(arm: Arm, version: str, samples: Mapping[str, _Observations]) -> ArmReport:
@@ -126,6 +130,8 @@ def _arm(arm: Arm, version: str, samples: Mapping[str, _Observations]) -> ArmRep
 
 def _compared(metric: str, variant: str, control: str, new: _Observations, old: _Observations) -> Comparison:
     interval = mean.difference(new.sample, old.sample, ALPHA)
+    if new.binary and old.binary:
+        interval = interval.within(-1.0, 1.0)
     decided = 0.0 not in interval
     sides = [mean.log_e_positive(new.sample, old.sample), mean.log_e_positive(old.sample, new.sample)]
     return Comparison(
@@ -142,9 +148,9 @@ def _compared(metric: str, variant: str, control: str, new: _Observations, old: 
 
 
 def _latest(arm: str, entries: Iterable[Entry]) -> str:
-    """The version that an arm was seen with last."""
+    """The version that an arm was seen with last. A call that failed before its version was known tells of none."""
     seen = [(entry.last, entry.version) for entry in entries if entry.arm == arm and entry.metric in (ERRORS, ASSIGNED)]
-    return max(seen)[1] if seen else ""
+    return max((entry for entry in seen if entry[1]), default=(0.0, ""))[1]
 
 
 def _in_order(metrics: Iterable[str]) -> list[str]:
@@ -159,7 +165,9 @@ def _notes(arms: Sequence[Arm], versions: Mapping[str, str], tally: Tally) -> It
             if entry.arm == arm.name and entry.metric == ERRORS and entry.version != versions[arm.name]:
                 others[entry.version] = others.get(entry.version, 0) + entry.sum.count
         for version, count in sorted(others.items()):
-            yield f"`{arm.name}` also gave {count} answers as version `{version}`, which are not counted"
+            calls = f"{count} call{'' if count == 1 else 's'}"
+            which = f"of version `{version}`" if version else "from before its version was known"
+            yield f"`{arm.name}` also had {calls} {which}, not counted here"
     for held in ("(holdout)", "(layer)"):
         count = sum(e.sum.count for e in tally.entries if e.arm == held and e.metric == ERRORS)
         if count:

@@ -54,3 +54,13 @@ class Weighted:
         spread = self.squared_values - 2 * mean * self.weighted_squares + mean * mean * self.squares
         average = self.weights / self.count
         return Sample(self.count, mean, max(0.0, spread / self.count / (average * average)))
+
+    @property
+    def sample_of_successes(self) -> Sample:
+        """The same where each observation is 0 or 1: as `Sample.of_successes` with the variance of one success and one
+        failure more, of average weight, so that it is never 0 for want of one or the other."""
+        if self.count == 0:
+            return Sample()
+        w = self.weights / self.count
+        smooth = self + Weighted(2, 2 * w, 2 * w * w, w, w * w, w * w)
+        return Sample(self.count, self.weighted / self.weights, smooth.sample.variance)

@@ -117,7 +117,35 @@ def test_the_latest_version_of_a_variant_counts_alone() -> None:
         entry("b", "error_rate", 30, 3, version="2", last=120.0),
     )
     assert [(arm.version, arm.answers) for arm in found.arms] == [("1", 50), ("2", 30)]
-    assert "`b` also gave 40 answers as version `1`, which are not counted" in found.notes
+    assert "`b` also had 40 calls of version `1`, not counted here" in found.notes
+
+
+def test_calls_without_a_version_do_not_hide_the_latest_one() -> None:
+    """Such as those that failed after a restart, before the model had been asked which version it is."""
+    found = on(
+        *assigned(100, 100),
+        entry("b", "error_rate", 30, 3, version="2", last=60.0),
+        entry("b", "error_rate", 1, 1, version="", last=120.0),
+    )
+    assert found.arms[1].version == "2"
+    assert "`b` also had 1 call from before its version was known, not counted here" in found.notes
+
+
+def test_rates_without_a_failure_are_not_sure_though_shares_changed() -> None:
+    shares = {"s": {"a": 0.5, "b": 0.5}, "t": {"a": 0.9, "b": 0.1}}
+    entries = [entry(arm, "error_rate", 20, 0, split=split) for split in "st" for arm in "ab"]
+    found = on(*entries, shares=shares)
+    for arm in found.arms:
+        (rate,) = arm.estimates
+        assert rate.interval.lower == 0.0
+        assert 0.05 < rate.interval.upper <= 1.0
+    (comparison,) = found.comparisons
+    assert comparison.interval.lower < -0.05 < 0.05 < comparison.interval.upper
+
+
+def test_a_difference_of_rates_lies_between_less_one_and_one() -> None:
+    few = on(entry("a", "error_rate", 3, 0), entry("b", "error_rate", 3, 1)).comparisons[0].interval
+    assert (few.lower, few.upper) == (-1.0, 1.0)
 
 
 def test_a_change_of_the_times_is_no_difference_of_the_variants_though_shares_changed() -> None:

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from polyroute.routing.experiments.mean import interval
+from polyroute.routing.experiments.mean import Sample, interval
 from polyroute.routing.experiments.weighted import Weighted
 
 
@@ -27,6 +27,20 @@ def test_a_share_that_changed_with_the_traffic_does_not_mislead() -> None:
             plain.append(bad)
     assert 0.25 in interval(sums.sample, 0.05)
     assert sum(plain) / len(plain) > 0.35
+
+
+def test_successes_alone_leave_room_for_a_failure() -> None:
+    always = sum((Weighted.of(1.0, probability) for probability in (0.5, 0.1)), Weighted())
+    assert always.sample.variance == pytest.approx(0.0)
+    assert always.sample_of_successes.mean == pytest.approx(1.0)
+    assert always.sample_of_successes.variance > 0.1
+
+
+def test_with_equal_probabilities_successes_are_smoothed_as_without_weights() -> None:
+    found = sum((Weighted.of(value, 0.25) for value in (1.0, 1.0, 0.0)), Weighted()).sample_of_successes
+    expected = Sample.of_successes(2, 3)
+    assert (found.count, found.mean) == (3, pytest.approx(expected.mean))
+    assert found.variance == pytest.approx(expected.variance)
 
 
 def test_nothing_observed_is_an_empty_sample() -> None:
