@@ -62,7 +62,7 @@ async def test_verbose_says_the_route_on_standard_error() -> None:
         done = await polyroute("generate", "-v", "x", peer=peer)
     assert done.out == "Paris.\n"
     assert "answered by `demo` (version v1, cache miss)" in done.err
-    assert "3 + 2 tokens, ended by stop" in done.err
+    assert "3 + 2 tokens, ended by stop, request made" in done.err
 
 
 async def test_every_option_reaches_the_server() -> None:
@@ -289,6 +289,16 @@ async def test_cache_stats_are_tables_of_tiers_models_and_near_requests() -> Non
     assert ["demo", "measure", "0.95", "0", "10", "4", "(40%)", "0", "4", "1", "(25%)", "-", "0"] in rows
     assert peer.requests("GetCacheStats")[0].model == "demo"
     assert peer.requests("InvalidateCache")[0].key == "0f"
+
+
+async def test_feedback_may_be_below_zero() -> None:
+    async with serving(Peer()) as peer:
+        done = await polyroute("feedback", "r1", "score", "-1", peer=peer)
+        misspelt = await polyroute("feedback", "r1", "score", "1", "--jsn", peer=peer)
+    assert (done.code, done.out) == (0, "recorded\n"), done.err
+    assert peer.requests("RecordFeedback")[0].number_value == -1
+    assert misspelt.code == 2
+    assert "--jsn" in misspelt.err
 
 
 async def test_what_a_server_does_not_have_yet_is_said_in_its_words() -> None:

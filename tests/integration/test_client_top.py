@@ -49,4 +49,5 @@ async def test_what_is_no_server_is_told_in_one_line(tmp_path: Path) -> None:
         gone = str(at.server.http_address)
     code, _, err = await top("-a", gone, "--once")
     assert (code, err.count("\n")) == (1, 1)
-    assert f"http://{gone}/metrics cannot be read" in err
+    assert f"http://{gone}/metrics cannot be reached" in err
+    assert "`polyroute serve` starts one" in err

@@ -69,6 +69,13 @@ async def test_feedback_by_every_way_counts_for_the_variant_that_answered(at: Se
     assert await total(at, "rating") == [(variant, 1, 2.0)]
 
 
+async def test_a_value_of_another_kind_is_refused_in_plain_words(at: Serving) -> None:
+    url, body = f"http://{at.server.http_address}/v1/feedback", {"request_id": "r", "metric": "m", "value": "good"}
+    async with aiohttp.ClientSession() as session, session.post(url, json=body) as refusal:
+        error = (await refusal.json())["error"]
+    assert (error["param"], error["message"]) == ("value", "value: must be true or false or a number, not `good`")
+
+
 async def test_feedback_may_come_before_its_request(at: Serving) -> None:
     assert not (await at.inference.RecordFeedback(said("r2"), timeout=WAIT_S)).matched
     variant = await ask(at, "r2")

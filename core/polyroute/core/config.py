@@ -546,6 +546,12 @@ class LayerConfig(Section):
         return bounds
 
 
+def _adaptive_metric(value: str) -> str:
+    if not re.fullmatch(r"error_rate|feedback\.[A-Za-z0-9_.-]{1,64}", value):
+        raise ValueError(f"`{value}` is neither error_rate nor feedback.NAME, with the name that callers' feedback has")
+    return value
+
+
 class AdaptiveConfig(Section):
     """How shares follow what is learnt: each variant gets the probability that it is the best, and `floor` at least.
 
@@ -553,7 +559,7 @@ class AdaptiveConfig(Section):
     no, or numbers between 0 and 1) over the last `window` seconds. Shares are reckoned anew every `every` seconds.
     """
 
-    metric: Annotated[str, Field(pattern=r"^(error_rate|feedback\..{1,128})$")] = "error_rate"
+    metric: Annotated[str, AfterValidator(_adaptive_metric)] = "error_rate"
     floor: Annotated[Share, Field(gt=0, lt=0.5)] = 0.1
     every: Seconds = 60.0
     window: Seconds = 7 * 86400.0
@@ -589,7 +595,7 @@ class RouteConfig(Section):
     rollout: RolloutConfig | None = None
     adaptive: AdaptiveConfig | None = None
     control: Name | None = None
-    holdout: float = Field(default=0.0, ge=0, lt=1)
+    holdout: Annotated[Share, Field(ge=0, lt=1)] = 0.0
     layer: LayerConfig | None = None
     allow_pin: bool = True
     record_content: bool = False

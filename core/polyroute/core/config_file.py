@@ -282,6 +282,10 @@ def _message(error: Any, tree: Any) -> str:
         return f"needs at least {context['min_length']} entry"
     if kind == "value_error":
         return str(context.get("error", error["msg"]))
+    if kind in ("list_type", "tuple_type"):
+        return "must be a list"
+    if kind in ("byte_size", "byte_size_unit"):
+        return "is no size; write one such as 500MiB or 4GiB"
     return str(error["msg"][0].lower() + error["msg"][1:])
 
 

@@ -186,4 +186,8 @@ def check(file: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"ok": True, "models": len(config.models), "routes": len(config.routes)}))
     else:
-        click.echo(f"ok: {len(config.models)} models, {len(config.routes)} routes")
+        click.echo(f"ok: {_counted(len(config.models), 'model')}, {_counted(len(config.routes), 'route')}")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

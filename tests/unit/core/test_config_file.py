@@ -86,7 +86,8 @@ def test_the_only_model_is_the_default() -> None:
         (LOCAL + "    quantization: int2\n", "models.yaml:4: models[0].quantization: input should be 'int8' or 'int4'"),
         (LOCAL + "    max_batch_tokens: 15\n", "models.yaml:4: models[0].max_batch_tokens: input should be greater"),
         (LOCAL + "    kv_cache_memory: 1MiB\n", "models.yaml:4: models[0].kv_cache_memory: input should be greater"),
-        (LOCAL + "    kv_cache_memory: 2 lots\n", "models.yaml:4: models[0].kv_cache_memory: "),
+        (LOCAL + "    kv_cache_memory: 2 lots\n", "models.yaml:4: models[0].kv_cache_memory: is no size; write one"),
+        (LOCAL + "    kv_cache_memory: much\n", "models.yaml:4: models[0].kv_cache_memory: is no size; write one"),
         (LOCAL + "    max_sequences: 0\n", "models.yaml:4: models[0].max_sequences: input should be greater"),
         (REMOTE + "    kv_cache_memory: 1GiB\n", "models.yaml:5: models[0].kv_cache_memory: unknown key"),
         (REMOTE + "routes:\n  - id: r\n", "models.yaml:6: routes[0]: `model` or `variants` is required"),
@@ -400,6 +401,8 @@ LAYERED = (
     [
         (ROUTE + "    control: c\n", "models.yaml:6: routes[0]: `control` is `c`, which is none of the variants"),
         (ROUTE + "    holdout: 1\n", "models.yaml:8: routes[0].holdout: input should be less than 1"),
+        (ROUTE + "    holdout: 100%\n", "models.yaml:8: routes[0].holdout: input should be less than 1"),
+        (ROUTE + "    shadow: {model: m}\n", "models.yaml:8: routes[0].shadow: must be a list"),
         (
             ROUTE + "    layer: {name: tone, slice: [0.5, 0.2]}\n",
             "models.yaml:8: routes[0].layer.slice: [0.5, 0.2] is no part of [0, 1]; write one such as [0, 0.5]",

@@ -71,7 +71,8 @@ def test_a_rollout_needs_traffic_to_move() -> None:
     [
         ({"adaptive": {"floor": 0.4}, "variants": 3}, "`adaptive.floor` is 0.4; 3 variants need less than 0.333"),
         ({"adaptive": {}, "variants": 1}, "`adaptive` needs two variants at least"),
-        ({"adaptive": {"metric": "speed"}}, "String should match pattern"),
+        ({"adaptive": {"metric": "speed"}}, "`speed` is neither error_rate nor feedback.NAME"),
+        ({"adaptive": {"metric": "feedback.two words"}}, "is neither error_rate nor feedback.NAME"),
         ({"adaptive": {"floor": "50%"}}, "less than 0.5"),
         ({"adaptive": {}, "rollout": ROLLOUT}, "`rollout` and `adaptive` both move traffic"),
     ],

@@ -147,7 +147,7 @@ def _show_rollout(found: Rollout, as_json: bool) -> None:
         f"{len(found.steps)}, {found.weight:.1%} of traffic"
     ]
     lines += [
-        f"  {e.metric}: {e.difference:+g} in [{e.lower:g}, {e.upper:g}], e-value {e.e_value:g} "
+        f"  {e.metric}: {e.difference:+.3g} in [{e.lower:.3g}, {e.upper:.3g}], e-value {e.e_value:.3g} "
         f"({e.samples_from} and {e.samples_to} answers)"
         for e in found.evidence
     ]

@@ -61,7 +61,7 @@ def _print(stats: CacheStats) -> None:
 
 
 def _tier(tier: CacheTier) -> tuple[str, ...]:
-    where = f"{tier.location} (left out: {tier.trouble})" if tier.trouble else tier.location
+    where = f"{tier.location} ({tier.trouble})" if tier.trouble else tier.location
     numbers = (str(tier.entries), size(tier.bytes), size(tier.max_bytes) if tier.max_bytes else "-")
     return (tier.name, *numbers, str(tier.hits), str(tier.misses), str(tier.errors), where)
 

@@ -70,7 +70,7 @@ def report(route: str, last: float | None, as_csv: bool, picture: Path | None, a
 def _print(found: ExperimentReport) -> None:
     click.echo(plain(f"{found.route}: {found.summary}"))
     ratio = found.sample_ratio
-    if ratio is not None:
+    if ratio is not None and (found.variants or not ratio.ok):
         said = "as configured" if ratio.ok else "NOT as configured"
         click.echo(f"  traffic was split {said} (e-value {ratio.e_value:.3g})")
     for note in found.notes:
@@ -88,7 +88,8 @@ def _print(found: ExperimentReport) -> None:
         for v in found.variants
         for m in v.metrics
     ]
-    print_table(("variant", "version", "share", "metric", "value", "95% interval", "answers"), rows)
+    if rows:
+        print_table(("variant", "version", "share", "metric", "value", "95% interval", "answers"), rows)
     compared = [
         (
             f"{c.variant} - {c.control}",
@@ -147,6 +148,9 @@ def _with_unit(value: float, unit: str) -> str:
 
 
 def _ends(lower: float | None, upper: float | None) -> str:
+    """An interval; `-` where too few answers are known for one."""
+    if (lower is None or lower == -math.inf) and (upper is None or upper == math.inf):
+        return "-"
     return f"[{-math.inf if lower is None else lower:.3g}, {math.inf if upper is None else upper:.3g}]"
 
 

@@ -21,7 +21,7 @@ def value_of(given: str) -> bool | float:
         raise click.BadParameter(f"`{given}` is none of yes, no, and a number") from None
 
 
-@click.command()
+@click.command(context_settings={"ignore_unknown_options": True})  # so that -1 is a value
 @click.argument("request_id", type=text)
 @click.argument("metric", type=text)
 @click.argument("value", type=value_of)

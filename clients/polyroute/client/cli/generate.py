@@ -62,11 +62,13 @@ async def _answer(prompt: str, asked: Asked, server: Server, *, stream: bool, qu
 
 
 def summary(answer: Answer) -> str:
-    """How long the answer is, why it ended and what it took, in one line."""
+    """How long the answer is, why it ended, what it took, and how to speak of it, in one line."""
     usage, timing = answer.usage, answer.timing
     parts = [f"{usage.prompt_tokens} + {usage.completion_tokens} tokens", f"ended by {answer.finish_reason}"]
     if timing.first_token_s is not None:
         parts.append(f"first token {timing.first_token_s:.3f} s")
     if timing.total_s is not None:
         parts.append(f"total {timing.total_s:.3f} s")
+    if answer.request_id:
+        parts.append(f"request {answer.request_id}")
     return ", ".join(parts)

@@ -87,6 +87,9 @@ def _read(url: str) -> Samples:
             return Samples(answer.read().decode())
     except urllib.error.HTTPError as error:
         raise Failed(f"{plain(url)} answers {error.code}; is it the HTTP address of a server?") from error
+    except urllib.error.URLError as error:
+        hint = "is a server running there? `polyroute serve` starts one"
+        raise Failed(f"{plain(url)} cannot be reached ({plain(str(error.reason))}); {hint}") from error
     except (OSError, ValueError) as error:
         raise Failed(f"{plain(url)} cannot be read: {plain(str(error))}") from error
 

@@ -30,7 +30,7 @@ _CLOSE_S: Final = 5.0
 _THREADS: Final = 2
 _MOST_PENDING: Final = 256
 
-_BY_TAG: Final = "SELECT tag, COUNT(*), SUM(size), MAX(store_time) FROM Cache GROUP BY tag"
+_BY_TAG: Final = "SELECT tag, COUNT(*), SUM(size + COALESCE(LENGTH(value), 0)), MAX(store_time) FROM Cache GROUP BY tag"
 
 
 _FOREIGN_SCHEMA: Final = ("no such table", "no such column", "has no column named", "values were supplied")

@@ -128,14 +128,14 @@ class GuardedTier:
             self.counts.skipped += 1
             return otherwise
         try:
-            async with asyncio.timeout(limit_s):
+            async with asyncio.timeout(limit_s) as limit:
                 answer = await asked()
         except BadEntry as error:
             self.spoilt(str(error))
             guard.worked()
             return otherwise
-        except TimeoutError:
-            why = f"took longer than {limit_s:g} s"
+        except TimeoutError:  # the tier's own limit of one step may be shorter
+            why = f"took longer than {limit_s:g} s" if limit.expired() else "took too long"
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a tier is a miss
             why = f"{type(error).__name__}: {error}"
         else:

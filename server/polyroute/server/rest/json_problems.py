@@ -64,9 +64,11 @@ def _sentence(errors: list[ErrorDetails], tree: Any, shape: type[BaseModel], loc
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(loc[-1]), shape.model_fields, 1, 0.75) if len(loc) == 1 else []
         return "is no field of this request" + (f"; did you mean `{near[0]}`?" if near else "")
-    allowed = [text for e in errors if (text := _must_be(e))]
+    allowed = list(dict.fromkeys(text for e in errors if (text := _must_be(e))))
+    if "a number" in allowed and "a whole number" in allowed:
+        allowed.remove("a whole number")
     if allowed:
-        return f"must be {' or '.join(dict.fromkeys(allowed))}, not {_shown(first['input'])}"
+        return f"must be {' or '.join(allowed)}, not {_shown(first['input'])}"
     return first["msg"][:1].lower() + first["msg"][1:]
 
 

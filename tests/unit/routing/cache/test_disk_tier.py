@@ -102,6 +102,15 @@ async def test_entries_are_removed_one_by_one_by_tag_or_all(store: GuardedTier) 
     assert not list(folder_of(store).rglob("*.val"))
 
 
+@pytest.mark.parametrize("size", [500, 100_000])
+async def test_it_tells_how_much_a_model_takes(store: GuardedTier, size: int) -> None:
+    """Small entries stand in the database, large ones in files of their own."""
+    await store.put("k", os.urandom(size), M, None)
+    entries, held = (await store.held()).by_model["m"]
+    assert entries == 1
+    assert size <= held < size + 1000
+
+
 async def test_it_stays_within_its_size(tmp_path: Path) -> None:
     store = opened(tmp_path, 4 * MIB)
     for i in range(100):
