@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
+import select
 import socket
 from asyncio.subprocess import DEVNULL, create_subprocess_exec
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc.aio
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import RawTestServer
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as pb
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
     TraceServiceServicer,
@@ -148,3 +151,61 @@ def _free_port() -> int:
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class _Slow(TraceServiceServicer):
+    """Takes spans, batch by batch, and takes its time."""
+
+    asked = 0
+
+    async def Export(self, request: pb.ExportTraceServiceRequest, context: object) -> pb.ExportTraceServiceResponse:
+        self.asked += 1
+        await asyncio.sleep(1)
+        return pb.ExportTraceServiceResponse()
+
+
+class _Refusing(TraceServiceServicer):
+    """Takes no spans."""
+
+    asked = 0
+
+    async def Export(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> NoReturn:
+        self.asked += 1
+        await context.abort(grpc.StatusCode.PERMISSION_DENIED, "not from you")
+
+
+@asynccontextmanager
+async def unwell(how: str) -> AsyncIterator[tuple[dict[str, str], Callable[[], bool]]]:
+    """Variables by which spans go to a collector that is `down`, `silent`, `slow`, `refusing` or that over HTTP.
+
+    With it comes whether anything has come to it, which is True of one that is down.
+    """
+    if how == "down":
+        yield {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}, lambda: True
+    elif how == "silent":
+        with socket.create_server(("127.0.0.1", 0)) as listening:  # connections are made, and nobody is there
+            endpoint = f"http://127.0.0.1:{listening.getsockname()[1]}"
+            yield {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}, lambda: bool(select.select([listening], [], [], 0)[0])
+    elif how == "refusing over HTTP":
+        came = asyncio.Event()
+
+        async def refuse(_request: web.BaseRequest) -> web.Response:
+            came.set()
+            return web.Response(status=403)
+
+        async with RawTestServer(refuse) as server:
+            endpoint = f"http://127.0.0.1:{server.port}"
+            yield (
+                {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"},
+                came.is_set,
+            )
+    else:
+        takes = _Slow() if how == "slow" else _Refusing()
+        collecting = grpc.aio.server()
+        add_TraceServiceServicer_to_server(takes, collecting)
+        port = collecting.add_insecure_port("127.0.0.1:0")
+        await collecting.start()
+        try:
+            yield {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}"}, lambda: takes.asked > 0
+        finally:
+            await collecting.stop(None)

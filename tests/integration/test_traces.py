@@ -26,7 +26,7 @@ import pytest
 from polyroute.core.trace import new_span_id, new_trace_id
 from polyroute.v1 import inference_pb2 as pb
 from polyroute.v1.inference_pb2_grpc import InferenceServiceStub
-from tests.integration.collector import Arrived, Spans, collector, receiver
+from tests.integration.collector import Arrived, Spans, collector, receiver, unwell
 from tests.integration.grpc_serving import WAIT_S, until
 from tests.integration.peers import ScriptedPeer, answering, models
 from tests.integration.test_server_process import FREE, ended, ready, running
@@ -42,6 +42,7 @@ cache: {{mode: "off"}}
 default_model: far
 models:
   - {{id: far, type: remote, base_url: "{back}", api: openai, peer_model: tiny, retries: 0}}
+  - {{id: hurried, type: remote, base_url: "{back}", api: openai, peer_model: tiny, retries: 0, timeout: 1s}}
   - {{id: broken, type: remote, base_url: "{broken}", api: openai, retries: 1}}
 routes:
   - {{id: safe, model: broken, fallback: [far]}}
@@ -115,6 +116,8 @@ async def test_each_ending_is_one_tree(tmp_path: Path, scripted_peer: ScriptedPe
             await one_that_is_retried_and_falls_back(caller, spans)
             await one_whose_caller_leaves(caller, spans)
             await one_that_is_late(caller, spans, front)
+            await one_whose_model_is_late(caller, spans)
+            await one_whose_caller_has_no_more_time(caller, spans)
             await one_that_is_refused(caller, spans)
             await one_whose_worker_is_killed(caller, spans, back)
             for server in (front, back):
@@ -203,6 +206,27 @@ async def one_that_is_late(caller: Caller, spans: Spans, front: Listening) -> No
     assert found[2].error in ("DEADLINE_EXCEEDED", "CANCELLED")  # by its own clock, or since its caller had left
 
 
+async def one_whose_model_is_late(caller: Caller, spans: Spans) -> None:
+    """Over gRPC, where the server's clock alone decides as well: it is the model's own `timeout`."""
+    with pytest.raises(grpc.aio.AioRpcError) as late:
+        await caller.begin(caller.inference.Generate, model="hurried", **ENDLESS)
+    assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    (call, *_) = await tree(caller, spans, 6)
+    assert (call.name, call.error, call.failed) == (CALL, "DEADLINE_EXCEEDED", True)
+    assert call.attributes["rpc.response.status_code"] == "DEADLINE_EXCEEDED"
+
+
+async def one_whose_caller_has_no_more_time(caller: Caller, spans: Spans) -> None:
+    """Over gRPC the caller's clock ends the call; where its end takes long to arrive, it is that of one who left."""
+    with pytest.raises(grpc.aio.AioRpcError) as late:
+        await caller.begin(caller.inference.Generate, timeout_s=1.5, **ENDLESS)
+    assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    call, attempt, *_ = await tree(caller, spans, 6)
+    assert call.attributes["rpc.response.status_code"] == call.error
+    assert (call.error, call.failed) in {("DEADLINE_EXCEEDED", True), ("CANCELLED", False)}
+    assert "CANCELLED" in (attempt.error, attempt.attributes.get("polyroute.outcome")) or attempt.failed
+
+
 async def one_that_is_refused(caller: Caller, spans: Spans) -> None:
     with pytest.raises(grpc.aio.AioRpcError):
         await caller.begin(caller.inference.Generate, prompt="x", temperature=-1)
@@ -243,23 +267,25 @@ def worker_of(pid: int) -> int:
     return worker
 
 
-@pytest.mark.parametrize("bad", ["down", "silent"])
+@pytest.mark.parametrize("bad", ["down", "silent", "slow", "refusing", "refusing over HTTP"])
 async def test_a_bad_collector_harms_no_call(tmp_path: Path, scripted_peer: ScriptedPeer, bad: str) -> None:
     """The server answers, tells of the collector at most once in a while, and ends in its time."""
     from tests.integration.test_call_logs import CHAT, play
 
     scripted_peer.plays |= {"/v1/models": models(), CHAT: play}
-    silent = await asyncio.start_server(lambda _reader, _writer: asyncio.sleep(3600), "127.0.0.1", 0)
-    address = "127.0.0.1:9" if bad == "down" else f"127.0.0.1:{silent.sockets[0].getsockname()[1]}"
-    otel = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{address}", "OTEL_BSP_SCHEDULE_DELAY": "50"}
     config = f'cache: {{mode: "off"}}\nmodels:\n  - {{id: m, type: remote, base_url: "{scripted_peer.url}"}}\n'
-    async with silent, listening(tmp_path / "server", config, **otel) as server:
-        async with grpc.aio.insecure_channel(server.grpc) as channel:
-            asked = pb.GenerateRequest(messages=pb.MessageList(messages=[pb.Message(role="user", content="x")]))
-            for _ in range(200):
-                await InferenceServiceStub(channel).Generate(asked, timeout=WAIT_S)
-        begun = time.monotonic()
-        err = await server.stopped()
-        assert time.monotonic() - begun < WAIT_S / 2  # it waits 3 s for the collector, the exporter alone 10 or more
+    async with unwell(bad) as (environ, asked):
+        otel = {"OTEL_BSP_SCHEDULE_DELAY": "50", "OTEL_BSP_MAX_QUEUE_SIZE": "64", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "8"}
+        async with listening(tmp_path / "server", config, **otel, **environ) as server:
+            async with grpc.aio.insecure_channel(server.grpc) as channel:
+                message = pb.MessageList(messages=[pb.Message(role="user", content="x")])
+                for _ in range(200):
+                    await InferenceServiceStub(channel).Generate(pb.GenerateRequest(messages=message), timeout=WAIT_S)
+            begun = time.monotonic()
+            err = await server.stopped()
+            assert (
+                time.monotonic() - begun < WAIT_S / 2
+            )  # it waits 3 s for the collector, the exporter alone 10 or more
+        assert asked()
     assert err.count("call.finished") == 200
     assert err.count("opentelemetry.exporter") <= 5

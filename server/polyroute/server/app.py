@@ -43,6 +43,7 @@ from polyroute.v1 import admin_pb2, admin_pb2_grpc, inference_pb2, inference_pb2
 _LAST_WORDS_S: Final = 1.0
 """How long answers that are complete may take to reach their callers once the server stops, in seconds."""
 _TELEMETRY_S: Final = 3.0
+"""How long a collector that does not take the last spans holds up the end, in seconds; no longer than a drain."""
 _BACKLOG: Final = 1024
 
 _INFERENCE: Final = "polyroute.v1.InferenceService"
@@ -87,7 +88,7 @@ class Server:
         self.grpc_address, self.http_address, self.admin_address = settings.grpc, settings.http, settings.admin
         self._health = Health(self.gateway, answering=(_INFERENCE,), standing=(*_PUBLIC[1:], _HEALTH, *_ADMIN))
         self._ends = AsyncExitStack()  # what was begun last ends first
-        self._ends.push_async_callback(tracing.close, _TELEMETRY_S)
+        self._ends.push_async_callback(tracing.close, min(_TELEMETRY_S, settings.drain_s))
         self._ends.push_async_callback(assembly.close)
         if self._journal is not None:
             self._ends.push_async_callback(self._journal.close)

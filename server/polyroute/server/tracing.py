@@ -59,7 +59,7 @@ class Tracing:
         """Begins the trace of a call; see `polyroute.core.trace.Begin`."""
         if exporter is not None:
             provider = TracerProvider(
-                resource=Resource.create({"service.name": environ.get("OTEL_SERVICE_NAME") or "polyroute"}),
+                resource=_resource(),
                 shutdown_on_exit=False,
             )
             self._processor = BatchSpanProcessor(exporter)
@@ -148,6 +148,13 @@ class Outlet:
             end_time=span.ended_ns,
             instrumentation_scope=_SCOPE,
         )
+
+
+def _resource() -> Resource:
+    """What the environment says that this is; `polyroute` where it does not name it."""
+    told = Resource.create()
+    named = not str(told.attributes["service.name"]).startswith("unknown_service")
+    return told if named else told.merge(Resource({"service.name": "polyroute"}))
 
 
 def _context(parent: Trace) -> Context | None:

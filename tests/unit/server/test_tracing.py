@@ -157,6 +157,30 @@ def test_content_is_kept_only_where_it_is_asked_for(value: str, chars: int) -> N
     assert Tracing({"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": value}).content_chars == chars
 
 
+@pytest.mark.parametrize(
+    ("environ", "name"),
+    [
+        ({}, "polyroute"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=mine"}, "mine"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=mine", "OTEL_SERVICE_NAME": "ours"}, "ours"),
+    ],
+)
+async def test_the_service_is_named_by_the_environment(
+    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], name: str
+) -> None:
+    spans = InMemorySpanExporter()
+    monkeypatch.setattr(tracing, "exporter_for", lambda _environ: spans)
+    for variable, value in environ.items():
+        monkeypatch.setenv(variable, value)
+    made = Tracing(environ)
+    trace = made.begin(PARENT, "call", dict)
+    assert trace.span is not None
+    trace.span.end()
+    await made.close(60)
+    (span,) = spans.get_finished_spans()
+    assert span.resource.attributes["service.name"] == name
+
+
 class Stuck(SpanExporter):
     """Never gets a span to anyone, and says so late."""
 

@@ -11,7 +11,15 @@ from polyroute.backends.pool.patience import Patience
 from polyroute.backends.pool.replica import Replica
 from polyroute.core.attributes import OUTCOME
 from polyroute.core.call import Call
-from polyroute.core.errors import Cancelled, FirstTokenTimeout, PeerFailed, PolyrouteError, clip
+from polyroute.core.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    FirstTokenTimeout,
+    Internal,
+    PeerFailed,
+    PolyrouteError,
+    clip,
+)
 from polyroute.core.event import Attempt, Event
 from polyroute.core.trace import Span
 
@@ -37,6 +45,7 @@ class Try:
     ) -> None:
         self.replica = replica
         self._copy = call.copy
+        self._deadline = call.deadline
         self.why = why
         """Why this replica, in words; empty where there was no choice."""
         self._span: Span | None = None
@@ -79,6 +88,9 @@ class Try:
         except PolyrouteError as error:
             self.lost(error)
             raise
+        except Exception as error:
+            self.crashed(error)
+            raise
         self._begun = True
         if not self._copy:
             self.replica.tally.answering(self.duration_s)
@@ -96,6 +108,11 @@ class Try:
                 self.replica.failed(self._admission, error, excused=excused)
             if self._span is not None:
                 self._span.failed(error.reason, error.own_message)
+
+    def crashed(self, error: Exception) -> None:
+        """A bug of ours has ended it, which says nothing against the replica."""
+        if self._span is not None:
+            self._span.failed(Internal.reason, type(error).__name__)  # its text stands in the log
 
     def done(self) -> None:
         """The answer is complete."""
@@ -117,8 +134,8 @@ class Try:
             if not self._copy:
                 self.replica.tally.ended(self._outcome, self.duration_s)
             if not self._judged:
-                if self._span is not None:
-                    self._span.attributes[OUTCOME] = Cancelled.reason
+                if self._span is not None and self._span.error is None:
+                    self._given_up(self._span)
                 if self._begun:
                     self.done()
                 else:
@@ -126,6 +143,12 @@ class Try:
             self.replica.release()
             if self._span is not None:
                 self._span.end()
+
+    def _given_up(self, span: Span) -> None:
+        if self._deadline is not None and self._clock() >= self._deadline:
+            span.failed(DeadlineExceeded.reason, "the caller's deadline passed")
+        else:
+            span.attributes[OUTCOME] = Cancelled.reason
 
     def told(self, error: PolyrouteError) -> Attempt:
         """The failed attempt, for the route; whoever knows the deployment fills it in."""

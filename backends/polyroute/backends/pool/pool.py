@@ -155,6 +155,9 @@ class Pool:
         except PolyrouteError as error:
             attempt.lost(error)
             raise
+        except Exception as error:
+            attempt.crashed(error)
+            raise
         finally:
             await attempt.close()
 

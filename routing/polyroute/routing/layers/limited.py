@@ -8,9 +8,9 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Final
 
-from polyroute.core.attributes import WAIT
+from polyroute.core.attributes import OUTCOME, WAIT
 from polyroute.core.call import Call, Service
-from polyroute.core.errors import FirstTokenTimeout, Overloaded, PolyrouteError
+from polyroute.core.errors import Cancelled, FirstTokenTimeout, Overloaded, PolyrouteError
 from polyroute.core.event import Event, Finished, Started
 from polyroute.core.trace import Span
 from polyroute.routing.metrics import Metrics
@@ -37,11 +37,16 @@ class Limited:
 
     async def __call__(self, call: Call) -> AsyncIterator[Event]:
         asked = self._clock()
-        permit = await self._permit(call)
+        try:
+            permit = await self._permit(call)
+        except BaseException as error:
+            if call.trace.span is not None:
+                _keep(call.trace.span, self._clock() - asked, error)
+            raise
         try:
             queue_s = self._clock() - asked
             self._metrics.queued(self._permits.name, queue_s)
-            if call.trace.span is not None and queue_s >= _WAITED_S:
+            if call.trace.span is not None:
                 _keep(call.trace.span, queue_s)
             backend_s = 0.0
             async with aclosing(generator(self._inner(call))) as events:
@@ -66,8 +71,15 @@ class Limited:
             raise
 
 
-def _keep(span: Span, queue_s: float) -> None:
+def _keep(span: Span, queue_s: float, error: BaseException | None = None) -> None:
+    """The span of a wait, where there was one; `error` is what came instead of a permit."""
+    if queue_s < _WAITED_S:
+        return
     waited = span.child("queue", "internal", {WAIT: queue_s}, begun_ns=time.time_ns() - int(queue_s * 1e9))
+    if isinstance(error, PolyrouteError):
+        waited.failed(error.reason, error.own_message)
+    elif error is not None:
+        waited.attributes[OUTCOME] = Cancelled.reason
     waited.end()
 
 

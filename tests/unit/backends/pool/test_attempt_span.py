@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -10,6 +12,7 @@ import pytest
 from polyroute.backends.echo import EchoBackend, Script
 from polyroute.core.call import Call
 from polyroute.core.errors import PeerFailed
+from polyroute.core.event import Event, Route, Started
 from polyroute.core.trace import SAMPLED, Span, Trace
 from tests.unit.backends.pool.pools import CALL, World, answered, opened, replicas
 from tests.unit.backends.pool.test_hedging import SOON, slow_and_fast
@@ -62,6 +65,34 @@ async def test_one_that_is_beaten_and_one_that_is_left(world: World) -> None:
         (beaten,) = spans
         assert (beaten.attributes["polyroute.outcome"], beaten.error) == ("CANCELLED", None)
     assert (spans[1].attributes["polyroute.outcome"], spans[1].error) == ("CANCELLED", None)
+
+
+@pytest.mark.parametrize("after", [0, 1])
+async def test_one_that_a_bug_of_ours_ends(world: World, after: int) -> None:
+    class Buggy(EchoBackend):
+        async def stream(self, call: Call) -> AsyncGenerator[Event, None]:
+            if after:
+                yield Started(Route())
+            raise KeyError("a secret")
+
+    spans: list[Span] = []
+    call, _ = sampled(spans)
+    with pytest.raises(KeyError):
+        await answered(world.pool(Buggy("m")), call)
+    (span,) = spans
+    assert (span.attributes["error.type"], span.error) == ("INTERNAL", "KeyError")
+    assert "polyroute.outcome" not in span.attributes
+
+
+async def test_one_that_is_left_at_the_deadline(world: World) -> None:
+    spans: list[Span] = []
+    call, _ = sampled(spans)
+    deadline = time.monotonic() + 3600
+    async with aclosing(opened(world.pool(*replicas(1)), replace(call, deadline=deadline))) as events:
+        await anext(events)
+        world.now = deadline
+    (span,) = spans
+    assert (span.attributes["error.type"], span.error) == ("DEADLINE_EXCEEDED", "the caller's deadline passed")
 
 
 async def test_a_call_that_is_not_sampled_goes_on_as_it_is(world: World) -> None:

@@ -180,3 +180,24 @@ async def test_a_wait_is_a_span_of_a_call_that_is_sampled(
     assert [span.name for span in spans] == names
     for span in spans:
         assert (span.parent_id, span.attributes) == (root.span_id, {"polyroute.queue.wait": waited_s})
+
+
+async def test_a_wait_in_vain_is_a_span_that_says_so(metrics: Metrics, take: Callable[..., Any]) -> None:
+    spans: list[Span] = []
+    trace = Trace("a" * 32, "", SAMPLED)
+    call = replace(CALL, trace=trace.under(Span("call", "server", trace, spans.append, {})))
+    permits = Permits("m", 1, 1, 60)
+    held = await permits.acquire("", None)
+    times = iter([10.0, 10.5, 20.0, 20.5])
+    limited = Limited(EchoBackend("m").stream, permits, metrics, clock=lambda: next(times))
+    with pytest.raises(DeadlineExceeded):
+        await take(limited, replace(call, deadline=time.monotonic()))
+    waiting = asyncio.create_task(take(limited, call))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    held.release()
+    late, left = spans
+    assert (late.name, late.attributes["error.type"]) == ("queue", "DEADLINE_EXCEEDED")
+    assert (left.attributes["polyroute.outcome"], left.error) == ("CANCELLED", None)
