@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -73,23 +74,20 @@ class Sum:
 
 def summed(records: Iterable[CallRecord]) -> dict[Cell, Sum]:
     """What the records add to each metric; keys that are assigned are counted by `units`, apart from this."""
-    sums: dict[Cell, Sum] = {}
+    sums: defaultdict[Cell, Sum] = defaultdict(Sum)
     for record in records:
-        arm = arm_of(record)
-        if not arm:
+        if not arm_of(record):
             continue
+        *place, _metric = cell(record, ASSIGNED)
         if record.assigned and record.sticky_by == PER_REQUEST:
-            sums.setdefault(cell(record, ASSIGNED), Sum()).add(1.0)
+            sums[Cell(*place, ASSIGNED)].add(1.0)
         if not record.evidence:
             continue
-        sums.setdefault(cell(record, ERRORS), Sum()).add(float(record.failed))
+        sums[Cell(*place, ERRORS)].add(float(record.failed))
         if not record.failed:
-            for metric, value in (
-                (FIRST_TOKEN, record.first_token_s),
-                (TOTAL, record.total_s),
-                (TOKENS, float(record.completion_tokens)),
-            ):
-                sums.setdefault(cell(record, metric), Sum()).add(value)
+            sums[Cell(*place, FIRST_TOKEN)].add(record.first_token_s)
+            sums[Cell(*place, TOTAL)].add(record.total_s)
+            sums[Cell(*place, TOKENS)].add(float(record.completion_tokens))
     return sums
 
 

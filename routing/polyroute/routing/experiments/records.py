@@ -26,6 +26,8 @@ _CALLERS_OWN: Final = frozenset(
 _PASSING: Final = frozenset({"MODEL_LOADING", "DRAINING"})
 """Reasons that an operator's own doing has: a model that is being loaded, or is leaving."""
 
+_NO_EVIDENCE: Final = _CALLERS_OWN | _PASSING
+
 
 @dataclass(frozen=True, slots=True)
 class CallRecord:
@@ -83,7 +85,7 @@ class CallRecord:
         """
         if self.cache in _NOT_OF_THE_MODEL or (self.own_deadline and self.outcome != OK):
             return False
-        return (self.fault or self.outcome) not in _CALLERS_OWN | _PASSING
+        return (self.fault or self.outcome) not in _NO_EVIDENCE
 
     @property
     def failed(self) -> bool:

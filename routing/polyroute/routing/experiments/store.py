@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from types import ModuleType
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
 from sqlalchemy import Connection, RowMapping, Table, delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from polyroute.core.errors import InvalidArgument
 from polyroute.routing.experiments.evidence import (
@@ -57,8 +57,8 @@ Rating: TypeAlias = tuple[CallRecord, str, float]
 def add_records(connection: Connection, batch: Sequence[CallRecord]) -> Sequence[Rating]:
     """Keeps records, sums them up, and joins feedback that came before them, which it returns."""
     shares = {digest(record.shares): written(record.shares) for record in batch}
-    _insert_new(connection, splits, [{"split": name, "shares": text} for name, text in sorted(shares.items())])
-    connection.execute(records.insert(), [_row(record) for record in batch])
+    _insert(connection, splits, ("split", "shares"), sorted(shares.items()), "ON CONFLICT DO NOTHING")
+    _insert(connection, records, (*_FIELDS, "split"), [(*_values(each), digest(each.shares)) for each in batch])
     added = summed(batch)
     for record in _new_units(connection, batch):
         added.setdefault(cell(record, ASSIGNED), Sum()).add(1.0)
@@ -72,7 +72,7 @@ def add_records(connection: Connection, batch: Sequence[CallRecord]) -> Sequence
 
 def add_pairs(connection: Connection, batch: Sequence[Pair]) -> None:
     """Keeps pairs of calls and copies, and sums them up."""
-    connection.execute(pairs.insert(), [{name: getattr(pair, name) for name in _PAIR_FIELDS} for pair in batch])
+    _insert(connection, pairs, _PAIR_FIELDS, [_pair_values(pair) for pair in batch])
     add_sums(connection, paired(batch))
 
 
@@ -173,17 +173,22 @@ def _new_units(connection: Connection, batch: Sequence[CallRecord]) -> list[Call
     if not keyed:
         return []
     rows = [
-        {"route": route, "split": split, "point": point, "at": record.at}
+        (route, split, point, record.at)
         for (route, split, point), record in sorted(keyed.items(), key=lambda item: (*item[0][:2], item[0][2] or 0.0))
     ]
-    insert = _dialect(connection).insert(units).on_conflict_do_nothing()
-    made = connection.execute(insert.returning(units.c.route, units.c.split, units.c.point), rows)
-    return [keyed[route, split, point] for route, split, point in made]
+    new: list[CallRecord] = []
+    for first in range(0, len(rows), _ROWS_AT_ONCE):
+        some = rows[first : first + _ROWS_AT_ONCE]
+        ending = "ON CONFLICT DO NOTHING RETURNING route, split, point"
+        statement = _statement(connection, units, ("route", "split", "point", "at"), ending, rows=len(some))
+        made = connection.exec_driver_sql(statement, tuple(value for row in some for value in row))
+        new += [keyed[route, split, point] for route, split, point in made]
+    return new
 
 
 def _waiting_feedback(connection: Connection, batch: Sequence[CallRecord]) -> list[tuple[CallRecord, RowMapping]]:
     """Feedback that came before the record of its request, which it now belongs to."""
-    if connection.execute(select(feedback.c.request_id).where(feedback.c.record_id.is_(None)).limit(1)).first() is None:
+    if connection.execute(_ANY_WAITING).first() is None:
         return []
     by_request = {record.request_id: record for record in batch}
     waiting = (
@@ -218,27 +223,31 @@ def _record_of(connection: Connection, request_id: str, known: int | None) -> Ro
 
 def _add_up(connection: Connection, table: Table, time: str, added: Mapping[Cell, Sum]) -> None:
     """Adds to a table of sums; `time` is its column for what `Cell.minute` holds."""
-    rows = []
-    for place, each in sorted(added.items(), key=lambda item: item[0]):
-        row: dict[str, Any] = place._asdict()
-        row[time] = row.pop("minute")
-        rows.append({**row, "count": each.count, "total": each.total, "squares": each.squares})
-    insert = _dialect(connection).insert(table)
-    statement = insert.on_conflict_do_update(
-        index_elements=list(table.primary_key.columns),
-        set_={name: table.c[name] + insert.excluded[name] for name in ("count", "total", "squares")},
-    )
-    connection.execute(statement, rows)
+    key = [time if name == "minute" else name for name in Cell._fields]
+    sets = ", ".join(f"{name} = {table.name}.{name} + excluded.{name}" for name in _ADDED)
+    rows = [
+        (*place, each.count, each.total, each.squares)
+        for place, each in sorted(added.items(), key=lambda item: item[0])
+    ]
+    _insert(connection, table, (*key, *_ADDED), rows, f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {sets}")
 
 
-def _insert_new(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
-    connection.execute(_dialect(connection).insert(table).on_conflict_do_nothing(), rows)
+def _insert(
+    connection: Connection, table: Table, columns: tuple[str, ...], rows: list[tuple[Any, ...]], ending: str = ""
+) -> None:
+    """Inserts rows as the driver takes them: to have SQLAlchemy make parameters of each would be most of the work."""
+    connection.exec_driver_sql(_statement(connection, table, columns, ending), rows)
 
 
-def _row(record: CallRecord) -> dict[str, Any]:
-    row = {name: getattr(record, name) for name in _FIELDS}
-    row["split"] = digest(record.shares)
-    return row
+def _statement(connection: Connection, table: Table, columns: tuple[str, ...], ending: str, rows: int = 1) -> str:
+    """SQL that both databases know, but for how they mark a parameter."""
+    return _written(table.name, columns, ending, rows, "%s" if connection.dialect.name == "postgresql" else "?")
+
+
+@lru_cache(1024)
+def _written(table: str, columns: tuple[str, ...], ending: str, rows: int, mark: str) -> str:
+    row = f"({', '.join([mark] * len(columns))})"
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([row] * rows)} {ending}"  # noqa: S608 - own
 
 
 def _read(row: RowMapping) -> CallRecord:
@@ -246,10 +255,10 @@ def _read(row: RowMapping) -> CallRecord:
     return CallRecord(shares=shares, **{name: row[name] for name in _FIELDS})
 
 
-def _dialect(connection: Connection) -> ModuleType:
-    """What has `INSERT ... ON CONFLICT` for the database: both have the same."""
-    return postgresql if connection.dialect.name == "postgresql" else sqlite
-
-
+_ANY_WAITING: Final = select(feedback.c.request_id).where(feedback.c.record_id.is_(None)).limit(1)
+_ADDED: Final = ("count", "total", "squares")
+_ROWS_AT_ONCE: Final = 200  # SQLite may know no more than 999 parameters
 _FIELDS: Final = tuple(field.name for field in fields(CallRecord) if field.name != "shares")
 _PAIR_FIELDS: Final = tuple(field.name for field in fields(Pair))
+_values: Final = attrgetter(*_FIELDS)
+_pair_values: Final = attrgetter(*_PAIR_FIELDS)

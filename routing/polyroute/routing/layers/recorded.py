@@ -19,6 +19,7 @@ from polyroute.routing.experiments.shadow.shadows import Copy, Shadows
 from polyroute.routing.plan import Decision, Rule, shares
 from polyroute.routing.registry import Snapshot
 
+_NOT_ANSWERED: Final = (Route(), Timing(), Usage())
 _FROM_THE_MODEL: Final = (CacheResult.MISS, CacheResult.BYPASS)
 
 
@@ -86,9 +87,7 @@ class _Notes:
         self._clock = clock
         self._text: list[str] | None = [] if keep_text else None
         self._kept = 0
-        self._route = Route()
-        self._timing = Timing()
-        self._usage = Usage()
+        self._route, self._timing, self._usage = _NOT_ANSWERED
         self._first_token_s = 0.0
         self._finish_reason = ""
         self._outcome = OK
