@@ -90,6 +90,16 @@ async def by_rest(at: Serving, session: aiohttp.ClientSession, model: str, numbe
         return str(answer.status), told.get("output", "")
 
 
+async def pairs_of(at: Serving, route: str, count: int) -> admin_pb2.GetExperimentReportResponse:
+    """The report on a route once it tells of so many pairs, missing ones included."""
+    request = admin_pb2.GetExperimentReportRequest(route=route)
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            report = await at.admin.GetExperimentReport(request, timeout=WAIT_S)
+            if report.shadows and report.shadows[0].pairs + sum(report.shadows[0].missing.values()) == count:
+                return report
+
+
 @pytest.mark.parametrize("kind", SHADOWS)
 async def test_callers_fare_as_without_a_shadow(at: Serving, kind: str) -> None:
     shadow_of(at).script = SHADOWS[kind]()
@@ -110,12 +120,7 @@ async def test_the_report_tells_of_the_pairs(at: Serving) -> None:
     at.server.gateway.snapshot.deployments["one"].backend.script = Script()  # type: ignore[attr-defined]
     for number in range(CALLS):
         assert (await by_grpc(at, "chat", number))[0] == "OK"
-    request = admin_pb2.GetExperimentReportRequest(route="chat")
-    async with asyncio.timeout(WAIT_S):
-        while True:
-            report = await at.admin.GetExperimentReport(request, timeout=WAIT_S)
-            if report.shadows and report.shadows[0].pairs + sum(report.shadows[0].missing.values()) == CALLS:
-                break
+    report = await pairs_of(at, "chat", CALLS)
     (shadow,) = report.shadows
     assert (shadow.deployment, shadow.exact_matches, shadow.mean_edit_distance) == ("two", shadow.pairs, 0.0)
     assert report.summary == f"{shadow.pairs} of {shadow.pairs} pairs with `two` are equal."
@@ -124,6 +129,33 @@ async def test_the_report_tells_of_the_pairs(at: Serving) -> None:
     env = {"POLYROUTE_ADMIN_ADDRESS": str(at.server.admin_address)}
     printed = await polyroute("experiment", "report", "chat", env=env)
     assert f"shadow two: {shadow.pairs} pairs, {shadow.pairs} equal" in printed.out
+
+
+async def test_the_worst_pairs_can_be_read_where_the_route_records_content(tmp_path: Path) -> None:
+    said = "\N{GREEK SMALL LETTER OMEGA}" * 5_000
+    echoes = (EchoBackend("one"), EchoBackend("two", script=Script(texts=["b", said])))
+    shadow = {"model": "one", "shadow": [{"model": "two"}]}
+    routes = [RouteConfig.model_validate({"id": "chat", "record_content": True} | shadow)]
+    routes.append(RouteConfig.model_validate({"id": "secret"} | shadow))
+    settings = replace(settings_for(*echoes, folder=tmp_path, routes=routes), state_url=default_url(tmp_path))
+    async with serving(*echoes, folder=tmp_path, settings=settings) as at:
+        env = {"POLYROUTE_ADMIN_ADDRESS": str(at.server.admin_address)}
+        for route in ("chat", "secret"):
+            assert (await by_grpc(at, route, 1))[0] == "OK"
+            await pairs_of(at, route, 1)
+        printed = (await polyroute("experiment", "report", "chat", "--worst", "1", env=env)).out
+        assert "of request r1: edit distance 1" in printed
+        assert "  asked: say 1 please" in printed
+        assert "  caller: say 1 please" in printed
+        assert f"  two: b{said[:1999]}\n" in printed
+        told = json.loads((await polyroute("experiment", "report", "chat", "--json", env=env)).out)
+        assert told["shadows"][0]["figures"]["worst"][0]["copy_text"] == f"b{said[:1999]}"
+        table = (await polyroute("experiment", "report", "chat", "--csv", env=env)).out
+        assert "pairs,two,,echo-1,edit_distance,,1.0," in table
+        printed = (await polyroute("experiment", "report", "secret", "--worst", "1", env=env)).out
+        assert "of request r1: edit distance 1" in printed
+        assert "asked" not in printed
+        assert "please" not in (await polyroute("experiment", "report", "secret", "--json", env=env)).out
 
 
 async def test_a_plan_names_the_shadows_of_its_route(at: Serving) -> None:

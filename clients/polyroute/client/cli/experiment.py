@@ -17,7 +17,7 @@ from polyroute.client.cli.options import POSITIVE, Server, admin_options, json_o
 from polyroute.client.cli.printing import plain, print_json, print_table
 
 if TYPE_CHECKING:
-    from polyroute.client.operations import Comparison, ExperimentReport
+    from polyroute.client.operations import Comparison, ExperimentReport, ShadowReport
 
 _NEVER = 1_000_000_000
 _KINDS = (".png", ".svg", ".pdf")
@@ -45,9 +45,23 @@ def _picture_file(ctx: click.Context, param: click.Parameter, value: Path | None
     metavar="FILE",
     help="Draw the intervals over time into FILE, a .png, .svg or .pdf (needs the `plots` extra).",
 )
+@click.option(
+    "--worst",
+    type=click.IntRange(1, 20),
+    metavar="COUNT",
+    help="Show so many of each shadow's pairs that differ most, with their texts where the route records content.",
+)
 @json_option
 @admin_options
-def report(route: str, last: float | None, as_csv: bool, picture: Path | None, as_json: bool, server: Server) -> None:
+def report(
+    route: str,
+    last: float | None,
+    as_csv: bool,
+    picture: Path | None,
+    worst: int | None,
+    as_json: bool,
+    server: Server,
+) -> None:
     """Show what ROUTE's experiment has shown so far. Looking often does no harm: every interval allows for it."""
     if as_csv and as_json:
         raise click.UsageError("--csv and --json: give one of them")
@@ -65,6 +79,7 @@ def report(route: str, last: float | None, as_csv: bool, picture: Path | None, a
         _print_csv(found)
     else:
         _print(found)
+        _print_worst(found, worst or 0)
 
 
 def _print(found: ExperimentReport) -> None:
@@ -119,11 +134,25 @@ def _print_shadows(found: ExperimentReport) -> None:
         )
         rows = [
             (name, f"{figure['value']:.4g}", _ends(figure["lower"], figure["upper"]))
-            for name, figure in shadow.figures.items()
-            if isinstance(figure, Mapping) and figure["value"] is not None
+            for name, figure in _figures(shadow)
+            if figure["value"] is not None
         ]
         if rows:
             print_table(("of pairs", "value", "95% interval"), rows)
+
+
+def _print_worst(found: ExperimentReport, most: int) -> None:
+    """Pairs as they differ: what was asked, what the caller got, and what the copy said."""
+    for shadow in found.shadows:
+        for pair in shadow.figures.get("worst", [])[:most]:
+            click.echo(
+                plain(
+                    f"pair {pair['pair_id']} of request {pair['request_id']}: edit distance {pair['edit_distance']:.3g}"
+                )
+            )
+            for name, of in (("asked", "prompt"), ("caller", "caller_text"), (shadow.deployment, "copy_text")):
+                if of in pair:
+                    click.echo(plain(f"  {name}: {' '.join(pair[of].split())}"))
 
 
 def _print_csv(found: ExperimentReport) -> None:
@@ -141,6 +170,17 @@ def _print_csv(found: ExperimentReport) -> None:
             out.writerow(
                 ("difference", c.variant, c.control, "", e.metric, "", e.difference, e.lower, e.upper, e.e_value, n)
             )
+    for s in found.shadows:
+        for name, f in _figures(s):
+            ends = (f["value"], f["lower"], f["upper"])
+            out.writerow(("pairs", s.deployment, "", s.figures["version"], name, "", *ends, "", s.pairs))
+        for cause, count in sorted(s.missing.items()):
+            out.writerow(("missing pairs", s.deployment, "", "", cause, "", "", "", "", "", count))
+
+
+def _figures(shadow: ShadowReport) -> list[tuple[str, Mapping[str, float | None]]]:
+    """The figures that have an interval."""
+    return [(name, figure) for name, figure in shadow.figures.items() if isinstance(figure, Mapping)]
 
 
 def _with_unit(value: float, unit: str) -> str:

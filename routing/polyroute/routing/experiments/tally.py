@@ -15,6 +15,9 @@ from polyroute.routing.experiments.tables import hourly_sums, pairs, splits, sum
 WORST: Final = 20
 """Pairs that a report names as the worst, at most."""
 
+MOST_SHOWN: Final = 2_000
+"""Characters that a report has of each text of such a pair."""
+
 BY_MINUTE_H: Final = 48
 """Hours that are read by the minute."""
 
@@ -38,12 +41,18 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Worst:
-    """One of the pairs of a shadow whose texts are farthest apart."""
+    """One of the pairs of a shadow whose texts are farthest apart.
+
+    The texts, cut to `MOST_SHOWN`, are empty unless the route recorded content.
+    """
 
     deployment: str
     pair_id: str
     request_id: str
     edit_distance: float
+    prompt: str = ""
+    caller_text: str = ""
+    copy_text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +120,8 @@ def _over_time(
 def _worst(connection: Connection, route: str, since: float) -> list[Worst]:
     """The pairs that are farthest apart, of all shadows together."""
     c = pairs.c
-    query = select(c.deployment, c.pair_id, c.request_id, c.edit_distance)
+    texts = (func.substr(text, 1, MOST_SHOWN) for text in (c.prompt, c.caller_text, c.copy_text))
+    query = select(c.deployment, c.pair_id, c.request_id, c.edit_distance, *texts)
     query = query.where(c.route == route, c.at >= since, c.edit_distance > 0)
     rows = connection.execute(query.order_by(c.edit_distance.desc(), c.id.desc()).limit(WORST))
     return [Worst(*row) for row in rows]

@@ -8,6 +8,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from polyroute.routing.experiments.findings import ArmReport, Comparison, Report, Series, ShadowFindings
 from polyroute.routing.experiments.interval import Interval
+from polyroute.routing.experiments.tally import Worst
 from polyroute.routing.experiments.wording import name_of
 from polyroute.server.wire.values import timestamp
 from polyroute.v1 import admin_pb2 as pb
@@ -69,16 +70,16 @@ def _comparison(comparison: Comparison) -> pb.Comparison:
 
 
 def _shadow(shadow: ShadowFindings) -> pb.ShadowReport:
-    """The figures in a structure, each with its interval, and the worst pairs; an end that is infinite is null."""
+    """The figures in a structure, each with its interval, and the worst pairs, with their texts where those are kept.
+
+    An end that is infinite is null.
+    """
     figures = Struct()
     figures.update(
         {
             "version": shadow.version,
             **{name: _interval(interval) for name, interval in shadow.figures.items()},
-            "worst": [
-                {"pair_id": w.pair_id, "request_id": w.request_id, "edit_distance": w.edit_distance}
-                for w in shadow.worst
-            ],
+            "worst": [_worst(worst) for worst in shadow.worst],
         }
     )
     return pb.ShadowReport(
@@ -89,6 +90,13 @@ def _shadow(shadow: ShadowFindings) -> pb.ShadowReport:
         missing=shadow.missing,
         figures=figures,
     )
+
+
+def _worst(worst: Worst) -> dict[str, str | float]:
+    told: dict[str, str | float] = {"pair_id": worst.pair_id, "request_id": worst.request_id}
+    told["edit_distance"] = worst.edit_distance
+    texts = {"prompt": worst.prompt, "caller_text": worst.caller_text, "copy_text": worst.copy_text}
+    return told | (texts if any(texts.values()) else {})
 
 
 def _interval(interval: Interval) -> dict[str, float | None]:

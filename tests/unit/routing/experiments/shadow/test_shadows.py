@@ -18,6 +18,7 @@ from polyroute.core.event import Finished, Started
 from polyroute.core.request import CacheMode, CacheOptions, Request, RoutingOptions, Sampling
 from polyroute.core.trace import SAMPLED, Span, Trace, new_trace_id
 from polyroute.routing.experiments.records import CallRecord
+from polyroute.routing.experiments.shadow import shadows as module
 from polyroute.routing.experiments.shadow.lane import FAILURES, REST_S, Lane
 from polyroute.routing.experiments.shadow.pair import Pair
 from polyroute.routing.experiments.shadow.shadows import Shadows
@@ -165,6 +166,47 @@ async def test_a_hung_copy_fills_its_own_lane_alone(
     await shadows.close()
     assert [pair.missing for pair in kept.pairs[3:]] == ["stopped"] * 3
     assert backends["two"].open == 0
+
+
+async def test_a_copy_whose_turn_does_not_come_in_time_is_not_made(
+    build: Callable[..., Gateway],
+    backends: dict[str, EchoBackend],
+    kept: Kept,
+    shadows: Shadows,
+    take: Callable[..., Any],
+    until: Callable[..., Any],
+) -> None:
+    shadow = {"model": "two", "max_concurrency": 1, "max_queue": 1, "timeout": 0.02}
+    gateway = build(CONFIG | {"routes": [CONFIG["routes"][0] | {"shadow": [shadow]}]}, backends, kept, shadows)
+    lane = Lane(Shadow("two", 1.0, max_concurrency=1, max_queue=1, timeout_s=0.02))
+    shadows._lanes["chat", "two"] = lane
+    await lane.enter()  # as if another copy had the one permit, for longer than the deadline
+    await take(gateway.generate, Call(ASKS, "r1"))
+    await until(lambda: kept.pairs)
+    assert [pair.missing for pair in kept.pairs] == ["queue_timeout"]
+    assert not backends["two"].calls
+    await until(lambda: not lane.inside)
+    assert lane.running == 1
+
+
+async def test_a_copy_that_our_own_bug_ends_is_counted_and_leaves_its_place(
+    ask: Callable[..., Any],
+    kept: Kept,
+    until: Callable[..., Any],
+    shadows: Shadows,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_sides: object) -> None:
+        raise RuntimeError("bug")
+
+    monkeypatch.setattr(module, "compared", broken)
+    assert isinstance((await ask())[-1], Finished)
+    await until(lambda: kept.pairs)
+    assert [pair.missing for pair in kept.pairs] == ["crashed"]
+    monkeypatch.undo()
+    await ask("r2")
+    await until(lambda: len(kept.pairs) == 2)
+    assert (kept.pairs[1].missing, kept.pairs[1].exact) == ("", True)
 
 
 async def test_a_copy_has_a_deadline_of_its_own(
