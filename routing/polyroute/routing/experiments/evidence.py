@@ -78,7 +78,7 @@ def summed(records: Iterable[CallRecord]) -> dict[Cell, Sum]:
     for record in records:
         if not arm_of(record):
             continue
-        *place, _metric = cell(record, ASSIGNED)
+        place = cell(record, ASSIGNED)[:-1]
         if record.assigned and record.sticky_by == PER_REQUEST:
             sums[Cell(*place, ASSIGNED)].add(1.0)
         if not record.evidence:
