@@ -11,7 +11,6 @@ import asyncio
 import os
 import re
 import signal
-import time
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -281,11 +280,9 @@ async def test_a_bad_collector_harms_no_call(tmp_path: Path, scripted_peer: Scri
                 message = pb.MessageList(messages=[pb.Message(role="user", content="x")])
                 for _ in range(200):
                     await InferenceServiceStub(channel).Generate(pb.GenerateRequest(messages=message), timeout=WAIT_S)
-            begun = time.monotonic()
             err = await server.stopped()
-            assert (
-                time.monotonic() - begun < WAIT_S / 2
-            )  # it waits 3 s for the collector, the exporter alone 10 or more
         assert asked()
+    if bad in ("silent", "slow"):  # it has waited for the collector as long as it may, and no longer
+        assert err.count("trace.unsent") == 1
     assert err.count("call.finished") == 200
     assert err.count("opentelemetry.exporter") <= 5

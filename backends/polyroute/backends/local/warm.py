@@ -16,11 +16,13 @@ from polyroute.backends.local.replicas import Make, Replicas, Slot
 from polyroute.backends.local.scale import Bounds, Trend, Work, follow, wanted
 from polyroute.backends.local.weights import expected
 from polyroute.backends.pool import Pool
+from polyroute.core.attributes import DEPLOYMENT
 from polyroute.core.backend import BackendStatus, Facts, ModelState, Preview, ReplicaStatus, TokenCount
 from polyroute.core.call import Call
 from polyroute.core.config import LocalConfig, ModelConfig
 from polyroute.core.errors import Draining, ModelLoading, NoReplica, Overloaded, PolyrouteError, WorkerDied
 from polyroute.core.event import Attempt, Event, Started
+from polyroute.core.wait_span import keep_wait
 
 _TICK_S: Final = 1.0
 _STALL_S: Final = 300.0
@@ -136,7 +138,7 @@ class WarmPool:
     async def _stream(self, call: Call) -> AsyncGenerator[Event, None]:
         failed: tuple[Attempt, ...] = ()
         while True:
-            await self._ready(call)
+            await self._ready_for(call)
             started = False
             try:
                 async with aclosing(self._answer(call)) as events:
@@ -248,6 +250,20 @@ class WarmPool:
         while self._replicas.slots or self._effective.min:
             await asyncio.sleep(_TICK_S)
             self.look()
+
+    async def _ready_for(self, call: Call) -> None:
+        """As `_ready`; a wait is a span of a call that is sampled."""
+        span = call.trace.span
+        if span is None or self._replicas.warm:
+            await self._ready(call)
+            return
+        begun, model = self._clock(), {DEPLOYMENT: self._config.id}
+        try:
+            await self._ready(call)
+        except BaseException as error:
+            keep_wait(span, "load", self._clock() - begun, model, error)
+            raise
+        keep_wait(span, "load", self._clock() - begun, model)
 
     async def _ready(self, call: Call | None) -> None:
         """Returns once a replica is warm; sees to it that one is being loaded."""

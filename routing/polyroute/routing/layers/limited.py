@@ -6,19 +6,15 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Final
 
-from polyroute.core.attributes import OUTCOME, WAIT
+from polyroute.core.attributes import WAIT
 from polyroute.core.call import Call, Service
-from polyroute.core.errors import Cancelled, FirstTokenTimeout, Overloaded, PolyrouteError
+from polyroute.core.errors import FirstTokenTimeout, Overloaded, PolyrouteError
 from polyroute.core.event import Event, Finished, Started
-from polyroute.core.trace import Span
+from polyroute.core.wait_span import keep_wait
 from polyroute.routing.metrics import Metrics
 from polyroute.routing.permits import REFUSAL, Permit, Permits
 from polyroute.routing.streams import generator
-
-_WAITED_S: Final = 0.001
-"""A wait of less, in seconds, is none that a trace would show."""
 
 
 class Limited:
@@ -41,13 +37,14 @@ class Limited:
             permit = await self._permit(call)
         except BaseException as error:
             if call.trace.span is not None:
-                _keep(call.trace.span, self._clock() - asked, error)
+                queue_s = self._clock() - asked
+                keep_wait(call.trace.span, "queue", queue_s, {WAIT: queue_s}, error)
             raise
         try:
             queue_s = self._clock() - asked
             self._metrics.queued(self._permits.name, queue_s)
             if call.trace.span is not None:
-                _keep(call.trace.span, queue_s)
+                keep_wait(call.trace.span, "queue", queue_s, {WAIT: queue_s})
             backend_s = 0.0
             async with aclosing(generator(self._inner(call))) as events:
                 while True:
@@ -69,18 +66,6 @@ class Limited:
         except PolyrouteError as error:
             self._metrics.refused(self._permits.name, error.metadata[REFUSAL])
             raise
-
-
-def _keep(span: Span, queue_s: float, error: BaseException | None = None) -> None:
-    """The span of a wait, where there was one; `error` is what came instead of a permit."""
-    if queue_s < _WAITED_S:
-        return
-    waited = span.child("queue", "internal", {WAIT: queue_s}, begun_ns=time.time_ns() - int(queue_s * 1e9))
-    if isinstance(error, PolyrouteError):
-        waited.failed(error.reason, error.own_message)
-    elif error is not None:
-        waited.attributes[OUTCOME] = Cancelled.reason
-    waited.end()
 
 
 async def _next(events: AsyncGenerator[Event, None], permit: Permit) -> Event:

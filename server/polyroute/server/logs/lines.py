@@ -11,6 +11,8 @@ from typing import Any, Final, TypeAlias
 import orjson
 import structlog
 
+from polyroute.core.errors import clip
+
 Line: TypeAlias = dict[str, Any]
 """What a line says by key: `event`, `level` and `timestamp` (Unix time in seconds) are always there."""
 
@@ -19,6 +21,7 @@ TEMPLATE: Final = "template"
 
 _MICROS: Final = 1_000_000
 _SHORT_DIGITS: Final = 3
+_EVENT_CHARS: Final = 2_000
 _FIRST: Final = ("timestamp", "level", "event")
 
 
@@ -52,7 +55,8 @@ def text_line(*, colors: bool) -> Callable[[Line], str]:
 
     def write(line: Line) -> str:
         when = datetime.fromtimestamp(line["timestamp"]).strftime("%H:%M:%S")
-        shown: Line = {"timestamp": when, "level": line["level"], "event": line["event"]}
+        event = clip(str(line["event"]), _EVENT_CHARS)  # another library's may hold what a caller sent
+        shown: Line = {"timestamp": when, "level": line["level"], "event": event}
         for key, value in line.items():
             if key not in _FIRST and key != TEMPLATE and value not in ("", 0, None, []):
                 shown[key] = round(value, _SHORT_DIGITS) if isinstance(value, float) else value

@@ -52,7 +52,7 @@ class Foreign(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         line: Line = {
-            "event": record.getMessage(),
+            "event": _message(record),
             "level": record.levelname.lower(),
             "timestamp": record.created,
             "logger": record.name,
@@ -61,6 +61,14 @@ class Foreign(logging.Handler):
         if record.exc_info:
             line["exception"] = _formatted(record.exc_info)
         self._put(line)
+
+
+def _message(record: logging.LogRecord) -> str:
+    """What it says; a line whose arguments do not fit is told without them, and harms nobody who logs."""
+    try:
+        return record.getMessage()
+    except Exception:  # noqa: BLE001 - arguments of any kind are put into words here
+        return str(record.msg)
 
 
 def _formatted(exc_info: object) -> str:

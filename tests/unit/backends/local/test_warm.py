@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import pytest
@@ -27,6 +28,7 @@ from polyroute.core.errors import (
 )
 from polyroute.core.event import Event, Started, Token
 from polyroute.core.request import Request
+from polyroute.core.trace import SAMPLED, Span, Trace
 from tests.unit.backends.local.loading import MIB, Site, site, until
 
 CALL = Call(Request(model="m", prompt="a b c"), "r1")
@@ -72,6 +74,25 @@ def run(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
 
 def states(at: Site) -> list[ModelState]:
     return [replica.state for replica in at.pool.status().replicas]
+
+
+async def test_the_wait_for_a_load_is_a_span_of_a_call_that_is_sampled(sites: Sites) -> None:
+    at = sites()
+    await at.pool.start()
+    spans: list[Span] = []
+    trace = Trace("a" * 32, "", SAMPLED)
+    call = replace(CALL, trace=trace.under(Span("call", "server", trace, spans.append, {})))
+    left, stays = run(text(at.pool, call)), run(text(at.pool, call))
+    replica = await at.made_one()
+    at.clock[0] += 0.5
+    left.cancel()
+    await asyncio.wait([left])
+    replica.gate.set()
+    assert await stays == "a b c"
+    await text(at.pool, call)  # finds it warm
+    loads = [span for span in spans if span.name == "load"]
+    assert [span.attributes.get("polyroute.outcome") for span in loads] == ["CANCELLED", None]
+    assert {span.attributes["polyroute.deployment"] for span in loads} == {"m"}
 
 
 async def test_many_who_find_it_cold_wait_for_one_load(sites: Sites) -> None:

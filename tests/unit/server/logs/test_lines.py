@@ -41,3 +41,10 @@ def test_for_people_what_is_empty_is_left_out_and_times_are_short() -> None:
     assert "wait_s=0.123" in text
     assert "variant" not in text
     assert "attempts" not in text
+
+
+def test_for_people_nobody_can_forge_a_line() -> None:
+    forged = "a\n10:00:00 [error    ] b \x1b[31m"
+    text = text_line(colors=False)({**LINE, "event": forged, "requested": forged})
+    assert text.count("\n") == 1
+    assert "\x1b" not in text

@@ -59,3 +59,9 @@ def test_lines_of_the_standard_library_are_known_by_their_template() -> None:
     Foreign(lines.append).emit(record)
     (line,) = lines
     assert (line["event"], line["template"], line["logger"]) == ("retrying in 2 s", "retrying in %d s", "x.y")
+
+
+def test_a_library_that_logs_what_does_not_fit_is_told_and_not_harmed() -> None:
+    lines: list[Line] = []
+    Foreign(lines.append).emit(logging.LogRecord("x", logging.WARNING, "", 0, "%s of %d", ("a",), None))
+    assert [line["event"] for line in lines] == ["%s of %d"]
