@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 import re
 from pathlib import Path
 
 import pytest
 
+from polyroute.client.admin import AdminClient
+from polyroute.client.enums import RolloutState
+from polyroute.client.operations import Rollout
 from tests.e2e.running import BIN, ROOT, Running, run, serving
 
 PAGE = (ROOT / "docs" / "rollouts.md").read_text()
@@ -25,10 +28,13 @@ def shell(script: str, server: Running, folder: Path) -> str:
     return done.stdout
 
 
-def state(server: Running) -> tuple[str, float]:
-    environ = {"POLYROUTE_ADMIN_ADDRESS": server.admin}
-    found = json.loads(run(["polyroute", "rollout", "status", "chat", "--json"], environ=environ).stdout)
-    return found["state"], found["weight"]
+def state(server: Running) -> tuple[RolloutState, float]:
+    async def asked() -> Rollout:
+        async with AdminClient(server.admin) as admin:
+            return await admin.rollout("chat", timeout=60)
+
+    found = asyncio.run(asked())
+    return found.state, found.weight
 
 
 @pytest.mark.demo
@@ -38,15 +44,15 @@ def test_the_page_on_rollouts_can_be_followed(tmp_path: Path, demo_cache: Path) 
     environ = {"POLYROUTE_CACHE_DIR": str(demo_cache), "POLYROUTE_STATE_URL": f"sqlite:///{tmp_path / 'state.db'}"}
     with serving(tmp_path, "--config", str(tmp_path / "models.yaml"), "--no-watch", environ=environ) as server:
         server.wait_ready()
-        server.wait(lambda: state(server) == ("running", 0.5), "the rollout began")
+        server.wait(lambda: state(server) == (RolloutState.RUNNING, 0.5), "the rollout began")
         printed = shell(FAILS, server, tmp_path)
         assert printed.startswith("chat: stable -> next: running, step 1 of 2, 50.0% of traffic")
         assert "calls in a row failed, while the old version answered" in printed
-        assert state(server) == ("rolled_back", 0.0)
+        assert state(server) == (RolloutState.ROLLED_BACK, 0.0)
         first, _, rest = MENDED.partition("polyroute rollout pause")
         shell(first, server, tmp_path)
-        server.wait(lambda: state(server) == ("running", 0.5), "it began anew")
+        server.wait(lambda: state(server) == (RolloutState.RUNNING, 0.5), "it began anew")
         printed = shell("polyroute rollout pause" + rest, server, tmp_path)
         assert "paused, step 1: let me look (operator)" in printed
         assert "promoted" in printed
-        assert state(server) == ("promoted", 1.0)
+        assert state(server) == (RolloutState.PROMOTED, 1.0)
