@@ -175,7 +175,7 @@ class Rollouts:
 
     def _follow(self, case: Case, row: Row) -> Followed:
         before = self._followed.get(case.route)
-        if before is not None and before.case.identity == case.identity:
+        if before is not None and before.case.identity == case.identity and not before.foreign:
             before.comparison.consecutive = case.plan.consecutive_failures
             before.stands(row)
             return Followed(case, row, before.comparison, before.kept, moves=before.moves)

@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Final
 
-from sqlalchemy import Connection, insert, or_, select, text, update
+from sqlalchemy import Connection, delete, insert, or_, select, text, update
 
 from polyroute.routing.experiments.rollout.decision import Standing, State, Transition
 from polyroute.routing.experiments.rollout.evidence import Evidence
@@ -65,8 +65,12 @@ def load(connection: Connection, route: str) -> Row | None:
 
 
 def begin(connection: Connection, row: Row, actor: str, reason: str) -> None:
-    """Makes it the route's rollout, in place of the one that there may be, which nobody controls from then on."""
+    """Makes it the route's rollout, in place of the one that there may be, which nobody controls from then on.
+
+    It begins without evidence, also where the route has had this very rollout some time before.
+    """
     before = load(connection, row.route)
+    connection.execute(delete(rollout_evidence).where(rollout_evidence.c.route == row.route))
     values = _values(row) | {"controller": "", "until": 0.0}
     if before is None:
         connection.execute(insert(rollouts).values(values))

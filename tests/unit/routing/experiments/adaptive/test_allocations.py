@@ -96,6 +96,20 @@ async def test_it_begins_with_the_weights_of_the_file_and_learns(database: Datab
     assert await looked(allocations, at, lambda shares: shares[1] > 0.6) == pytest.approx([0.1, 0.9], abs=1e-3)
 
 
+async def test_what_hardly_changes_anything_moves_nobody(database: Database, snapshot: Snapshot) -> None:
+    allocations, at = await begun(database, snapshot)
+    await observed(database, "a", bad=300, of=3_000)
+    await observed(database, "b", bad=300, of=3_000)
+    before = await looked(allocations, at, lambda shares: shares[0] < 0.6)
+    await observed(database, "b", bad=0, of=1, version="2")
+    for _ in range(3):
+        await asyncio.sleep(0.002)  # longer than the shares hold
+        await allocations.look(at)
+    assert at.shares == before
+    await observed(database, "b", bad=0, of=3_000, version="3")
+    assert await looked(allocations, at, lambda shares: shares[1] > 0.8)
+
+
 async def test_other_routers_and_the_next_start_follow(database: Database, snapshot: Snapshot) -> None:
     allocations, at = await begun(database, snapshot)
     await observed(database, "b", bad=100, of=100)

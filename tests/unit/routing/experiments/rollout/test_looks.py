@@ -69,6 +69,15 @@ async def test_one_router_decides_and_the_other_follows(database: Database) -> N
     assert (await looked(database, "b")).row.weight == 0.5
 
 
+async def test_a_rollout_that_comes_back_begins_without_what_was_seen_of_it(database: Database) -> None:
+    await begun(database)
+    assert (await looked(database, "a", replace(BAD, stop="it failed"))).row.standing.state is State.ROLLED_BACK
+    await database.write(partial(adopt, case=case("two"), router="a"))
+    await begun(database)
+    found = await looked(database, "a")
+    assert (found.row.standing.state, found.evidence) == (State.RUNNING, Evidence())
+
+
 async def test_evidence_of_routers_adds_up_and_is_not_counted_twice(database: Database) -> None:
     await begun(database)
     for _ in range(3):
