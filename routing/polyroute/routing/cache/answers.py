@@ -136,9 +136,12 @@ class Answers:
     def keep(self, key: AnswerKey, answer: StoredAnswer, terms: Terms) -> bool:
         """Keeps a complete answer: in memory at once, in the tiers below behind the call.
 
-        False where it is refused: it cannot be encoded, is larger than `MAX_ANSWER_BYTES`, or was made unreachable
-        since its call began.
+        False where it is refused: it cannot be encoded, is larger than `MAX_ANSWER_BYTES`, is too old as it comes, or
+        was made unreachable since its call began.
         """
+        age_s = max(0.0, self._wall() - answer.created)
+        if terms.outlived(age_s):
+            return False
         try:
             payload = self._codec.encode(answer)
         except ValueError as error:
@@ -151,7 +154,7 @@ class Answers:
         below = [stay for stay in terms.below if stay.tier in self._named]
         if below:
             label = Label(answer.model, answer.version, key.moment)
-            self._write(_Keeping(key, pack(payload, label), label, terms), below)
+            self._write(_Keeping(key, pack(payload, label), label, terms, age_s), below)
         return True
 
     async def forget(self, digest: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 from polyroute.core.config import CacheConfig
+from polyroute.core.event import CacheResult, Route
 
 
 class Freshness(Enum):
@@ -34,3 +35,13 @@ def freshness(age_s: float, fresh_s: float | None, config: CacheConfig, max_age_
     if age_s <= fresh_s + (config.stale_if_error or 0.0):
         return Freshness.SPARE
     return Freshness.OUT
+
+
+def upstream_age_s(route: Route) -> float:
+    """How old an answer is as it comes: where a Polyroute upstream had it stored, in seconds (RFC 9111, 4.2.3)."""
+    upstream = route.upstream
+    while upstream is not None:
+        if upstream.cache is CacheResult.HIT:
+            return max(0.0, upstream.cache_age_s or 0.0)
+        upstream = upstream.upstream
+    return 0.0

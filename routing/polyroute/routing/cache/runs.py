@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Final
@@ -19,7 +19,7 @@ from polyroute.routing.cache.codec import StoredAnswer
 from polyroute.routing.cache.eligibility import Use
 from polyroute.routing.cache.fleet import Turn
 from polyroute.routing.cache.flights import Flight, Follower
-from polyroute.routing.cache.freshness import Freshness, freshness
+from polyroute.routing.cache.freshness import Freshness, freshness, upstream_age_s
 from polyroute.routing.cache.look_event import looked
 from polyroute.routing.cache.outcome import is_failure
 from polyroute.routing.cache.parts import Part, Stored, text_bytes
@@ -92,15 +92,15 @@ class Runs:
         One that does not look is of the model for sure, which is good for every call.
         """
         flights, call = self.ledger.flights, asked.call
-        follower = flights.follow((asked.key, call.wait_for_load, False), call.deadline)
+        follower = flights.follow(self._shared_by(asked, look=False), call.deadline)
         if follower is None and look:
-            follower = flights.follow((asked.key, call.wait_for_load, True), call.deadline)
+            follower = flights.follow(self._shared_by(asked, look=True), call.deadline)
         return follower or self._begin(asked, look=look).follow(call.deadline, led=True)
 
     def refresh(self, asked: Question) -> None:
         """Renews a stored answer in the background, unless that is going on already, or too many others are renewed."""
-        flights, wait = self.ledger.flights, asked.call.wait_for_load
-        if (asked.key, wait, False) in flights or (asked.key, wait, True) in flights:
+        flights = self.ledger.flights
+        if self._shared_by(asked, look=False) in flights or self._shared_by(asked, look=True) in flights:
             return
         if self.ledger.refreshing >= MOST_REFRESHES:
             self._metrics.cache_refreshed(self._shelf.model, "skipped")
@@ -123,10 +123,15 @@ class Runs:
         def run(flight: Flight[Part]) -> AsyncIterator[Part]:
             return self.parts(asked, replace(asked.call, deadline=None, start_by=flight.furthest), look=look)
 
-        flight = self.ledger.flights.begin((asked.key, asked.call.wait_for_load, look), run, lasting=lasting)
+        flight = self.ledger.flights.begin(self._shared_by(asked, look=look), run, lasting=lasting)
         self._occupancy.enter()
         flight.task.add_done_callback(lambda _: self._occupancy.leave())
         return flight
+
+    def _shared_by(self, asked: Question, *, look: bool) -> Hashable:
+        """What calls have in common that may share a run. A peer is told `max_age`, and may answer from its cache."""
+        call = asked.call
+        return asked.key, call.wait_for_load, look, None if self._shelf.local else call.request.cache.max_age_s
 
     async def parts(self, asked: Question, call: Call, *, look: bool) -> AsyncGenerator[Part, None]:
         """The stored answer, where one is looked for and good; else the events of the layers below, asked by `call`.
@@ -202,13 +207,13 @@ class Runs:
     async def _events(self, asked: Question, call: Call) -> AsyncGenerator[Event, None]:
         begun = time.monotonic()
         tokens: list[Token] | None = [] if asked.use.write else None
-        key, version, size, gaps = asked.key, "", 0, Gaps()
+        key, version, size, gaps, aged_s = asked.key, "", 0, Gaps(), 0.0
         async with aclosing(generator(self._inner(call))) as events:
             async for event in events:
                 if isinstance(event, Started) and event.route.cache is CacheResult.HIT:
                     tokens = None  # the semantic layer's: the answer to another request
                 elif isinstance(event, Started):
-                    version = event.route.version
+                    version, aged_s = event.route.version, upstream_age_s(event.route)
                     key = self._key_of(asked, version)
                     event = Started(replace(event.route, cache_key=key.digest if version and asked.use.write else ""))
                 elif tokens is None:
@@ -224,7 +229,8 @@ class Runs:
                     # Kept before the end is passed on: who has the end may never come back for more.
                     gaps.note()
                     gaps_ms = gaps.since(event.timing.queue_s)
-                    self._keep(key, version, tuple(tokens), event, gaps_ms, time.monotonic() - begun)
+                    created = max(0.0, self._wall() - aged_s)
+                    self._keep(key, version, tuple(tokens), event, created, gaps_ms, time.monotonic() - begun)
                 gaps.held()
                 yield event
                 gaps.asked()
@@ -241,6 +247,7 @@ class Runs:
         version: str,
         tokens: tuple[Token, ...],
         finished: Finished,
+        created: float,
         gaps_ms: tuple[int, ...],
         took_s: float,
     ) -> None:
@@ -248,7 +255,7 @@ class Runs:
         if finished.reason is FinishReason.CONTENT_FILTER or not version:
             return
         end, model = replace(finished, timing=_NO_TIME), self._shelf.model
-        answer = StoredAnswer(key.canonical, model, version, tokens, end, self._wall(), took_s, gaps_ms)
+        answer = StoredAnswer(key.canonical, model, version, tokens, end, created, took_s, gaps_ms)
         kept = self._answers.keep(key, answer, self.terms)
         self._metrics.cache_store(model, "stored" if kept else "refused")
         if kept:

@@ -118,6 +118,18 @@ async def test_calls_that_are_not_equal_share_nothing(
     assert CacheResult.COALESCED not in [route(answer).cache for answer in answers]
 
 
+@pytest.mark.parametrize(("local", "runs"), [(True, 1), (False, 2)])
+async def test_a_peer_that_may_answer_from_its_own_cache_is_asked_for_each_greatest_age(
+    backend: EchoBackend, layer: Callable[..., Cached], until: Callable[..., Any], local: bool, runs: int
+) -> None:
+    cached, gate = layer(backend, local=local), Gate(backend, 1)
+    tasks = [asyncio.create_task(take(cached, asks(max_age_s=age_s))) for age_s in (None, 60, None, 60)]
+    await until(lambda: cached.ledger.flights.following == 4 and backend.open == runs)
+    gate.open.set()
+    await asyncio.gather(*tasks)
+    assert len(backend.calls) == runs
+
+
 async def test_a_run_that_renews_is_not_joined_by_those_that_would_take_a_stored_one(
     backend: EchoBackend, layer: Callable[..., Cached], until: Callable[..., Any]
 ) -> None:

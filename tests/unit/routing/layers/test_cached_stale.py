@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -23,7 +23,7 @@ from polyroute.core.errors import (
     PolyrouteError,
     WorkerDied,
 )
-from polyroute.core.event import Attempt, CacheResult, Event, Route, Started, Token
+from polyroute.core.event import Attempt, CacheResult, Event, Finished, FinishReason, Route, Started, Token
 from polyroute.core.request import CacheMode, CacheOptions, Request, Sampling
 from polyroute.routing.cache.runs import MOST_REFRESHES
 from polyroute.routing.layers.cached import Cached
@@ -243,3 +243,31 @@ async def test_what_is_too_old_for_one_of_two_is_looked_up_for_the_other(
     strict, lenient = await asyncio.gather(take(cached, asks(max_age_s=60)), take(cached, asks()))
     assert (text(strict), route(strict).cache) == ("new", CacheResult.MISS)
     assert (text(lenient), route(lenient).cache) == ("old", CacheResult.HIT)
+
+
+async def test_an_answer_is_as_old_as_the_stored_one_that_a_peer_gave(
+    backend: EchoBackend, layer: Callable[..., Cached], clock: Clock
+) -> None:
+    aged_s = 50.0
+
+    async def peer(call: Call) -> AsyncIterator[Event]:
+        stored = Route(cache=CacheResult.HIT, cache_age_s=aged_s)
+        yield Started(Route(version="echo-1", upstream=Route(cache=CacheResult.MISS, upstream=stored)))
+        yield Token("x")
+        yield Finished(FinishReason.STOP)
+
+    async def told(max_age_s: float | None = None) -> tuple[CacheResult, float | None]:
+        found = route(await take(cached, asks(max_age_s=max_age_s)))
+        return found.cache, found.cache_age_s
+
+    cached = layer(backend, peer, local=False, ttl=100)
+    assert await told() == (CacheResult.MISS, None)
+    clock.now += 10
+    assert await told() == (CacheResult.HIT, 60)
+    assert await told(55) == (CacheResult.MISS, None)
+    assert await told(55) == (CacheResult.HIT, 50)
+    clock.now += 60
+    assert await told() == (CacheResult.MISS, None)
+    clock.now += 60
+    aged_s = 200.0
+    assert [await told() for _ in range(2)] == [(CacheResult.MISS, None)] * 2  # too old as it comes
