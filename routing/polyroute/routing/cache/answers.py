@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -22,6 +20,7 @@ from polyroute.routing.cache.terms import MAX_ANSWER_BYTES, AnswerKey, Found, St
 from polyroute.routing.cache.tier import Held, Label
 from polyroute.routing.cache.tier_stats import AnswersStats, Reading, stats_of
 from polyroute.routing.cache.upkeep import Upkeep
+from polyroute.routing.cache.writing import Keeping, Writing
 from polyroute.routing.views import TierCounts
 
 if TYPE_CHECKING:  # redis-py is not there in every installation
@@ -29,21 +28,8 @@ if TYPE_CHECKING:  # redis-py is not there in every installation
     from polyroute.routing.cache.sharing import Sharing
 
 _CLOSE_S: Final = 5.0
-_MOST_WRITING: Final = 512
-"""Answers that may be on their way to the tiers below; more are kept in memory alone."""
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Keeping:
-    """An answer on its way into the tiers, as the bytes of one entry."""
-
-    key: AnswerKey
-    entry: bytes
-    label: Label
-    terms: Terms
-    age_s: float = 0.0
 
 
 class Answers:
@@ -76,7 +62,7 @@ class Answers:
         self._wall = wall
         self._hits: Counter[tuple[str, str]] = Counter()
         """By tier and model."""
-        self._writing: set[asyncio.Task[None]] = set()
+        self._writing = Writing(self._named, invalidations)
         self._sharing = sharing
         self._upkeep = Upkeep(memory, self.below, invalidations)
         self._tending: list[asyncio.Task[None]] = []
@@ -154,7 +140,7 @@ class Answers:
         below = [stay for stay in terms.below if stay.tier in self._named]
         if below:
             label = Label(answer.model, answer.version, key.moment)
-            self._write(_Keeping(key, pack(payload, label), label, terms, age_s), below)
+            self._writing.begin(Keeping(key, pack(payload, label), label, terms, age_s), below)
         return True
 
     async def forget(self, digest: str) -> int:
@@ -204,19 +190,14 @@ class Answers:
 
     async def flush(self) -> None:
         """Waits until what is being written now is written; what is begun meanwhile, it does not wait for."""
-        if self._writing:
-            await asyncio.wait(list(self._writing))
+        await self._writing.flush()
 
     async def close(self) -> None:
         """Writes what is on its way, for a few seconds at most, and closes every tier. Not to be used afterwards."""
         for task in self._tending:
             task.cancel()
         await asyncio.gather(*self._tending, return_exceptions=True)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_CLOSE_S):
-                await self.flush()
-        for task in self._writing:
-            task.cancel()
+        await self._writing.close(_CLOSE_S)
         await asyncio.gather(*(tier.close() for tier in self.below))
         self._invalidations.close()
 
@@ -245,36 +226,13 @@ class Answers:
         if above:
             age_s = max(0.0, self._wall() - answer.created)
             label = Label(answer.model, answer.version, key.moment)
-            self._write(_Keeping(key, entry, label, terms, age_s), above)
+            self._writing.begin(Keeping(key, entry, label, terms, age_s), above)
 
     def _remember(self, key: AnswerKey, terms: Terms, answer: StoredAnswer, size: int) -> None:
         if terms.memory is not None:
             age_s = max(0.0, self._wall() - answer.created)
             stay_s = terms.remaining_s(terms.memory, key.digest, age_s)
             self.counts.stores += self.memory.put(key, answer, footprint(answer, size), stay_s)
-
-    def _write(self, keeping: _Keeping, stays: Sequence[Stay]) -> None:
-        if len(self._writing) >= _MOST_WRITING:
-            for stay in stays:
-                self._named[stay.tier].counts.skipped += 1
-            return
-        self._behind(self._put(keeping, stays))
-
-    async def _put(self, keeping: _Keeping, stays: Sequence[Stay]) -> None:
-        key = keeping.key
-        for stay in stays:
-            tier = self._named[stay.tier]
-            stay_s = keeping.terms.remaining_s(stay, key.digest, keeping.age_s)
-            if stay_s is not None and stay_s <= 0:
-                continue
-            await tier.put(key.digest, keeping.entry, keeping.label, stay_s)
-            if not self._invalidations.holds(key, keeping.terms.model):  # it was made unreachable while it was written
-                await tier.delete(key.digest)
-
-    def _behind(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._writing.add(task)
-        task.add_done_callback(self._writing.discard)
 
     async def _told(self, record: Record) -> None:
         if self._sharing is not None:

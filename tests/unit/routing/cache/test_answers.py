@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from polyroute.core.event import Finished, FinishReason, Token
+from polyroute.routing.cache import writing
 from polyroute.routing.cache.answers import Answers
 from polyroute.routing.cache.codec import Codec, StoredAnswer
 from polyroute.routing.cache.disk_tier import DiskTier
@@ -289,6 +291,25 @@ async def test_too_many_that_are_being_written_are_kept_in_memory_alone(
     await answers.flush()
     assert len(near.entries) == 512
     assert answers.below[0].counts.skipped == 88
+
+
+async def test_what_is_being_written_is_bounded_by_its_bytes_too(
+    answers: Answers, wall: Wall, near: Slot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "MOST_BYTES", 1500)
+    near.gate = asyncio.Event()
+    for i in range(20):
+        key = answers.key("m", b"%d" % i)
+        assert answers.keep(key, answer_to(key, wall, "x" * 200), DISK_ONLY)
+    near.gate.set()
+    await answers.flush()
+    assert 1 < len(near.entries) < 8
+    assert answers.below[0].counts.skipped == 20 - len(near.entries)
+    assert sum(len(entry) for entry, _, _ in near.entries.values()) <= 1500
+    key = answers.key("m", b"large")
+    assert answers.keep(key, answer_to(key, wall, os.urandom(4000).hex()), DISK_ONLY)
+    await answers.flush()
+    assert key.digest in near.entries, "nothing else is on its way"
 
 
 async def test_an_invalidated_model_is_out_of_reach_everywhere_and_its_room_comes_back(
