@@ -9,7 +9,7 @@ import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar
 
 import diskcache
 import structlog
+from diskcache.core import DEFAULT_SETTINGS, METADATA
 
 from polyroute.routing.cache.disk import BytesDisk, ForeignEntry
 from polyroute.routing.cache.invalidation_log import locked
@@ -30,12 +31,27 @@ _CLOSE_S: Final = 5.0
 _THREADS: Final = 2
 _MOST_PENDING: Final = 256
 
+_SETTINGS: Final[Mapping[str, Any]] = {
+    **DEFAULT_SETTINGS,
+    "eviction_policy": "least-recently-stored",
+    "tag_index": 1,
+    # A file that is mapped and then cut by someone else would end this process (SIGBUS): so neither the database is
+    # mapped, nor is there a write-ahead log, whose index always is.
+    "sqlite_mmap_size": 0,
+    "sqlite_journal_mode": "truncate",
+    "sqlite_synchronous": 0,  # what a machine that loses power may spoil is found out, and is only a cache
+}
+
 _BY_TAG: Final = "SELECT tag, COUNT(*), SUM(size + COALESCE(LENGTH(value), 0)), MAX(store_time) FROM Cache GROUP BY tag"
 
 
 _FOREIGN_SCHEMA: Final = ("no such table", "no such column", "has no column named", "values were supplied")
 
 log = structlog.get_logger(__name__)
+
+
+class _Foreign(Exception):
+    """The database is none of this store's."""
 
 
 class Busy(Exception):
@@ -135,8 +151,8 @@ class DiskTier:
     def _work(self, work: Callable[[diskcache.Cache], T]) -> T:
         try:
             return work(self._open())
-        except sqlite3.DatabaseError as error:
-            if _broken(error):
+        except (sqlite3.DatabaseError, _Foreign) as error:
+            if isinstance(error, _Foreign) or _broken(error):
                 self._begin_anew(error)
             raise
 
@@ -145,19 +161,8 @@ class DiskTier:
             identity = self._there()
             if self._cache is None or identity != self._identity:
                 self._cache, self._identity = None, identity
-                self._cache = diskcache.Cache(
-                    str(self.folder),
-                    timeout=1,
-                    disk=BytesDisk,
-                    eviction_policy="least-recently-stored",
-                    size_limit=self.max_bytes,
-                    tag_index=True,
-                    # A file that is mapped and then cut by someone else would end this process (SIGBUS): so neither
-                    # the database is mapped, nor is there a write-ahead log, whose index always is.
-                    sqlite_mmap_size=0,
-                    sqlite_journal_mode="truncate",
-                    sqlite_synchronous=0,  # what a machine that loses power may spoil is found out, and is only a cache
-                )
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # what was asked is nobody else's business
+                self._cache = _opened(self.folder)
                 self._identity = self._there()
             self._cache.size_limit = self.max_bytes  # which may have changed since; each process has its own
             return self._cache
@@ -170,7 +175,7 @@ class DiskTier:
             return 0, 0
         return found.st_dev, found.st_ino
 
-    def _begin_anew(self, error: sqlite3.DatabaseError) -> None:
+    def _begin_anew(self, error: Exception) -> None:
         """Removes the folder, unless another process has done so already."""
         with self._opening, locked(self.folder):
             if self._there() != self._identity:
@@ -189,6 +194,19 @@ class DiskTier:
 
     def _count_down(self) -> None:
         self._pending -= 1
+
+
+def _opened(folder: Path) -> diskcache.Cache:
+    """The store in `folder`, by our settings: diskcache would take up those that stand there, and any attribute."""
+    try:
+        cache = diskcache.Cache(str(folder), timeout=1, disk=BytesDisk, **_SETTINGS)
+        foreign = {key for (key,) in cache._sql("SELECT key FROM Settings")} - _SETTINGS.keys() - METADATA.keys()
+    except (TypeError, ValueError, AttributeError, sqlite3.ProgrammingError) as error:
+        raise _Foreign(f"its settings are none of this store's: {error}") from error
+    if foreign:
+        cache.close()
+        raise _Foreign(f"its settings are none of this store's: {min(map(str, foreign))}")
+    return cache
 
 
 def _broken(error: sqlite3.DatabaseError) -> bool:

@@ -345,3 +345,39 @@ async def test_no_file_is_mapped_that_someone_may_cut(store: GuardedTier) -> Non
     await store.get("k")
     assert await store.put("k", b"w", M, None)
     assert await store.get("k") == b"w"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [("disk_compress_level", 1), ("sqlite_no_such", "1; 2"), ("get", 1), ("_sql", 1)],
+    ids=lambda row: row[0],
+)
+async def test_a_database_of_other_settings_is_begun_anew(tmp_path: Path, row: tuple[str, Any]) -> None:
+    """As another program's store is, or one that someone has tampered with."""
+    before = opened(tmp_path / "answers")
+    await before.put("k", b"v", M, None)
+    await before.close()
+    rows(before, "INSERT INTO Settings VALUES (?, ?)", *row)
+    after = opened(tmp_path / "answers")
+    with capture_logs() as logs:
+        assert await after.get("k") is None
+        assert await after.put("k", b"w", M, None)
+        assert await after.get("k") == b"w"
+    assert [entry["event"] for entry in logs if "anew" in entry["event"]] == ["cache.begun_anew"]
+    await after.close()
+
+
+async def test_settings_that_were_changed_are_not_followed(tmp_path: Path) -> None:
+    before = opened(tmp_path / "answers")
+    await before.put("k", b"v", M, None)
+    await before.close()
+    rows(before, "UPDATE Settings SET value = 'x' WHERE key IN ('cull_limit', 'size_limit', 'eviction_policy')")
+    after = opened(tmp_path / "answers")
+    assert await after.get("k") == b"v"
+    assert await after.put("k", b"w", M, None)
+    await after.close()
+
+
+async def test_only_the_owner_reads_what_is_kept(store: GuardedTier) -> None:
+    await store.put("k", b"v", M, None)
+    assert folder_of(store).stat().st_mode & 0o777 == 0o700
