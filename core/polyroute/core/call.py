@@ -66,5 +66,6 @@ class Call:
 
 
 Service: TypeAlias = Callable[[Call], AsyncIterator[Event]]
-"""What answers calls: exactly one `Started`, any number of `Token`s, then exactly one `Finished`; or it raises one of
-`polyroute.core.errors`. Yielding `Started` means that the answer has begun: no other attempt may follow."""
+"""What answers calls: exactly one `Started`, any number of `Token`s, then exactly one `Finished`; or one `Whole`, in
+the place of them all; or it raises one of `polyroute.core.errors`. Yielding `Started` or `Whole` means that the answer
+has begun: no other attempt may follow."""

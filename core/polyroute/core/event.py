@@ -1,7 +1,8 @@
-"""What an answer is made of: `Started`, then `Token`s, then `Finished`."""
+"""What an answer is made of: `Started`, then `Token`s, then `Finished`; or all of it at once, a `Whole`."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
@@ -141,4 +142,21 @@ class Finished:
     seed: int | None = None
 
 
-Event: TypeAlias = Started | Token | Finished
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A whole answer that was there before the call: one event in the place of all those that it is made of.
+
+    So a stored answer passes each layer once, however many parts it has. Backends yield none.
+    """
+
+    started: Started
+    tokens: tuple[Token, ...]
+    finished: Finished
+
+
+Event: TypeAlias = Started | Token | Finished | Whole
+
+
+def parts_of(event: Event) -> Iterable[Started | Token | Finished]:
+    """The event itself; those that it stands for, where it is a whole answer."""
+    return (event.started, *event.tokens, event.finished) if isinstance(event, Whole) else (event,)

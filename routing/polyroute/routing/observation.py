@@ -8,7 +8,7 @@ from typing import Final
 
 from polyroute.core.call import Call
 from polyroute.core.errors import Cancelled, DeadlineExceeded, PolyrouteError
-from polyroute.core.event import Event, Finished, FinishReason, Route, Started, Timing, Token, Usage
+from polyroute.core.event import Event, Finished, FinishReason, Route, Started, Timing, Token, Usage, Whole
 
 OK: Final = "ok"
 _NOTHING: Final = (Route(), Timing(), Usage())  # made once, not for each call
@@ -51,6 +51,7 @@ class Observation:
         self.held_s = 0.0
         """Seconds for which the answer waited for its reader."""
         self.complete = False
+        """Whether the caller has the end of the answer."""
         self.answer = ""
         self.tokens_estimated = False
         """Whether the tokens of the answer were not told, and are about as many."""
@@ -62,18 +63,27 @@ class Observation:
     def saw(self, event: Event) -> Event:
         """Notes an event, and completes it with what only the outermost layer knows."""
         if isinstance(event, Token):
-            if event.usage is not None:
-                self.usage = event.usage
-            elif event.text:
-                self._pieces += 1
-            if self._kept > len(self.answer):
-                self.answer += event.text[: self._kept - len(self.answer)]
+            self._token(event)
             return event
         if isinstance(event, Started):
             return self._started(event)
-        return self._finished(event)
+        if isinstance(event, Finished):
+            self.complete = True
+            return self._finished(event)
+        if self._kept:
+            for token in event.tokens:
+                self._token(token)
+        return Whole(self._started(event.started), event.tokens, self._finished(event.finished))
 
-    def _started(self, event: Started) -> Event:
+    def _token(self, event: Token) -> None:
+        if event.usage is not None:
+            self.usage = event.usage
+        elif event.text:
+            self._pieces += 1
+        if self._kept > len(self.answer):
+            self.answer += event.text[: self._kept - len(self.answer)]
+
+    def _started(self, event: Started) -> Started:
         self._first_token_s = self._clock() - self.call.arrived
         self.route = event.route
         if event.route.trace_id != self.call.trace.trace_id:
@@ -81,14 +91,13 @@ class Observation:
             return Started(self.route)
         return event
 
-    def _finished(self, event: Finished) -> Event:
+    def _finished(self, event: Finished) -> Finished:
         total_s = self._clock() - self.call.arrived
         queue_s, backend_s = event.timing.queue_s, event.timing.backend_s
         overhead_s = max(0.0, total_s - (queue_s + backend_s + self.held_s))
         self.timing = Timing(queue_s, backend_s, self._first_token_s, total_s, overhead_s)
         self.usage = event.usage
         self.finish_reason = event.reason
-        self.complete = True
         return Finished(event.reason, event.usage, self.timing, event.matched_stop, event.seed)
 
     def failed(self, error: PolyrouteError) -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from polyroute.core.attributes import DEPLOYMENT
 from polyroute.core.call import Call
 from polyroute.core.errors import DeadlineExceeded, ModelLoading, PolyrouteError, clip
-from polyroute.core.event import Attempt, CacheResult, Event, Finished, Route, Started
+from polyroute.core.event import Attempt, CacheResult, Event, Finished, Route, Started, Whole
 from polyroute.core.trace import Span
 from polyroute.routing.layers.recorded import Recorded
 from polyroute.routing.metrics import Metrics
@@ -68,12 +68,12 @@ class Router:
                     async for event in events:
                         if isinstance(event, Started):
                             answering = True
-                            self._count(step, event.route.attempts)
-                            if event.route.cache not in _WITHOUT_ATTEMPT:
-                                self._metrics.attempted(step.deployment, "ok")
-                            took_s = self._clock() - begun
-                            event = Started(_complete(event.route, call, decision, step, failed, took_s))
-                        elif isinstance(event, Finished) and failed:
+                            event = self._begun(event, call, decision, step, failed, self._clock() - begun)
+                        elif isinstance(event, Whole):
+                            answering = True
+                            started = self._begun(event.started, call, decision, step, failed, self._clock() - begun)
+                            event = Whole(started, event.tokens, _with_lost_time(event.finished, lost_s))
+                        elif isinstance(event, Finished):
                             event = _with_lost_time(event, lost_s)
                         yield event
                 return
@@ -91,6 +91,16 @@ class Router:
                     raise error.after(attempts, _with_history(error.message, attempts[:-1])) from error
                 self._metrics.fell_back(step.deployment, error.reason)
                 failed = attempts
+
+    def _begun(
+        self, started: Started, call: Call, decision: Decision, step: Step, failed: tuple[Attempt, ...], took_s: float
+    ) -> Started:
+        """Counts the attempt that has begun to answer, and completes its route."""
+        route = started.route
+        self._count(step, route.attempts)
+        if route.cache not in _WITHOUT_ATTEMPT:
+            self._metrics.attempted(step.deployment, "ok")
+        return Started(_complete(route, call, decision, step, failed, took_s))
 
     def _count(self, step: Step, failed: tuple[Attempt, ...]) -> None:
         for attempt in failed:
@@ -148,6 +158,8 @@ def _why_not(attempt: Attempt) -> str:
 
 def _with_lost_time(finished: Finished, lost_s: float) -> Finished:
     """Time that went into steps which failed was spent waiting for models, not in the router."""
+    if not lost_s:
+        return finished
     timing = finished.timing
     return replace(finished, timing=replace(timing, backend_s=timing.backend_s + lost_s))
 

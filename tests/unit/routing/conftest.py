@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from polyroute.core.backend import Backend
 from polyroute.core.call import Call, Service
 from polyroute.core.config import Config
-from polyroute.core.event import Event
+from polyroute.core.event import Event, parts_of
 from polyroute.core.request import Request
 from polyroute.routing.cache.answers import Answers
 from polyroute.routing.cache.codec import StoredAnswer
@@ -73,16 +73,16 @@ async def answers(tmp_path: Path, codec: JsonCodec) -> AsyncIterator[Answers]:
 
 @pytest.fixture
 def take() -> Callable[..., Any]:
-    """Takes the events of a call, all or the first few, and closes the stream."""
+    """Takes the events of a call, all or the first few, and closes the stream; what came at once is taken apart."""
 
     async def _take(service: Service, call: Call | None = None, most: int | None = None) -> list[Event]:
         taken: list[Event] = []
         async with aclosing(generator(service(call or Call(Request(prompt="a b c"), "r1")))) as events:
             async for event in events:
-                taken.append(event)
+                taken.extend(parts_of(event))
                 if most is not None and len(taken) >= most:
                     break
-        return taken
+        return taken[:most]
 
     return _take
 

@@ -225,7 +225,7 @@ class Runs:
                     if size > MAX_ANSWER_BYTES:
                         tokens = None
                         self._metrics.cache_store(self._shelf.model, "refused")
-                else:
+                elif isinstance(event, Finished):
                     # Kept before the end is passed on: who has the end may never come back for more.
                     gaps.note()
                     gaps_ms = gaps.since(event.timing.queue_s)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from polyroute.core.call import Call, Service
-from polyroute.core.event import CacheResult, Event, Finished, Route, Started, Timing
+from polyroute.core.event import CacheResult, Event, Finished, Route, Started, Timing, Whole
 from polyroute.core.request import CacheMode
 from polyroute.routing.cache.answers import Answers
 from polyroute.routing.cache.flights import Follower, RunFailed, own
@@ -72,10 +72,7 @@ class Cached:
         if found is not None and (state := self._runs.state(found, key, call)) in GIVEN:
             started = self._hit(found, asked, state)
             if not call.request.cache.original_pace:  # straight away, for a hit is to cost next to nothing
-                yield started
-                for token in found.answer.tokens:
-                    yield token
-                yield found.answer.finished
+                yield Whole(started, found.answer.tokens, found.answer.finished)
                 return
             answering = paced(found.answer, started, call.deadline)
         elif use.read and use.write and shelf.config.coalesce:
@@ -168,10 +165,7 @@ class Cached:
                 async for event in events:
                     yield event
             return
-        yield started
-        for token in found.answer.tokens:
-            yield token
-        yield found.answer.finished
+        yield Whole(started, found.answer.tokens, found.answer.finished)
 
     def _suits(self, stored: Stored, asked: Question) -> bool:
         """Whether a stored answer, which another call may have looked for, will do for this one."""

@@ -13,7 +13,7 @@ import structlog
 from polyroute.core.attributes import CHAT, COMPLETION
 from polyroute.core.call import Call, Service
 from polyroute.core.errors import Internal, PolyrouteError
-from polyroute.core.event import Event
+from polyroute.core.event import Event, Whole
 from polyroute.core.trace import Begin, untraced
 from polyroute.routing.call_line import write_line
 from polyroute.routing.call_span import describe, entrance_attributes
@@ -58,6 +58,7 @@ class Observed:
                     begun = self._clock()
                     yield event
                     seen.held_s += self._clock() - begun
+                    seen.complete = seen.complete or isinstance(event, Whole)  # who comes back has taken all of it
         except PolyrouteError as error:
             seen.failed(error)
             raise

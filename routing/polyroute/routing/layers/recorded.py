@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from polyroute.core.call import Call
 from polyroute.core.errors import Cancelled, Internal, ModelLoading, NoReplica, PolyrouteError
-from polyroute.core.event import Attempt, CacheResult, Event, Finished, Route, Started, Timing, Token, Usage
+from polyroute.core.event import Attempt, CacheResult, Event, Finished, Route, Started, Timing, Token, Usage, Whole
 from polyroute.routing.experiments.content import MOST_CONTENT, prompt_of, said, storable
 from polyroute.routing.experiments.records import OK, CallRecord, Recorder
 from polyroute.routing.experiments.shadow.pair import Side
@@ -57,6 +57,7 @@ class Recorded:
                 async for event in events:
                     notes.saw(event)
                     yield event
+                    notes.complete = notes.complete or isinstance(event, Whole)  # who comes back has taken all of it
                     if self._shadows is not None and drawn and not begun:
                         begun = True  # the caller has the first event, and nothing of what follows is in its way
                         copies = self._shadows.begin(call, decision, snapshot, pair_id)
@@ -105,13 +106,19 @@ class _Notes:
             self._route = event.route
             self._attempts = event.route.attempts
             self._first_token_s = self._clock() - self._call.arrived
-        else:
+        elif isinstance(event, Finished):
             self._ended(event)
+            self.complete = True
+        else:
+            self.saw(event.started)
+            if self._text is not None:
+                for token in event.tokens:
+                    self.saw(token)
+            self._ended(event.finished)
 
     def _ended(self, event: Finished) -> None:
         self._timing, self._usage = event.timing, event.usage
         self._finish_reason = event.reason.name
-        self.complete = True
 
     def failed(self, error: PolyrouteError) -> None:
         self._outcome = error.reason

@@ -8,8 +8,8 @@ from aiohttp import web
 
 from polyroute.core.event import Event, Finished, Route, Token
 from polyroute.routing.gateway import Gateway
+from polyroute.server.answers import Answer, answered
 from polyroute.server.rest.answer_headers import route_headers
-from polyroute.server.rest.answers import Answer, answered
 from polyroute.server.rest.call_headers import accept, call
 from polyroute.server.rest.chat_body import ChatBody
 from polyroute.server.rest.edge import DIALECT
@@ -46,7 +46,7 @@ class ChatEndpoint:
         name = f"chatcmpl-{made.request_id}"
         if body.stream:
             return await stream(http, self._gateway, made, _Frames(name, bool(body.logprobs), body.wants_usage))
-        answer = await answered(self._gateway, made)
+        answer = await answered(self._gateway.generate(made))
         response = json_response(_answer(answer, name, bool(body.logprobs)))
         response.headers.update(route_headers(answer.route))
         return response
@@ -60,7 +60,7 @@ def _answer(answer: Answer, name: str, with_logprobs: bool) -> ChatAnswer:
     return {
         "id": name,
         "object": "chat.completion",
-        "created": answer.created,
+        "created": int(answer.created),
         "model": answer.route.model,
         "choices": [
             {

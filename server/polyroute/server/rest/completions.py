@@ -8,8 +8,8 @@ from aiohttp import web
 
 from polyroute.core.event import Event, Finished, Route, Token, TokenLogprob
 from polyroute.routing.gateway import Gateway
+from polyroute.server.answers import answered
 from polyroute.server.rest.answer_headers import route_headers
-from polyroute.server.rest.answers import answered
 from polyroute.server.rest.call_headers import accept, call
 from polyroute.server.rest.edge import DIALECT
 from polyroute.server.rest.failures import FailureBody, json_response
@@ -34,8 +34,8 @@ class CompletionEndpoint:
         shape = _Shape(f"cmpl-{made.request_id}", body.logprobs is not None)
         if body.stream:
             return await stream(http, self._gateway, made, _Frames(shape, body.wants_usage))
-        answer = await answered(self._gateway, made)
-        told = shape.answer(answer.route, answer.created, [shape.choice(answer.text, answer.logprobs, answer.end)])
+        answer = await answered(self._gateway.generate(made))
+        told = shape.answer(answer.route, int(answer.created), [shape.choice(answer.text, answer.logprobs, answer.end)])
         told["usage"] = usage(answer.end.usage)
         response = json_response(told)
         response.headers.update(route_headers(answer.route))

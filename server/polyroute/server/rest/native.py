@@ -15,8 +15,8 @@ from polyroute.core.event import CacheResult, Event, Finished, Route, Token, Usa
 from polyroute.core.request import Request
 from polyroute.core.validate import validate
 from polyroute.routing.gateway import Gateway
+from polyroute.server.answers import Answer, answered
 from polyroute.server.rest.answer_headers import ascii_header, route_headers
-from polyroute.server.rest.answers import Answer, answered
 from polyroute.server.rest.bodies import MAX_BATCH, NATIVE, BatchBody, GenerateBody
 from polyroute.server.rest.call_headers import CALLED, REQUEST_ID, accept, call
 from polyroute.server.rest.edge import DIALECT
@@ -98,7 +98,7 @@ class NativeEndpoints:
 
     async def generate(self, http: web.Request) -> web.Response:
         """One prompt, one whole answer."""
-        answer = await answered(self._gateway, await self._call(http))
+        answer = await answered(self._gateway.generate(await self._call(http)))
         response = json_response(_answer(answer, http[REQUEST_ID]))
         response.headers.update(route_headers(answer.route))
         return response
@@ -147,7 +147,7 @@ class NativeEndpoints:
         async def one(i: int, made: Call) -> Answer:
             async with turns:
                 try:
-                    return await answered(self._gateway, made)
+                    return await answered(self._gateway.generate(made))
                 except PolyrouteError as error:
                     raise _indexed(error, i) from error
 
@@ -191,7 +191,7 @@ def _answer(answer: Answer, request_id: str) -> NativeAnswer:
         "output": answer.text,
         "cached": answer.route.cache is CacheResult.HIT,
         "request_id": request_id,
-        "created": answer.created,
+        "created": int(answer.created),
         **_end(answer.end),
     }
 

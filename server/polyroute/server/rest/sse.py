@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from typing import Final, Protocol
 
 import orjson
 from aiohttp import web
 
 from polyroute.core.call import Call
-from polyroute.core.event import Event, Finished, Route
+from polyroute.core.event import Event, Finished, Route, Started, Whole
 from polyroute.routing.gateway import Gateway
+from polyroute.routing.streams import generator
+from polyroute.server.answers import BrokenStream
 from polyroute.server.rest.answer_headers import route_headers
-from polyroute.server.rest.answers import BrokenStream, begun
 from polyroute.server.rest.call_headers import REQUEST_ID
 from polyroute.server.rest.edge import DIALECT, always
 from polyroute.server.rest.failures import FailureBody, failure, known
@@ -54,7 +57,7 @@ async def stream(http: web.Request, gateway: Gateway, call: Call, frames: Frames
     Headers wait for the answer's beginning, so that an error before it has its own status. An error after it is told
     as an event, and then the connection ends without the end of the body: no client can take it for a whole answer.
     """
-    async with begun(gateway, call) as (route, events):
+    async with _begun(gateway, call) as (route, events):
         response = web.StreamResponse(headers={**_HEADERS, **always(http), **route_headers(route)})
         await response.prepare(http)
         try:
@@ -76,6 +79,29 @@ async def stream(http: web.Request, gateway: Gateway, call: Call, frames: Frames
             return response
     await response.write_eof()
     return response
+
+
+@asynccontextmanager
+async def _begun(gateway: Gateway, call: Call) -> AsyncIterator[tuple[Route, AsyncGenerator[Event, None]]]:
+    """The route and the events after it, once the answer has begun; closed with the block."""
+    async with aclosing(generator(gateway.generate(call))) as events:
+        first = await anext(events, None)
+        if isinstance(first, Started):
+            yield first.route, events
+        elif isinstance(first, Whole):
+            async with aclosing(_parts(first, events)) as parts:
+                yield first.started.route, parts
+        else:
+            raise BrokenStream(f"began with {type(first).__name__}")
+
+
+async def _parts(whole: Whole, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
+    """What follows the beginning of a whole answer."""
+    for token in whole.tokens:
+        yield token
+    yield whole.finished
+    async for event in events:  # none: who comes back for more has taken all of it
+        yield event
 
 
 async def _send(http: web.Request, response: web.StreamResponse, chunk: bytes) -> None:

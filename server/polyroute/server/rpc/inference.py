@@ -10,13 +10,14 @@ import grpc.aio
 
 from polyroute.core.call import Call
 from polyroute.core.errors import InvalidArgument
-from polyroute.core.event import Started, Token
+from polyroute.core.event import Started, Token, parts_of
 from polyroute.core.request import Request
 from polyroute.routing.gateway import Gateway
 from polyroute.routing.streams import generator
+from polyroute.server.answers import answered
 from polyroute.server.feedback import FeedbackIntake
 from polyroute.server.rpc.calls import call_from
-from polyroute.server.wire.answer import collect, delta_to_wire, end_to_wire, start_to_wire
+from polyroute.server.wire.answer import answer_to_wire, delta_to_wire, end_to_wire, start_to_wire
 from polyroute.server.wire.request import request_from_count, request_from_wire
 from polyroute.server.wire.values import unix_of
 from polyroute.v1 import inference_pb2 as pb
@@ -34,7 +35,7 @@ class InferenceService(InferenceServiceServicer):
         self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.GenerateResponse:
         call = self._call(request_from_wire(request, self._gateway.limits.max_messages), context)
-        return await collect(self._gateway.generate(call), call.request_id)
+        return answer_to_wire(await answered(self._gateway.generate(call)), call.request_id)
 
     async def StreamGenerate(  # noqa: N802
         self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -43,13 +44,14 @@ class InferenceService(InferenceServiceServicer):
         sequence = 0
         async with aclosing(generator(self._gateway.generate(call))) as events:
             async for event in events:
-                if isinstance(event, Token):
-                    yield pb.GenerateEvent(sequence=sequence, delta=delta_to_wire(event))
-                elif isinstance(event, Started):
-                    yield pb.GenerateEvent(sequence=sequence, start=start_to_wire(event, call.request_id))
-                else:
-                    yield pb.GenerateEvent(sequence=sequence, end=end_to_wire(event))
-                sequence += 1
+                for part in parts_of(event):
+                    if isinstance(part, Token):
+                        yield pb.GenerateEvent(sequence=sequence, delta=delta_to_wire(part))
+                    elif isinstance(part, Started):
+                        yield pb.GenerateEvent(sequence=sequence, start=start_to_wire(part, call.request_id))
+                    else:
+                        yield pb.GenerateEvent(sequence=sequence, end=end_to_wire(part))
+                    sequence += 1
 
     async def CountTokens(  # noqa: N802
         self, request: pb.CountTokensRequest, context: grpc.aio.ServicerContext[Any, Any]

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterable
-from contextlib import aclosing
 
 from polyroute.core.event import (
-    Event,
+    Attempt,
     Finished,
     FinishReason,
     Route,
@@ -19,57 +17,31 @@ from polyroute.core.event import (
     Usage,
 )
 from polyroute.core.request import ToolCall
-from polyroute.routing.streams import generator
+from polyroute.server.answers import Answer
 from polyroute.server.wire.request import tool_call_from_wire
-from polyroute.server.wire.values import duration, seconds_of, timestamp
+from polyroute.server.wire.values import put_duration, put_time, seconds_of
 from polyroute.v1 import inference_pb2 as pb
 
 
-async def collect(events: AsyncIterator[Event], request_id: str) -> pb.GenerateResponse:
-    """One whole answer out of a stream of events, which is closed however this ends."""
-    response = pb.GenerateResponse(request_id=request_id)
-    text: list[str] = []
-    calls: dict[int, ToolCall] = {}
-    async with aclosing(generator(events)) as stream:
-        async for event in stream:
-            if isinstance(event, Token):
-                text.append(event.text)
-                if event.tool_calls:
-                    merge_tool_calls(calls, event.tool_calls)
-                if event.logprobs:
-                    response.logprobs.extend(map(_logprob, event.logprobs))
-            elif isinstance(event, Started):
-                response.route.CopyFrom(route_to_wire(event.route))
-                response.created.CopyFrom(timestamp(time.time()))
-            else:
-                end = end_to_wire(event)
-                response.finish_reason = end.finish_reason
-                response.usage.CopyFrom(end.usage)
-                response.timing.CopyFrom(end.timing)
-                if end.HasField("matched_stop"):
-                    response.matched_stop = end.matched_stop
-                if end.HasField("seed"):
-                    response.seed = end.seed
-    response.text = "".join(text)
-    response.tool_calls.extend(tool_call_to_wire(calls[index]) for index in sorted(calls))
-    return response
-
-
-def merge_tool_calls(calls: dict[int, ToolCall], parts: Iterable[ToolCall]) -> None:
-    """Adds streamed parts of tool calls to `calls`, by index: names and IDs come once, arguments concatenate."""
-    for part in parts:
-        known = calls.get(part.index, ToolCall(index=part.index))
-        calls[part.index] = ToolCall(
-            id=known.id or part.id,
-            name=known.name or part.name,
-            arguments=known.arguments + part.arguments,
-            index=part.index,
-        )
+def answer_to_wire(answer: Answer, request_id: str) -> pb.GenerateResponse:
+    """One whole answer."""
+    wire = pb.GenerateResponse(request_id=request_id, text=answer.text)
+    put_time(wire.created, answer.created)
+    _put_route(wire.route, answer.route)
+    _put_end(wire, answer.end)
+    if answer.tool_calls:
+        wire.tool_calls.extend(map(tool_call_to_wire, answer.tool_calls))
+    if answer.logprobs:
+        wire.logprobs.extend(map(_logprob, answer.logprobs))
+    return wire
 
 
 def start_to_wire(event: Started, request_id: str) -> pb.GenerateStart:
     """The beginning of a streamed answer, begun now."""
-    return pb.GenerateStart(request_id=request_id, route=route_to_wire(event.route), created=timestamp(time.time()))
+    wire = pb.GenerateStart(request_id=request_id)
+    put_time(wire.created, time.time())
+    _put_route(wire.route, event.route)
+    return wire
 
 
 def delta_to_wire(event: Token) -> pb.GenerateDelta:
@@ -85,54 +57,16 @@ def delta_to_wire(event: Token) -> pb.GenerateDelta:
 
 def end_to_wire(event: Finished) -> pb.GenerateEnd:
     """The end of a streamed answer."""
-    timing = event.timing
-    return pb.GenerateEnd(
-        finish_reason=pb.FinishReason.ValueType(event.reason.value),
-        usage=pb.Usage(
-            prompt_tokens=event.usage.prompt_tokens,
-            completion_tokens=event.usage.completion_tokens,
-            cached_prompt_tokens=event.usage.cached_prompt_tokens,
-        ),
-        timing=pb.Timing(
-            queue=duration(timing.queue_s),
-            first_token=duration(timing.first_token_s),
-            total=duration(timing.total_s),
-            router_overhead=duration(timing.router_overhead_s),
-        ),
-        matched_stop=event.matched_stop,
-        seed=event.seed,
-    )
+    wire = pb.GenerateEnd()
+    _put_end(wire, event)
+    return wire
 
 
 def route_to_wire(route: Route) -> pb.Route:
     """How a call was routed."""
-    return pb.Route(
-        requested=route.requested,
-        model=route.model,
-        version=route.version,
-        deployment=route.deployment,
-        replica=route.replica,
-        variant=route.variant,
-        cache=pb.CacheResult.ValueType(route.cache.value),
-        attempts=[
-            pb.Attempt(
-                deployment=attempt.deployment,
-                replica=attempt.replica,
-                variant=attempt.variant,
-                error=pb.AttemptError(reason=attempt.reason, message=attempt.message) if attempt.reason else None,
-                duration=duration(attempt.duration_s),
-            )
-            for attempt in route.attempts
-        ],
-        reasons=route.reasons,
-        upstream=route_to_wire(route.upstream) if route.upstream is not None else None,
-        trace_id=route.trace_id,
-        sticky_by=route.sticky_by,
-        hash_point=route.hash_point,
-        probability=route.probability,
-        cache_age=duration(route.cache_age_s) if route.cache_age_s is not None else None,
-        cache_key=route.cache_key,
-    )
+    wire = pb.Route()
+    _put_route(wire, route)
+    return wire
 
 
 def tool_call_to_wire(call: ToolCall) -> pb.ToolCall:
@@ -180,3 +114,56 @@ def _logprob(item: TokenLogprob) -> pb.TokenLogprob:
         logprob=item.logprob,
         top=[pb.TopLogprob(token=t.token, token_bytes=t.token_bytes, logprob=t.logprob) for t in item.top],
     )
+
+
+# Messages are filled where they stand: one that is made by itself and given to another is copied.
+
+
+def _put_end(wire: pb.GenerateEnd | pb.GenerateResponse, end: Finished) -> None:
+    wire.finish_reason = pb.FinishReason.ValueType(end.reason.value)
+    usage, timing = wire.usage, wire.timing
+    usage.prompt_tokens = end.usage.prompt_tokens
+    usage.completion_tokens = end.usage.completion_tokens
+    usage.cached_prompt_tokens = end.usage.cached_prompt_tokens
+    put_duration(timing.queue, end.timing.queue_s)
+    put_duration(timing.first_token, end.timing.first_token_s)
+    put_duration(timing.total, end.timing.total_s)
+    put_duration(timing.router_overhead, end.timing.router_overhead_s)
+    if end.matched_stop is not None:
+        wire.matched_stop = end.matched_stop
+    if end.seed is not None:
+        wire.seed = end.seed
+
+
+def _put_route(wire: pb.Route, route: Route) -> None:
+    wire.requested = route.requested
+    wire.model = route.model
+    wire.version = route.version
+    wire.deployment = route.deployment
+    wire.replica = route.replica
+    wire.variant = route.variant
+    wire.cache = pb.CacheResult.ValueType(route.cache.value)
+    for attempt in route.attempts:
+        _put_attempt(wire.attempts.add(), attempt)
+    wire.reasons.extend(route.reasons)
+    if route.upstream is not None:
+        _put_route(wire.upstream, route.upstream)
+    wire.trace_id = route.trace_id
+    wire.sticky_by = route.sticky_by
+    if route.hash_point is not None:
+        wire.hash_point = route.hash_point
+    if route.probability is not None:
+        wire.probability = route.probability
+    if route.cache_age_s is not None:
+        put_duration(wire.cache_age, route.cache_age_s)
+    wire.cache_key = route.cache_key
+
+
+def _put_attempt(wire: pb.Attempt, attempt: Attempt) -> None:
+    wire.deployment = attempt.deployment
+    wire.replica = attempt.replica
+    wire.variant = attempt.variant
+    if attempt.reason:
+        wire.error.reason = attempt.reason
+        wire.error.message = attempt.message
+    put_duration(wire.duration, attempt.duration_s)

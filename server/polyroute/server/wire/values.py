@@ -21,10 +21,17 @@ MAX_STRUCT_BYTES: Final = 1024 * 1024
 
 def duration(seconds: float) -> Duration:
     """`seconds` as a wire duration."""
+    wire = Duration()
+    put_duration(wire, seconds)
+    return wire
+
+
+def put_duration(wire: Duration, seconds: float) -> None:
+    """Sets a wire duration to `seconds`; it is there afterwards, zero too."""
     whole, nanos = _split(seconds)
     if whole < 0 and nanos:  # both parts of a wire duration have one sign
         whole, nanos = whole + 1, nanos - _NANOS
-    return Duration(seconds=whole, nanos=nanos)
+    wire.seconds, wire.nanos = whole, nanos
 
 
 def seconds_of(value: Duration) -> float:
@@ -34,8 +41,14 @@ def seconds_of(value: Duration) -> float:
 
 def timestamp(unix_s: float) -> Timestamp:
     """Unix time in seconds as a wire time."""
-    whole, nanos = _split(unix_s)
-    return Timestamp(seconds=whole, nanos=nanos)
+    wire = Timestamp()
+    put_time(wire, unix_s)
+    return wire
+
+
+def put_time(wire: Timestamp, unix_s: float) -> None:
+    """Sets a wire time to Unix time in seconds."""
+    wire.seconds, wire.nanos = _split(unix_s)
 
 
 def unix_of(value: Timestamp) -> float:

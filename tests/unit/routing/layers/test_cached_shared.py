@@ -24,7 +24,7 @@ from polyroute.core.errors import (
     PromptTooLong,
     WorkerDied,
 )
-from polyroute.core.event import CacheResult, Event, Finished, FinishReason, Route, Started, Token
+from polyroute.core.event import CacheResult, Event, Finished, FinishReason, Route, Started, Token, parts_of
 from polyroute.core.request import CacheMode, CacheOptions, Request, RoutingOptions, Sampling
 from polyroute.routing.layers.cached import MOST_RUNS, Cached
 from polyroute.routing.layers.limited import Limited
@@ -44,7 +44,7 @@ def asks(mode: CacheMode = CacheMode.UNSPECIFIED, *, prompt: str = "a b c", **ca
 
 async def take(cached: Cached, call: Call) -> list[Event]:
     async with aclosing(generator(cached(call))) as events:
-        return [event async for event in events]
+        return [part async for event in events for part in parts_of(event)]
 
 
 def text(events: list[Event]) -> str:

@@ -23,7 +23,7 @@ from polyroute.core.errors import (
     PolyrouteError,
     WorkerDied,
 )
-from polyroute.core.event import Attempt, CacheResult, Event, Finished, FinishReason, Route, Started, Token
+from polyroute.core.event import Attempt, CacheResult, Event, Finished, FinishReason, Route, Started, Token, parts_of
 from polyroute.core.request import CacheMode, CacheOptions, Request, Sampling
 from polyroute.routing.cache.runs import MOST_REFRESHES
 from polyroute.routing.layers.cached import Cached
@@ -41,7 +41,7 @@ def asks(prompt: str = "a b c", mode: CacheMode = CacheMode.UNSPECIFIED, max_age
 
 async def take(cached: Cached, call: Call) -> list[Event]:
     async with aclosing(generator(cached(call))) as events:
-        return [event async for event in events]
+        return [part async for event in events for part in parts_of(event)]
 
 
 def text(events: list[Event]) -> str:

@@ -25,8 +25,9 @@ from polyroute.core.event import (
     Usage,
 )
 from polyroute.core.request import ToolCall
+from polyroute.server.answers import answered
 from polyroute.server.wire.answer import (
-    collect,
+    answer_to_wire,
     delta_from_wire,
     delta_to_wire,
     end_from_wire,
@@ -130,7 +131,7 @@ async def test_no_field_of_a_response_is_left_empty() -> None:
         yield TOKEN
         yield FINISHED
 
-    response = await collect(events(), "id")
+    response = answer_to_wire(await answered(events()), "id")
     assert filled(pb.GenerateResponse.DESCRIPTOR, response) == []
     assert filled(pb.GenerateEnd.DESCRIPTOR, end_to_wire(FINISHED)) == []
     assert filled(pb.GenerateDelta.DESCRIPTOR, delta_to_wire(TOKEN)) == []
@@ -159,7 +160,7 @@ async def test_parts_of_tool_calls_are_put_together() -> None:
         yield Token(tool_calls=(ToolCall("", "", "{}", 1),))
         yield Finished(FinishReason.TOOL_CALLS)
 
-    response = await collect(events(), "id")
+    response = answer_to_wire(await answered(events()), "id")
     calls = [(call.id, call.name, call.arguments, call.index) for call in response.tool_calls]
     assert calls == [("a", "f", '{"x":1}', 0), ("b", "g", "{}", 1)]
 
@@ -177,5 +178,5 @@ async def test_the_stream_is_closed_when_collecting_fails() -> None:
             closed = True
 
     with pytest.raises(UnicodeEncodeError):
-        await collect(events(), "id")
+        answer_to_wire(await answered(events()), "id")
     assert closed

@@ -1,0 +1,73 @@
+"""The whole answer of a call, for the faces that give it in one piece."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from polyroute.core.event import Event, Finished, Route, Started, Token, TokenLogprob
+from polyroute.core.request import ToolCall
+from polyroute.routing.streams import generator
+
+
+class BrokenStream(Exception):
+    """A service ended its stream without `Started` or `Finished`: our bug."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One whole answer; `created` is Unix time in seconds."""
+
+    route: Route
+    text: str
+    tool_calls: tuple[ToolCall, ...]
+    logprobs: tuple[TokenLogprob, ...]
+    end: Finished
+    created: float
+
+
+async def answered(events: AsyncIterator[Event]) -> Answer:
+    """The answer that a stream of events makes; the stream is closed however this ends."""
+    started: Started | None = None
+    finished: Finished | None = None
+    tokens: list[Token] = []
+    created = 0.0
+    async with aclosing(generator(events)) as stream:
+        async for event in stream:  # to its end: who does not come back for more has left early
+            if isinstance(event, Token):
+                tokens.append(event)
+            elif isinstance(event, Finished):
+                finished = event
+            else:
+                created = time.time()
+                if isinstance(event, Started):
+                    started = event
+                else:
+                    started, tokens, finished = event.started, list(event.tokens), event.finished
+    if started is None or finished is None:
+        raise BrokenStream(f"ended without {'Started' if started is None else 'Finished'}")
+    return Answer(
+        route=started.route,
+        text="".join([token.text for token in tokens]),
+        tool_calls=_tool_calls(tokens),
+        logprobs=tuple(each for token in tokens for each in token.logprobs),
+        end=finished,
+        created=created,
+    )
+
+
+def _tool_calls(tokens: Iterable[Token]) -> tuple[ToolCall, ...]:
+    """Streamed parts of tool calls put together, by index: names and IDs come once, arguments concatenate."""
+    calls: dict[int, ToolCall] = {}
+    for token in tokens:
+        for part in token.tool_calls:
+            known = calls.get(part.index, ToolCall(index=part.index))
+            calls[part.index] = ToolCall(
+                id=known.id or part.id,
+                name=known.name or part.name,
+                arguments=known.arguments + part.arguments,
+                index=part.index,
+            )
+    return tuple(calls[index] for index in sorted(calls))
