@@ -55,14 +55,17 @@ def validate(request: Request, limits: LimitsConfig, names: Mapping[str, str] | 
         _stops(request.stop)
         if request.response_format is not None:
             _response_format(request.response_format)
-        _tools(request.tools, request.tool_choice)
-        _json("extra", request.extra)
+        if request.tools or request.tool_choice:
+            _tools(request.tools, request.tool_choice)
+        if request.extra:
+            _json("extra", request.extra)
         check_request_id(request.request_id)
         for field in ("affinity_key", "user", "session", "variant"):
             _name(f"routing.{field}", getattr(request.routing, field), MAX_NAME_CHARS)
         if request.cache.max_age_s is not None and not 0 <= request.cache.max_age_s < math.inf:
             raise InvalidArgument("cache.max_age", f"{request.cache.max_age_s:g} s; must be 0 or more")
-        _labels(request.labels)
+        if request.labels:
+            _labels(request.labels)
     except InvalidArgument as error:
         head, dot, rest = error.field.partition(".")
         base, bracket, index = head.partition("[")
@@ -84,9 +87,10 @@ def _refused(field: str, value: str, problem: str) -> InvalidArgument:
 
 
 def _name(field: str, value: str, limit: int, *, spaces: bool = True) -> None:
+    """Checks a name; the one white space that is printable is the space."""
     if len(value) > limit:
         raise InvalidArgument(field, f"{len(value)} characters, limit {limit}")
-    if not value.isprintable() or (not spaces and any(c.isspace() for c in value)):
+    if not value.isprintable() or (not spaces and " " in value):
         what = "control characters" if spaces else "spaces or control characters"
         raise _refused(field, value, f"has {what}, which are not allowed")
 

@@ -10,6 +10,8 @@ from enum import Enum
 from functools import cache
 from typing import Any
 
+import orjson
+
 from polyroute.core.request import Request
 
 FORMAT = 1
@@ -33,7 +35,10 @@ def canonical(model: str, version: str, fingerprint: str, request: Request, user
         whole["user"] = user
     if tenant:
         whole["tenant"] = tenant
-    return _encode(whole).encode()
+    try:
+        return orjson.dumps(whole, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # what only the standard library can write: half a surrogate, an integer of more than 64 bits
+        return _encode(whole).encode()
 
 
 def digest(key: bytes) -> str:
@@ -56,7 +61,7 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return int(value) if value.is_integer() else value
-    if isinstance(value, Mapping):
+    if isinstance(value, dict | Mapping):  # most are of the first kind, which is told sooner
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
@@ -64,5 +69,7 @@ def _plain(value: Any) -> Any:
         return value.name
     if is_dataclass(value):
         kind: Any = type(value)
-        return {name: _plain(getattr(value, name)) for name in _names(kind)}
+        return {
+            name: item if type(item := getattr(value, name)) in _AS_THEY_ARE else _plain(item) for name in _names(kind)
+        }
     return value

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import time
-import uuid
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from aiohttp import web
 
-from polyroute.core.call import Call, Entrance
+from polyroute.core.call import Call, Entrance, new_request_id
 from polyroute.core.config import LimitsConfig
 from polyroute.core.errors import InvalidArgument, clip
 from polyroute.core.request import CacheMode, CacheOptions, Request, RoutingOptions
@@ -49,7 +48,7 @@ _YES_NO = {"true": True, "1": True, "false": False, "0": False}
 def request_id(request: web.Request) -> str:
     """The caller's `X-Request-ID` where it is printable ASCII of at most 128 characters, else a new one."""
     given = request.headers.get("X-Request-ID", "")
-    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if _REQUEST_ID.fullmatch(given) else new_request_id()
 
 
 def call(http: web.Request, asked: Request, carried: Collection[str]) -> Call:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from contextvars import ContextVar
@@ -17,7 +16,7 @@ import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError
 
-from polyroute.core.call import Call, Entrance
+from polyroute.core.call import Call, Entrance, new_request_id
 from polyroute.core.errors import (
     MESSAGE_LIMIT,
     Cancelled,
@@ -122,7 +121,7 @@ class _Edge:
         """Gives the RPC its frame and its ID: the caller's own where it is usable, else a new one."""
         given = request.request_id if isinstance(request, GenerateRequest) else ""
         usable = _REQUEST_ID_FORM.fullmatch(given) is not None
-        frame = Frame(self.entrance, given if usable else uuid.uuid4().hex, time.monotonic())
+        frame = Frame(self.entrance, given if usable else new_request_id(), time.monotonic())
         _FRAME.set(frame)
         rpc.set_trailing_metadata((("x-request-id", frame.request_id),))
 

@@ -32,9 +32,11 @@ def call_from(
     validate(request, limits)
     left_s = rpc.time_remaining()
     frame = current_frame()
+    if request.request_id != frame.request_id:
+        request = replace(request, request_id=frame.request_id)
     metadata = tuple(rpc.invocation_metadata() or ())
     call = Call(
-        request=replace(request, request_id=frame.request_id),
+        request=request,
         request_id=frame.request_id,
         arrived=arrived,
         deadline=arrived + left_s if left_s is not None and left_s < _LONGEST_S else None,

@@ -16,6 +16,7 @@ from polyroute.routing.gateway import Gateway
 from polyroute.routing.streams import generator
 from polyroute.server.answers import answered
 from polyroute.server.feedback import FeedbackIntake
+from polyroute.server.rpc.boundary import current_frame
 from polyroute.server.rpc.calls import call_from
 from polyroute.server.wire.answer import answer_to_wire, delta_to_wire, end_to_wire, start_to_wire
 from polyroute.server.wire.request import request_from_count, request_from_wire
@@ -34,13 +35,13 @@ class InferenceService(InferenceServiceServicer):
     async def Generate(  # noqa: N802
         self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.GenerateResponse:
-        call = self._call(request_from_wire(request, self._gateway.limits.max_messages), context)
+        call = self._generate(request, context)
         return answer_to_wire(await answered(self._gateway.generate(call)), call.request_id)
 
     async def StreamGenerate(  # noqa: N802
         self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[pb.GenerateEvent]:
-        call = self._call(request_from_wire(request, self._gateway.limits.max_messages), context)
+        call = self._generate(request, context)
         sequence = 0
         async with aclosing(generator(self._gateway.generate(call))) as events:
             async for event in events:
@@ -75,6 +76,10 @@ class InferenceService(InferenceServiceServicer):
         observed = unix_of(request.observed) if request.HasField("observed") else None
         matched = await self._feedback.take(request.request_id, request.metric, value, observed)
         return pb.RecordFeedbackResponse(matched=matched)
+
+    def _generate(self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext[Any, Any]) -> Call:
+        asked = request_from_wire(request, self._gateway.limits.max_messages, current_frame().request_id)
+        return self._call(asked, context)
 
     def _call(self, asked: Request, context: grpc.aio.ServicerContext[Any, Any]) -> Call:
         return call_from(asked, context, self._gateway.limits, self._gateway.sticky_headers)

@@ -35,10 +35,15 @@ _SAMPLING: Final = (
 )
 
 
-def request_from_wire(wire: pb.GenerateRequest, max_messages: int | None = None) -> Request:
+_NO_ROUTING: Final = RoutingOptions()
+_NO_CACHE_OPTIONS: Final = CacheOptions()
+
+
+def request_from_wire(wire: pb.GenerateRequest, max_messages: int | None = None, request_id: str = "") -> Request:
     """A request as core knows it; what only the wire can get wrong raises `InvalidArgument`.
 
-    More than `max_messages` are refused before they are turned into anything, which would take its time.
+    More than `max_messages` are refused before they are turned into anything, which would take its time. `request_id`
+    is the ID of a request that brings none.
     """
     prompt, messages = _input(wire, max_messages)
     return Request(
@@ -50,17 +55,10 @@ def request_from_wire(wire: pb.GenerateRequest, max_messages: int | None = None)
         response_format=_response_format(wire.response_format) if wire.HasField("response_format") else None,
         tools=_tools(wire.tools),
         tool_choice=wire.tool_choice,
-        extra=plain("extra", wire.extra),
-        request_id=wire.request_id,
-        routing=RoutingOptions(
-            affinity_key=wire.routing.affinity_key,
-            user=wire.routing.user,
-            session=wire.routing.session,
-            variant=wire.routing.variant,
-            no_shadow=wire.routing.no_shadow,
-            no_fallback=wire.routing.no_fallback,
-        ),
-        cache=_cache(wire.cache),
+        extra=plain("extra", wire.extra) if wire.HasField("extra") else {},
+        request_id=wire.request_id or request_id,
+        routing=_routing(wire.routing) if wire.HasField("routing") else _NO_ROUTING,
+        cache=_cache(wire.cache) if wire.HasField("cache") else _NO_CACHE_OPTIONS,
         labels=dict(wire.labels),
     )
 
@@ -111,6 +109,17 @@ def _response_format(wire: pb.ResponseFormat) -> ResponseFormat:
     if kind == "choice":
         return ResponseFormat("choice", tuple(wire.choice.choices))
     raise InvalidArgument("response_format", "give one of json_schema, regex and choice")
+
+
+def _routing(wire: pb.RoutingOptions) -> RoutingOptions:
+    return RoutingOptions(
+        affinity_key=wire.affinity_key,
+        user=wire.user,
+        session=wire.session,
+        variant=wire.variant,
+        no_shadow=wire.no_shadow,
+        no_fallback=wire.no_fallback,
+    )
 
 
 def _cache(wire: pb.CacheOptions) -> CacheOptions:
