@@ -15,7 +15,7 @@ from polyroute.backends.echo import EchoBackend, Script
 from polyroute.core.call import Call
 from polyroute.core.config import CacheConfig
 from polyroute.core.errors import WorkerDied
-from polyroute.core.event import CacheResult, Event, Route, Started, Token
+from polyroute.core.event import CacheResult, Event, Route, Started, Token, parts_of
 from polyroute.core.request import Request, Sampling
 from polyroute.routing.cache import fleet, leases
 from polyroute.routing.cache.leases import Leases
@@ -63,7 +63,7 @@ def machine(redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 async def take(cached: Cached) -> list[Event]:
     async with aclosing(generator(cached(ASKED))) as events:
-        return [event async for event in events]
+        return [part async for event in events for part in parts_of(event)]
 
 
 def text(events: list[Event]) -> str:

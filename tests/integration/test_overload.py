@@ -22,7 +22,7 @@ from polyroute.backends.echo import EchoBackend, Script
 from polyroute.core.call import Call
 from polyroute.core.config import CacheConfig, Config, RemoteConfig
 from polyroute.core.errors import DeadlineExceeded, Overloaded
-from polyroute.core.event import Token
+from polyroute.core.event import Token, parts_of
 from polyroute.core.request import Request, RoutingOptions
 from polyroute.v1 import inference_pb2 as pb
 from tests.integration.grpc_serving import WAIT_S, Serving, refusal_of, serving, settings_for, until
@@ -75,7 +75,8 @@ async def ask(at: Serving, user: str, deadline: float | None = None) -> str:
     """How a call of the gateway ended: `ok` or the error's reason; an answer is whole."""
     call = Call(Request(prompt=PROMPT, routing=RoutingOptions(user=user)), "r", deadline=deadline)
     try:
-        texts = [event.text async for event in at.server.gateway.generate(call) if isinstance(event, Token)]
+        events = at.server.gateway.generate(call)
+        texts = [part.text async for event in events for part in parts_of(event) if isinstance(part, Token)]
     except (Overloaded, DeadlineExceeded) as error:
         refused = error
     else:

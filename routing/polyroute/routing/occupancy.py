@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 
 class Occupancy:
@@ -42,3 +43,20 @@ class Occupancy:
         except TimeoutError:
             return False
         return True
+
+
+class Occupied:
+    """One call inside of several places, for as long as the block lasts."""
+
+    __slots__ = ("_places",)
+
+    def __init__(self, places: Sequence[Occupancy]) -> None:
+        self._places = places
+
+    def __enter__(self) -> None:
+        for place in self._places:
+            place.enter()
+
+    def __exit__(self, *_: object) -> None:
+        for place in self._places:
+            place.leave()

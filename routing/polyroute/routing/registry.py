@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -27,7 +26,7 @@ from polyroute.routing.cache.shelf import Shelf
 from polyroute.routing.layers.cached import Cached
 from polyroute.routing.layers.semantic import Semantic
 from polyroute.routing.near import NearNames
-from polyroute.routing.occupancy import Occupancy
+from polyroute.routing.occupancy import Occupancy, Occupied
 from polyroute.routing.permits import Permits
 from polyroute.routing.plan import Decision, Layer, Rule, Shadow, Variant, decide
 
@@ -129,17 +128,9 @@ class Snapshot:
     def _failed(self, id: str) -> bool:
         return self.deployments[id].backend.facts().state is ModelState.FAILED
 
-    @contextmanager
-    def occupied(self, ids: Iterable[str]) -> Iterator[None]:
+    def occupied(self, ids: Iterable[str]) -> Occupied:
         """Keeps these deployments from being stopped by a reload while a call may come to them."""
-        held = [self.deployments[id].occupancy for id in ids]
-        for occupancy in held:
-            occupancy.enter()
-        try:
-            yield
-        finally:
-            for occupancy in held:
-                occupancy.leave()
+        return Occupied([self.deployments[id].occupancy for id in ids])
 
     def deployment(self, id: str) -> Deployment:
         """The deployment of that model ID; raises `UnknownModel`, or `InvalidArgument` where it is a route's."""

@@ -38,21 +38,21 @@ async def answered(events: AsyncIterator[Event]) -> Answer:
         async for event in stream:  # to its end: who does not come back for more has left early
             if isinstance(event, Token):
                 tokens.append(event)
+            elif isinstance(event, Started):
+                started, created = event, time.time()
             elif isinstance(event, Finished):
                 finished = event
             else:
-                created = time.time()
-                if isinstance(event, Started):
-                    started = event
-                else:
-                    started, tokens, finished = event.started, list(event.tokens), event.finished
+                started, finished, created = event.started, event.finished, time.time()
+                tokens.extend(event.tokens)
     if started is None or finished is None:
         raise BrokenStream(f"ended without {'Started' if started is None else 'Finished'}")
+    more = [token for token in tokens if token.tool_calls or token.logprobs]  # most have nothing but text
     return Answer(
         route=started.route,
         text="".join([token.text for token in tokens]),
-        tool_calls=_tool_calls(tokens),
-        logprobs=tuple(each for token in tokens for each in token.logprobs),
+        tool_calls=_tool_calls(more),
+        logprobs=tuple(each for token in more for each in token.logprobs),
         end=finished,
         created=created,
     )

@@ -61,10 +61,10 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return int(value) if value.is_integer() else value
-    if isinstance(value, dict | Mapping):  # most are of the first kind, which is told sooner
-        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
+    if isinstance(value, dict | Mapping):  # most are of the first kind, which is told sooner
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, Enum):
         return value.name
     if is_dataclass(value):

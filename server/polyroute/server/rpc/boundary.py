@@ -87,7 +87,7 @@ class Boundary(grpc.aio.ServerInterceptor):
         if wrapped is None:
             found = await continuation(handler_call_details)
             if found is None:  # not kept: callers may make up as many names as they like
-                return grpc.unary_unary_rpc_method_handler(_unary(_unknown(method), self._edge(method)))
+                return grpc.unary_unary_rpc_method_handler(_unary(_unknown(method), self._edge(method), _checked))
             wrapped = self._wrapped[method] = self._wrap(found, self._edge(method))
         return wrapped
 
@@ -97,15 +97,16 @@ class Boundary(grpc.aio.ServerInterceptor):
 
     def _wrap(self, found: _Handler, edge: _Edge) -> _Handler:
         decode = _forgiving(found.request_deserializer)
+        checked = _each_checked if found.request_streaming else _checked
         if found.response_streaming:
-            wrapped = _streaming(found.stream_stream or found.unary_stream, edge)
+            wrapped = _streaming(found.stream_stream or found.unary_stream, edge, checked)
             make = (
                 grpc.stream_stream_rpc_method_handler
                 if found.request_streaming
                 else grpc.unary_stream_rpc_method_handler
             )
             return make(wrapped, decode, found.response_serializer)
-        plain = _unary(found.stream_unary or found.unary_unary, edge)
+        plain = _unary(found.stream_unary or found.unary_unary, edge, checked)
         unary = grpc.stream_unary_rpc_method_handler if found.request_streaming else grpc.unary_unary_rpc_method_handler
         return unary(plain, decode, found.response_serializer)
 
@@ -147,24 +148,24 @@ def _told(call: Call, error: PolyrouteError) -> None:
     )
 
 
-def _unary(inner: Any, edge: _Edge) -> Callable[..., Awaitable[Any]]:
+def _unary(inner: Any, edge: _Edge, checked: Callable[[Any], Any]) -> Callable[..., Awaitable[Any]]:
     async def answer(request: Any, rpc: _Rpc) -> Any:
         try:
             edge.begin(request, rpc)
-            return await inner(_checked(request), rpc)
+            return await inner(checked(request), rpc)
         except Exception as error:  # noqa: BLE001 - the outermost frame: whatever it is, the caller gets a status
             await _fail(error, edge, request, rpc)
 
     return answer
 
 
-def _streaming(inner: Any, edge: _Edge) -> Callable[..., Awaitable[None]]:
+def _streaming(inner: Any, edge: _Edge, checked: Callable[[Any], Any]) -> Callable[..., Awaitable[None]]:
     async def answer(request: Any, rpc: _Rpc) -> None:
         # Written rather than yielded: a generator that gRPC leaves suspended would be closed whenever the garbage
         # collector finds it; here a cancelled RPC closes the servicer's generator at once.
         try:
             edge.begin(request, rpc)
-            async with aclosing(inner(_checked(request), rpc)) as messages:
+            async with aclosing(inner(checked(request), rpc)) as messages:
                 async for message in messages:
                     await _send(message, rpc)
         except Exception as error:  # noqa: BLE001 - as above
@@ -210,9 +211,7 @@ def _forgiving(decode: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] 
 
 
 def _checked(request: Any) -> Any:
-    """The request, or the requests, of which undecodable ones raise `InvalidArgument`."""
-    if hasattr(request, "__aiter__"):
-        return _each_checked(request)
+    """The request; an undecodable one raises `InvalidArgument`."""
     if isinstance(request, _Undecodable):
         raise InvalidArgument("", "the request's bytes are no message of this method's request type")
     return request

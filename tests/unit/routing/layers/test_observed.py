@@ -24,7 +24,7 @@ from polyroute.core.errors import (
     PolyrouteError,
     UnknownModel,
 )
-from polyroute.core.event import Attempt, Event, Finished, Route, Started, Token, Usage
+from polyroute.core.event import Attempt, Event, Finished, FinishReason, Route, Started, Token, Usage, Whole
 from polyroute.core.request import Message, Request
 from polyroute.core.trace import SAMPLED, Span, Trace, Value, new_trace_id, parse
 from polyroute.routing.layers.observed import Observed
@@ -208,6 +208,28 @@ async def test_who_has_the_end_did_not_leave_early(
     events = await take(make(EchoBackend("m", script=Script(texts=["x"])).stream), call(), most=3)
     assert isinstance(events[-1], Finished)
     assert outcomes(registry, "ok") == 1
+
+
+@pytest.mark.parametrize(("comes_back", "outcome"), [(True, "ok"), (False, "CANCELLED")])
+async def test_a_whole_answer_is_had_by_who_comes_back_for_more(
+    make: Callable[..., Observed], spans: list[Span], comes_back: bool, outcome: str
+) -> None:
+    async def inner(call: Call) -> AsyncIterator[Event]:
+        started = Started(Route(model="m", trace_id=call.trace.trace_id))
+        yield Whole(started, (Token("an "), Token("answer")), Finished(FinishReason.STOP, Usage(3, 2)))
+
+    observed = make(inner, content_chars=5)
+    with capture_logs() as logs:
+        async with aclosing(generator(observed(call()))) as events:
+            whole = await anext(events)
+            if comes_back:
+                assert [event async for event in events] == []
+    assert isinstance(whole, Whole)
+    assert whole.finished.timing.total_s >= whole.finished.timing.first_token_s > 0
+    (line,) = logs
+    assert (line["outcome"], line["model"]) == (outcome, "m")
+    assert (line["prompt_tokens"], line["completion_tokens"]) == (3, 2)
+    assert "an an" in str(spans[0].attributes["gen_ai.output.messages"])
 
 
 async def test_names_that_callers_make_up_become_no_labels(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -13,9 +14,11 @@ from polyroute.backends.echo import EchoBackend, Script
 from polyroute.core.backend import ModelState
 from polyroute.core.call import Call
 from polyroute.core.errors import PeerFailed, PolyrouteError
+from polyroute.core.event import Whole
 from polyroute.core.request import CacheMode, CacheOptions, Message, Request, RoutingOptions, Sampling
 from polyroute.routing.experiments.records import CallRecord
 from polyroute.routing.gateway import Gateway
+from polyroute.routing.streams import generator
 
 CONFIG: dict[str, Any] = {
     "default_model": "chat",
@@ -169,6 +172,10 @@ async def test_an_answer_from_the_cache_is_no_evidence(gateway: Gateway, kept: K
     for _ in range(2):
         await take(gateway.generate, Call(request, "r1"))
     assert [(r.cache, r.evidence) for r in kept.records] == [("MISS", True), ("HIT", False)]
+    assert [(r.outcome, r.finish_reason, r.completion_tokens) for r in kept.records] == [("ok", "STOP", 2)] * 2
+    async with aclosing(generator(gateway.generate(Call(request, "r2")))) as events:
+        assert isinstance(await anext(events), Whole)
+    assert (kept.records[-1].cache, kept.records[-1].outcome) == ("HIT", "CANCELLED"), "it was not taken to its end"
 
 
 async def test_a_pinned_call_was_not_assigned(gateway: Gateway, kept: Kept, take: Callable[..., Any]) -> None:
