@@ -11,6 +11,9 @@ from polyroute.routing.experiments.interval import Interval, check_alpha
 _TUNED_FOR: Final = 1_000
 """Observations at which the intervals are narrowest; at others they are valid as well."""
 
+_ROUNDING: Final = 1e-9
+"""Parts of a mean by which sums in floating point may be wrong, with room to spare."""
+
 _LEAST: Final = 10
 """Observations before which nothing is said: what holds in the limit needs some."""
 
@@ -71,7 +74,7 @@ def difference(treatment: Sample, control: Sample, alpha: float) -> Interval:
     estimate = treatment.mean - control.mean
     if min(treatment.count, control.count) < _LEAST:
         return Interval(estimate, -math.inf, math.inf)
-    variance = treatment.variance / treatment.count + control.variance / control.count
+    variance = _variance(treatment, control)
     width = math.sqrt(variance) * _factor(treatment.count + control.count, alpha)
     return Interval(estimate, estimate - width, estimate + width)
 
@@ -83,7 +86,7 @@ def log_e_positive(treatment: Sample, control: Sample, beyond: float = 0.0) -> f
     """
     if min(treatment.count, control.count) < _LEAST:
         return 0.0
-    variance = treatment.variance / treatment.count + control.variance / control.count
+    variance = _variance(treatment, control)
     excess = treatment.mean - control.mean - beyond
     if variance == 0:
         return math.inf if excess > 0 else 0.0
@@ -104,7 +107,7 @@ def needed(treatment: Sample, control: Sample, alpha: float, margin: float | Non
     target = abs(treatment.mean - control.mean) if margin is None else margin - (treatment.mean - control.mean)
     if min(treatment.count, control.count) < _LEAST or target <= 0:
         return most
-    variance = total * (treatment.variance / treatment.count + control.variance / control.count)
+    variance = total * _variance(treatment, control)
     low, high = total, total + most
     if math.sqrt(variance / low) * _factor(low, alpha) < target:
         return 0
@@ -117,6 +120,12 @@ def needed(treatment: Sample, control: Sample, alpha: float, margin: float | Non
         else:
             low = middle
     return high - total
+
+
+def _variance(treatment: Sample, control: Sample) -> float:
+    """That of the difference of the means; never so little that rounding of equal means looks like a difference."""
+    rounding = _ROUNDING * max(abs(treatment.mean), abs(control.mean))
+    return treatment.variance / treatment.count + control.variance / control.count + rounding * rounding
 
 
 def _spread(count: int) -> float:

@@ -88,3 +88,13 @@ def test_what_a_decision_needs_is_about_right() -> None:
     grown = 1 + more / 2_000
     after = [Sample(round(s.count * grown), s.mean, s.variance) for s in (treatment, control)]
     assert difference(*after, 0.05).lower == pytest.approx(0, abs=1e-4)
+
+
+def test_rounding_is_no_difference() -> None:
+    """Every answer has 5 tokens, and weighted sums of them differ in the last digit."""
+    one, other = Sample(60, 5.000000000000001, 0.0), Sample(40, 5.0, 0.0)
+    assert one.mean != other.mean
+    assert 0.0 in difference(one, other, 0.05)
+    assert log_e_positive(one, other) < 1.0
+    assert needed(one, other, 0.05) > 0
+    assert 0.0 not in difference(Sample(60, 5.001, 0.0), other, 0.05)
