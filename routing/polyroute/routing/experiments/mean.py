@@ -14,7 +14,7 @@ _TUNED_FOR: Final = 1_000
 _ROUNDING: Final = 1e-9
 """Parts of a mean by which sums in floating point may be wrong, with room to spare."""
 
-_LEAST: Final = 10
+LEAST: Final = 10
 """Observations before which nothing is said: what holds in the limit needs some."""
 
 
@@ -59,7 +59,7 @@ def interval(sample: Sample, alpha: float) -> Interval:
     confidence sequences", Annals of Statistics 52 (2024), theorem 2.2.
     """
     check_alpha(alpha)
-    if sample.count < _LEAST:
+    if sample.count < LEAST:
         return Interval(sample.mean, -math.inf, math.inf)
     width = math.sqrt(sample.variance / sample.count) * _factor(sample.count, alpha)
     return Interval(sample.mean, sample.mean - width, sample.mean + width)
@@ -72,7 +72,7 @@ def difference(treatment: Sample, control: Sample, alpha: float) -> Interval:
     """
     check_alpha(alpha)
     estimate = treatment.mean - control.mean
-    if min(treatment.count, control.count) < _LEAST:
+    if min(treatment.count, control.count) < LEAST:
         return Interval(estimate, -math.inf, math.inf)
     variance = _variance(treatment, control)
     width = math.sqrt(variance) * _factor(treatment.count + control.count, alpha)
@@ -84,7 +84,7 @@ def log_e_positive(treatment: Sample, control: Sample, beyond: float = 0.0) -> f
 
     The mixture of `difference` over positive differences alone. 0 before ten observations each.
     """
-    if min(treatment.count, control.count) < _LEAST:
+    if min(treatment.count, control.count) < LEAST:
         return 0.0
     variance = _variance(treatment, control)
     excess = treatment.mean - control.mean - beyond
@@ -105,7 +105,7 @@ def needed(treatment: Sample, control: Sample, alpha: float, margin: float | Non
     most = 1_000_000_000
     total = treatment.count + control.count
     target = abs(treatment.mean - control.mean) if margin is None else margin - (treatment.mean - control.mean)
-    if min(treatment.count, control.count) < _LEAST or target <= 0:
+    if min(treatment.count, control.count) < LEAST or target <= 0:
         return most
     variance = total * _variance(treatment, control)
     low, high = total, total + most

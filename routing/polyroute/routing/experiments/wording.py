@@ -7,6 +7,7 @@ from typing import Final
 
 from polyroute.routing.experiments.evidence import ERRORS, FEEDBACK, FIRST_TOKEN, TOKENS, TOTAL
 from polyroute.routing.experiments.findings import NEVER, ArmReport, Comparison, ShadowFindings
+from polyroute.routing.experiments.mean import LEAST
 from polyroute.routing.experiments.sample_ratio import LIMIT
 
 UNITS: Final = {FIRST_TOKEN: "s", TOTAL: "s", TOKENS: "tokens"}
@@ -36,6 +37,8 @@ def summary(
     if decided:
         return "; ".join(decided) + "."
     nearest = min(comparisons, key=lambda comparison: comparison.needed)
+    if all(min(each.variant_count, each.control_count) < LEAST for each in comparisons):
+        return f"Nothing is decided yet: it takes {LEAST} answers of each variant before anything can be said."
     if nearest.needed >= NEVER:
         return "Nothing is decided yet, and nothing hints at a difference."
     return f"Nothing is decided yet: {name_of(nearest.metric)} is nearest, after about {nearest.needed:,} answers more."

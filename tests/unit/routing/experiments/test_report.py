@@ -84,6 +84,11 @@ def test_an_undecided_report_says_how_much_more_it_takes() -> None:
     )
 
 
+def test_a_few_answers_are_said_to_be_too_few() -> None:
+    found = on(*assigned(30, 30), entry("a", "error_rate", 30, 0), entry("b", "error_rate", 9, 9))
+    assert found.summary == "Nothing is decided yet: it takes 10 answers of each variant before anything can be said."
+
+
 def test_equal_variants_are_not_said_to_differ() -> None:
     found = on(*assigned(500, 500), entry("a", "error_rate", 500, 20), entry("b", "error_rate", 500, 20))
     assert found.summary == "Nothing is decided yet, and nothing hints at a difference."
