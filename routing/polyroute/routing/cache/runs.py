@@ -156,7 +156,7 @@ class Runs:
             if call.trace.span is not None:
                 looked(call.trace.span, result)
             if asked.call.request.cache.mode is CacheMode.ONLY_IF_CACHED:
-                raise self.not_cached("no stored answer")
+                raise self.not_cached("no stored answer" if found is None else "the stored answer is too old")
             spare = found if state is Freshness.SPARE else None
         parts = self._model(asked, call, spare)
         async with aclosing(parts if turn is None else self._in_turn(turn, parts)) as events:

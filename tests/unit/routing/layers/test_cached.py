@@ -176,13 +176,17 @@ async def test_a_refresh_replaces_the_answer_even_a_sampled_one(
 
 
 async def test_only_if_cached_says_why_there_is_none(
-    backend: EchoBackend, make: Callable[..., Cached], run: Callable[..., Any]
+    backend: EchoBackend, make: Callable[..., Cached], run: Callable[..., Any], wall: Wall
 ) -> None:
     with pytest.raises(NotCached, match="`m`: no stored answer"):
         await run(make(backend), asks(CacheMode.ONLY_IF_CACHED))
     with pytest.raises(NotCached, match="`m`: cache: off for this model"):
         await run(make(backend, mode="off"), asks(CacheMode.ONLY_IF_CACHED))
     assert not backend.calls
+    await run(make(backend), asks())
+    wall.now += 60
+    with pytest.raises(NotCached, match="`m`: the stored answer is too old"):
+        await run(make(backend), asks(CacheMode.ONLY_IF_CACHED, max_age_s=59))
 
 
 async def test_sampled_answers_are_not_kept_and_it_says_why(
