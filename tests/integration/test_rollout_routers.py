@@ -87,6 +87,7 @@ async def test_a_lease_that_ends_is_taken_and_no_two_decide(state_url: str) -> N
     databases = [Database(state_url) for _ in range(2)]
     try:
         await asyncio.gather(*(each.write(partial(adopt, case=case, router="any")) for each in databases))
+        await databases[1].write(partial(look, case=case, router="b", term_s=0.0))  # begins, before anything was seen
         for _ in range(10):
             looks = zip(databases, (seen, case), "ab", strict=True)
             await asyncio.gather(
