@@ -400,6 +400,10 @@ LAYERED = (
     ("text", "expected"),
     [
         (ROUTE + "    control: c\n", "models.yaml:6: routes[0]: `control` is `c`, which is none of the variants"),
+        (
+            REMOTE + "routes:\n  - {id: chat, variants: [{name: (holdout), model: m}]}\n",
+            "models.yaml:6: routes[0]: a variant is named `(holdout)`; records name those kept out like that",
+        ),
         (ROUTE + "    holdout: 1\n", "models.yaml:8: routes[0].holdout: input should be less than 1"),
         (ROUTE + "    holdout: 100%\n", "models.yaml:8: routes[0].holdout: input should be less than 1"),
         (ROUTE + "    shadow: {model: m}\n", "models.yaml:8: routes[0].shadow: must be a list"),

@@ -103,6 +103,9 @@ class RouteConfig(Section):
     @model_validator(mode="after")
     def _experiment(self) -> Self:
         names = [variant.name for variant in self.variants]
+        for name in names:
+            if name.startswith("("):
+                raise ValueError(f"a variant is named `{name}`; records name those kept out like that, as (holdout)")
         if self.control is not None and self.control not in names:
             raise ValueError(f"`control` is `{self.control}`, which is none of the variants")
         if (self.holdout or self.layer is not None) and not names:
