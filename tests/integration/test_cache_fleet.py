@@ -50,6 +50,8 @@ def machine(redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         for tier in answers.below:
             tier.tier.get_s = tier.tier.put_s = WAIT_S
         await answers.start()
+        # Until then it has a generation of its own, and so leases of its own.
+        await until(lambda: answers._sharing is not None and answers._sharing.connected)
         shelf = Shelf("m", True, "f", CacheConfig(coalesce="fleet"), backend.facts)
         cached = Cached(backend.stream, shelf, answers, Metrics(CollectorRegistry(), {"m"}))
         try:

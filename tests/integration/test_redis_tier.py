@@ -151,6 +151,22 @@ async def test_a_machine_that_was_away_catches_up(machine: Callable[..., Any]) -
             assert await tier_of(two, b"b") == ""
 
 
+async def test_what_others_wrote_among_the_invalidations_is_passed_over(
+    machine: Callable[..., Any], redis: RedisServer
+) -> None:
+    name = bytes([2]) + bytes(32)
+    with closing(redis.client()) as client:
+        client.hset("polyroute:invalidated", mapping={name: "soon", b"\x03" + bytes(32): 2**70, b"x": 1})
+        client.zadd("polyroute:forgotten", {b"\x04" + bytes(32): "inf"})
+        async with machine("one") as one, machine("two") as two:
+            client.publish("polyroute:invalidations", name + b"-1")
+            client.publish("polyroute:invalidations", name + b"9" * 30)
+            await kept(one)
+            assert await tier_of(two) == "redis"
+            await one.invalidate("m")
+            await until(lambda: two.at_hand(two.key("m", b"a"), TERMS) is None)
+
+
 async def test_what_is_invalidated_while_redis_is_away_is_told_afterwards(
     machine: Callable[..., Any], redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

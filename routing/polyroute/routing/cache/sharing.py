@@ -30,6 +30,8 @@ _REMEMBERED_S: Final = 3600.0
 _MOST_FORGOTTEN: Final = 1024
 _LIMIT_S: Final = 2.0
 _AGAIN_S: Final = (0.5, 5.0)
+_NEVER_US: Final = 2**53
+"""Greater than all times that Lua's numbers, which the scripts compare, tell apart: the year 2255."""
 _TELLING: Final = frozenset({Kind.MODEL, Kind.ALL, Kind.ENTRY})
 _KINDS: Final = {int(kind): kind for kind in (*_TELLING, Kind.SHARED)}
 
@@ -104,11 +106,11 @@ class Sharing:
             pipeline.hgetall(_TIMES)
             pipeline.zrevrangebyscore(_FORGOTTEN, "+inf", since, start=0, num=_MOST_FORGOTTEN, withscores=True)
             times, forgotten = await pipeline.execute()
-        there = {_key_of(field): int(shared) for field, shared in times.items()}
-        there |= {_key_of(field): int(shared) for field, shared in forgotten}
-        there.pop(None, None)
-        for key, shared in there.items():
-            if key is not None:
+        there: dict[tuple[Kind, bytes], int] = {}
+        for field, told in (*times.items(), *forgotten):
+            key, shared = _key_of(field), _time_of(told)
+            if key is not None and shared is not None:
+                there[key] = shared
                 await self._hear(*key, shared)
         if (Kind.SHARED, NOBODY) not in self._invalidations.shared():
             await self._invalidations.heard(Kind.SHARED, NOBODY, now_us)
@@ -132,9 +134,11 @@ class Sharing:
 
     async def _take(self, message: dict[str, Any]) -> None:
         data = message.get("data")
-        key = _key_of(data[:33]) if isinstance(data, bytes) else None
-        if key is not None and isinstance(data, bytes) and data[33:].isdigit():
-            await self._hear(*key, int(data[33:]))
+        if not isinstance(data, bytes):
+            return
+        key, shared = _key_of(data[:33]), _time_of(data[33:])
+        if key is not None and shared is not None:
+            await self._hear(*key, shared)
 
     async def _hear(self, kind: Kind, name: bytes, shared: int) -> None:
         news = await self._invalidations.heard(kind, name, shared)
@@ -156,6 +160,15 @@ def _key_of(field: bytes) -> tuple[Kind, bytes] | None:
     if len(field) != 33 or field[0] not in _KINDS:
         return None
     return _KINDS[field[0]], field[1:]
+
+
+def _time_of(told: bytes | float) -> int | None:
+    """A time in microseconds; None for what cannot be one."""
+    try:
+        shared = int(told)
+    except (ValueError, OverflowError):
+        return None
+    return shared if 0 < shared < _NEVER_US else None
 
 
 def _words(error: Exception) -> str:
