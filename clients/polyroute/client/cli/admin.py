@@ -80,7 +80,10 @@ def _reloaded(done: Reloaded, *, dry_run: bool) -> list[str]:
     changes = {"added": done.added, "removed": done.removed, "rebuilt": done.rebuilt, "adjusted": done.adjusted}
     lines = [f"{what}: {', '.join(models)}" for what, models in changes.items() if models]
     if not lines:
-        lines = ["ok" if dry_run else "changed" if done.changed else "nothing changed"]
+        changed = (
+            "changed: no model, but routes or settings" if done.changed else "nothing changed since it was read last"
+        )
+        lines = ["ok" if dry_run else changed]
     return lines + [f"takes a restart: {key}" for key in done.needs_restart]
 
 
