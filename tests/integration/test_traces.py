@@ -252,6 +252,8 @@ async def one_whose_worker_is_killed(caller: Caller, spans: Spans, back: Listeni
         "decode": "WORKER_DIED",
     }
     assert [span.name for span in found if not span.failed] == ["prefill"]
+    told = [span.attributes.get("http.response.status_code") for span in found[1:3]]
+    assert told == [200, 200]  # on both sides, since the stream had begun
 
 
 async def rest_of(stream: Any) -> None:

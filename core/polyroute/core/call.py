@@ -22,11 +22,13 @@ def new_request_id() -> str:
 class Entrance:
     """Where a call came in: `protocol` is `grpc` or `http`, empty for a call of our own.
 
-    `method` is `package.Service/Method`, or a method and a path such as `POST /v1/generate`.
+    `method` is `package.Service/Method`, or a method and a path such as `POST /v1/generate`. `streams` says that an
+    HTTP answer goes out as it comes, its status first.
     """
 
     protocol: str = ""
     method: str = "generate"
+    streams: bool = False
 
 
 @dataclass(frozen=True, slots=True)

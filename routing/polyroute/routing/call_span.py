@@ -103,7 +103,8 @@ def _end(span: Span, seen: Observation) -> None:
     if protocol == "grpc":
         span.attributes[names.RPC_STATUS] = OK.upper() if failure is None else failure.grpc
     elif protocol == "http":
-        span.attributes[names.HTTP_STATUS] = 200 if failure is None else failure.http
+        sent = seen.call.entrance.streams and seen.timing.first_token_s > 0
+        span.attributes[names.HTTP_STATUS] = 200 if failure is None or sent else failure.http
     if failure is not None:
         span.attributes[names.ERROR_TYPE] = seen.outcome
         if failure.http >= 500:

@@ -53,17 +53,22 @@ class Tracing:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.content_chars = CONTENT_CHARS if environ.get(_CONTENT, "").lower() in _ON_SPANS else 0
-        exporter = exporter_for(environ)
         self._processor: SpanProcessor | None = None
         self.begin: Begin = untraced
         """Begins the trace of a call; see `polyroute.core.trace.Begin`."""
-        if exporter is not None:
-            provider = TracerProvider(
-                resource=_resource(),
-                shutdown_on_exit=False,
-            )
-            self._processor = BatchSpanProcessor(exporter)
-            self.begin = Sampling(provider.sampler, Outlet(self._processor, provider.resource)).begin
+        try:
+            self._set_up(environ)
+        except Exception as error:  # noqa: BLE001 - OpenTelemetry's own, of many kinds; calls are served without spans
+            log.warning("trace.not_set_up", error=f"{type(error).__name__}: {error}", effect="no span is kept")
+
+    def _set_up(self, environ: Mapping[str, str]) -> None:
+        exporter = exporter_for(environ)
+        if exporter is None:
+            return
+        provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
+        processor = BatchSpanProcessor(exporter)
+        self.begin = Sampling(provider.sampler, Outlet(processor, provider.resource)).begin
+        self._processor = processor
 
     async def close(self, budget_s: float) -> None:
         """Sends what is left, for `budget_s` seconds at most: a dead collector does not hold up the end."""

@@ -181,6 +181,26 @@ async def test_the_service_is_named_by_the_environment(
     assert span.resource.attributes["service.name"] == name
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "zip"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "-1"),
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "few"),
+    ],
+)
+def test_a_variable_that_makes_no_sense_stops_no_server(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    environ = {**OTLP, variable: value}
+    for name, text in environ.items():
+        monkeypatch.setenv(name, text)
+    with capture_logs() as logs:
+        assert Tracing(environ).begin is untraced
+    assert [(line["event"], line["log_level"]) for line in logs] == [("trace.not_set_up", "warning")]
+
+
 class Stuck(SpanExporter):
     """Never gets a span to anyone, and says so late."""
 

@@ -12,6 +12,7 @@ def begin(parent: Span, call: Call, model: str, replica: str, why: str) -> Span:
     operation = names.COMPLETION if call.request.messages is None else names.CHAT
     described: dict[str, Value] = {
         names.OPERATION: operation,
+        names.PROVIDER: names.OUR_PROVIDER,
         names.REQUEST_MODEL: model,
         names.DEPLOYMENT: model,
         names.REPLICA: replica,

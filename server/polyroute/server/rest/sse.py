@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import Final, Protocol
 
 import orjson
@@ -57,6 +58,7 @@ async def stream(http: web.Request, gateway: Gateway, call: Call, frames: Frames
     Headers wait for the answer's beginning, so that an error before it has its own status. An error after it is told
     as an event, and then the connection ends without the end of the body: no client can take it for a whole answer.
     """
+    call = replace(call, entrance=replace(call.entrance, streams=True))
     async with _begun(gateway, call) as (route, events):
         response = web.StreamResponse(headers={**_HEADERS, **always(http), **route_headers(route)})
         await response.prepare(http)

@@ -318,6 +318,21 @@ async def test_a_span_says_where_the_call_came_in_and_what_it_was_answered(
     assert well.attributes[name] == ("OK" if entrance.protocol == "grpc" else 200)
 
 
+@pytest.mark.parametrize(("streams", "status"), [(True, 200), (False, 502)])
+async def test_a_stream_that_fails_amid_was_sent_with_its_status(
+    make: Callable[..., Observed], take: Callable[..., Any], spans: list[Span], streams: bool, status: int
+) -> None:
+    async def breaks_off(_call: Call) -> AsyncIterator[Event]:
+        yield Started(Route())
+        raise PeerFailed("bad")
+
+    with pytest.raises(PeerFailed):
+        await take(make(breaks_off), call(entrance=Entrance("http", "POST /v1/stream", streams)))
+    (span,) = spans
+    assert span.attributes["http.response.status_code"] == status
+    assert span.error == "bad"
+
+
 async def test_a_refused_call_counts_and_leaves_its_line_and_its_span(
     make: Callable[..., Observed], registry: CollectorRegistry, spans: list[Span]
 ) -> None:
