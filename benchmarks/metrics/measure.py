@@ -19,6 +19,7 @@ from polyroute.core.telemetry import REPLICA_FIRST_TOKEN
 from polyroute.routing.metrics import Metrics
 from polyroute.routing.views import ModelView
 from polyroute.server.process_metrics import metrics_on
+from polyroute.server.rest.exposition import Encode, parts
 
 COLUMNS: Final = {
     "series": "series",
@@ -109,10 +110,14 @@ async def _render(registry: CollectorRegistry, accept: str) -> tuple[bytes, floa
     with ThreadPoolExecutor(1) as threads:
         for _ in range(_RENDERS):
             begun = time.perf_counter()
-            text = await asyncio.get_running_loop().run_in_executor(threads, encode, registry)
+            text = await asyncio.get_running_loop().run_in_executor(threads, _text, registry, encode)
             took.append(time.perf_counter() - begun)
     watching.cancel()
     return text, median(took), max(late, default=0.0) * 1000
+
+
+def _text(registry: CollectorRegistry, encode: Encode) -> bytes:
+    return b"".join(parts(registry, encode))
 
 
 async def _watch(late: list[float]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
@@ -13,6 +13,7 @@ from prometheus_client.exposition import choose_encoder
 from typing_extensions import TypedDict
 
 from polyroute.routing.gateway import Gateway
+from polyroute.server.rest.exposition import Encode, parts
 from polyroute.server.rest.failures import json_response
 
 
@@ -73,5 +74,9 @@ class HealthPages:
     async def metrics(self, http: web.Request) -> web.Response:
         """Prometheus text; OpenMetrics, with exemplars, where `Accept` asks for it. Rendered off the event loop."""
         encode, content_type = choose_encoder(http.headers.get("Accept", ""))
-        text = await asyncio.get_running_loop().run_in_executor(self._renderer, encode, self._registry)
-        return web.Response(body=text, headers={"Content-Type": content_type})
+        return web.Response(body=self._rendered(encode), headers={"Content-Type": content_type})
+
+    async def _rendered(self, encode: Encode) -> AsyncIterator[bytes]:
+        text, loop = parts(self._registry, encode), asyncio.get_running_loop()
+        while (part := await loop.run_in_executor(self._renderer, next, text, None)) is not None:
+            yield part
