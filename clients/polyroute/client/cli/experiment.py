@@ -179,8 +179,8 @@ def _print_csv(found: ExperimentReport) -> None:
 
 
 def _figures(shadow: ShadowReport) -> list[tuple[str, Mapping[str, float | None]]]:
-    """The figures that have an interval."""
-    return [(name, figure) for name, figure in shadow.figures.items() if isinstance(figure, Mapping)]
+    """The figures that have an interval, by name: a structure of protobuf keeps no order."""
+    return [(name, figure) for name, figure in sorted(shadow.figures.items()) if isinstance(figure, Mapping)]
 
 
 def _with_unit(value: float, unit: str) -> str:

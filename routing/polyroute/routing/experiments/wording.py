@@ -23,10 +23,7 @@ def summary(
 ) -> str:
     """One sentence that says what matters most."""
     if not arms and shadows:
-        return (
-            "; ".join(f"{s.exact_matches:,} of {s.pairs:,} pairs with `{s.deployment}` are equal" for s in shadows)
-            + "."
-        )
+        return "; ".join(map(_mirrored, shadows)) + "."
     if log_e >= LIMIT:
         return "Traffic was not split as configured: find out why before you believe anything else here."
     if not any(arm.answers for arm in arms):
@@ -42,6 +39,13 @@ def summary(
     if nearest.needed >= NEVER:
         return "Nothing is decided yet, and nothing hints at a difference."
     return f"Nothing is decided yet: {name_of(nearest.metric)} is nearest, after about {nearest.needed:,} answers more."
+
+
+def _mirrored(shadow: ShadowFindings) -> str:
+    shares = (shadow.figures.get(f"{side}_failed") for side in ("copy", "caller", "both"))
+    failed = round(shadow.pairs * sum(share.estimate for share in shares if share is not None))
+    without = f", {failed:,} lack an answer since a side failed" if failed else ""
+    return f"{shadow.exact_matches:,} of {shadow.pairs:,} pairs with `{shadow.deployment}` are equal{without}"
 
 
 def _said(comparison: Comparison) -> str:
