@@ -75,6 +75,20 @@ CACHE = board(
                     ("min by (tier, operation) (polyroute_cache_tier_used)", "{{tier}} {{operation}}"),
                 ),
                 lines(
+                    "Memory",
+                    "Size of the answers that are kept in memory, and what they may take.",
+                    "bytes",
+                    ("sum by (tier) (polyroute_cache_tier_bytes)", "held"),
+                    ("sum by (tier) (polyroute_cache_tier_limit_bytes)", "limit"),
+                ),
+                lines(
+                    "Answers in the making",
+                    "Those that equal calls share, or would share.",
+                    "short",
+                    ("sum by (model) (polyroute_cache_runs)", "{{model}}"),
+                    stacked=True,
+                ),
+                lines(
                     "Time of a call, cached or not",
                     "From arrival to the end.",
                     "s",

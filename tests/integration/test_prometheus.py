@@ -96,6 +96,7 @@ def counts_are_those_of_the_callers(load: Load) -> None:
         counted = total(registry, "polyroute_replica_attempts_total", **of)
         pooled = deployment not in ("one", "two", "narrow", "endless")  # echoes stand where a pool would
         assert counted == (number if pooled else None), of
+    assert (total(registry, "polyroute_cache_tier_bytes", tier="memory") or 0) > 0
     copied = load.notes.outcomes["shadowed", "bypass"]
     assert copied > 0
     for shadow, result in (("two", "compared"), ("gone", "copy_failed")):

@@ -195,6 +195,18 @@ CACHE_TIER_USED = Metric(
     ("tier", "operation"),
     gauge=True,
 )
+CACHE_TIER_BYTES = Metric(
+    "polyroute_cache_tier_bytes",
+    "Size of the answers in a tier of the cache, of the one in memory alone.",
+    ("tier",),
+    gauge=True,
+)
+CACHE_TIER_LIMIT = Metric(
+    "polyroute_cache_tier_limit_bytes", "What they may take; then the least recently used leave.", ("tier",), gauge=True
+)
+CACHE_RUNS = Metric(
+    "polyroute_cache_runs", "Answers in the making that equal calls share, or would share.", ("model",), gauge=True
+)
 CACHE_REFRESHES = Metric(
     "polyroute_cache_refreshes",
     "Renewals of stale answers by outcome: `ok`, `failed`, or `skipped` where too many were going on.",

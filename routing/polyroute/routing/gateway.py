@@ -283,6 +283,7 @@ class Gateway:
                 queued=deployment.permits.queued,
                 max_concurrency=deployment.permits.max_concurrency,
                 max_queue=deployment.permits.max_queue,
+                runs=len(deployment.cached.ledger.flights),
                 default=rule.id == self.default_model,
             )
         readiest = self._readiest(rule)

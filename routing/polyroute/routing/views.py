@@ -20,7 +20,10 @@ class VariantView:
 
 @dataclass(frozen=True, slots=True)
 class ModelView:
-    """A model or a named route as it stands now. A route's `status` is that of its readiest variant."""
+    """A model or a named route as it stands now. A route's `status` is that of its readiest variant.
+
+    `runs` are the answers in the making that equal calls share, or would share.
+    """
 
     id: str
     type: Literal["local", "remote", "route"]
@@ -29,6 +32,7 @@ class ModelView:
     queued: int = 0
     max_concurrency: int = 0
     max_queue: int = 0
+    runs: int = 0
     default: bool = False
     variants: tuple[VariantView, ...] = ()
     fallback: tuple[str, ...] = ()
@@ -126,7 +130,10 @@ class TierStats:
 
 @dataclass(frozen=True, slots=True)
 class TierCounts:
-    """What a tier of the answer cache was asked and did since the server started, and whether it is used now."""
+    """What a tier of the answer cache was asked and did since the server started, and whether it is used now.
+
+    `bytes` and `max_bytes` are what it holds and may hold; None where to find out takes time.
+    """
 
     name: str
     hits: int
@@ -136,6 +143,8 @@ class TierCounts:
     skipped: int
     read: bool = True
     written: bool = True
+    bytes: int | None = None
+    max_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

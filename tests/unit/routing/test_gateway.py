@@ -359,3 +359,19 @@ def test_a_plan_says_which_replica_would_answer(build: Callable[..., Gateway]) -
     assert attempt.replica_reason.startswith(f"`{attempt.replica}` has 0 in flight")
     [attempt] = gateway.explain(asks("two")).attempts
     assert (attempt.replica, attempt.replica_reason) == ("", "`two`: has no replica yet")
+
+
+async def test_answers_in_the_making_that_equal_calls_share_are_counted(
+    build: Callable[..., Gateway], registry: CollectorRegistry, take: Callable[..., Any], until: Callable[..., Any]
+) -> None:
+    gate = asyncio.Event()
+    echo = EchoBackend("two", script=Script(gate=gate))
+    models = [{"id": "two", "type": "remote", "base_url": "http://two:1"}]
+    gateway = build({"models": models, "cache": {"mode": "deterministic"}}, {"two": echo})
+    request = Request("two", "a b", sampling=Sampling(temperature=0))
+    calls = [asyncio.create_task(take(gateway.generate, Call(request, f"r{i}"))) for i in range(2)]
+    await until(lambda: echo.calls)
+    assert total(registry, "polyroute_cache_runs", model="two") == 1
+    gate.set()
+    await asyncio.gather(*calls)
+    await until(lambda: total(registry, "polyroute_cache_runs", model="two") == 0)

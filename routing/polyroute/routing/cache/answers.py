@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -176,7 +177,8 @@ class Answers:
 
     def counted(self) -> Iterator[TierCounts]:
         """What each tier was asked and did since the server started, and whether it is used now; nearest first."""
-        yield self.counts.view("memory")
+        memory = self.memory
+        yield replace(self.counts.view("memory"), bytes=memory.bytes, max_bytes=memory.max_bytes)
         for tier in self.below:
             yield tier.counts.view(tier.name, read=tier.reads.open, written=tier.writes.open)
 

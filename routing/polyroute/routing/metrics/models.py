@@ -24,19 +24,20 @@ class States(Collector):
         return [gauge_family(metric) for metric in _READ]
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        permits, limits, queued, queue_limits, states, replicas = self.describe()
+        permits, limits, queued, queue_limits, runs, states, replicas = self.describe()
         for model in self._models():
             permits.add_metric([model.id], model.in_flight)
             limits.add_metric([model.id], model.max_concurrency)
             queued.add_metric([model.id], model.queued)
             queue_limits.add_metric([model.id], model.max_queue)
+            runs.add_metric([model.id], model.runs)
             for state in ModelState:
                 if state is not ModelState.UNSPECIFIED:
                     states.add_metric([model.id, state.name.lower()], float(model.status.state is state))
             if model.type == "local":
                 for state, count in Counted(replica.state for replica in model.status.replicas).items():
                     replicas.add_metric([model.id, state.name.lower()], count)
-        yield from (permits, limits, queued, queue_limits, states, replicas)
+        yield from (permits, limits, queued, queue_limits, runs, states, replicas)
 
 
 _READ = (
@@ -44,6 +45,7 @@ _READ = (
     telemetry.PERMIT_LIMIT,
     telemetry.QUEUED,
     telemetry.QUEUE_LIMIT,
+    telemetry.CACHE_RUNS,
     telemetry.MODEL_STATE,
     telemetry.REPLICAS,
 )

@@ -13,20 +13,22 @@ from polyroute.routing.views import TierCounts
 
 
 class Tiers(Collector):
-    """Each tier's counts, and whether it is used."""
+    """Each tier's counts, whether it is used and, where that is at hand, how full it is."""
 
     def __init__(self, tiers: Callable[[], Iterable[TierCounts]]) -> None:
         self._tiers = tiers
 
     def describe(self) -> Iterable[MetricFamily]:
         counted = (telemetry.CACHE_TIER_LOOKUPS, telemetry.CACHE_TIER_STORES, telemetry.CACHE_TIER_FAILURES)
-        return [*map(counter_family, counted), gauge_family(telemetry.CACHE_TIER_USED)]
+        gauges = (telemetry.CACHE_TIER_USED, telemetry.CACHE_TIER_BYTES, telemetry.CACHE_TIER_LIMIT)
+        return [*map(counter_family, counted), *map(gauge_family, gauges)]
 
     def collect(self) -> Iterator[MetricFamily]:
         lookups = counter_family(telemetry.CACHE_TIER_LOOKUPS)
         stores = counter_family(telemetry.CACHE_TIER_STORES)
         failures = counter_family(telemetry.CACHE_TIER_FAILURES)
         used = gauge_family(telemetry.CACHE_TIER_USED)
+        held, limit = gauge_family(telemetry.CACHE_TIER_BYTES), gauge_family(telemetry.CACHE_TIER_LIMIT)
         for tier in self._tiers():
             lookups.add_metric([tier.name, "hit"], tier.hits)
             lookups.add_metric([tier.name, "miss"], tier.misses)
@@ -35,4 +37,8 @@ class Tiers(Collector):
             failures.add_metric([tier.name, "skipped"], tier.skipped)
             used.add_metric([tier.name, "read"], float(tier.read))
             used.add_metric([tier.name, "write"], float(tier.written))
-        yield from (lookups, stores, failures, used)
+            if tier.bytes is not None:
+                held.add_metric([tier.name], tier.bytes)
+            if tier.max_bytes is not None:
+                limit.add_metric([tier.name], tier.max_bytes)
+        yield from (lookups, stores, failures, used, held, limit)

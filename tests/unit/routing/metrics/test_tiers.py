@@ -10,7 +10,8 @@ from polyroute.routing.views import TierCounts
 
 def test_each_tier_tells_what_it_did_and_whether_it_is_used() -> None:
     registry = CollectorRegistry()
-    tiers = [TierCounts("memory", 5, 4, 3, 0, 0), TierCounts("redis", 1, 3, 2, 7, 8, read=True, written=False)]
+    memory = TierCounts("memory", 5, 4, 3, 0, 0, bytes=600, max_bytes=1000)
+    tiers = [memory, TierCounts("redis", 1, 3, 2, 7, 8, read=True, written=False)]
     Metrics(registry).watch_tiers(lambda: tiers)
 
     def value(name: str, **labels: str) -> float | None:
@@ -23,5 +24,7 @@ def test_each_tier_tells_what_it_did_and_whether_it_is_used() -> None:
     assert value("failures_total", tier="redis", kind="skipped") == 8
     assert value("used", tier="redis", operation="read") == 1
     assert value("used", tier="redis", operation="write") == 0
+    assert (value("bytes", tier="memory"), value("limit_bytes", tier="memory")) == (600, 1000)
+    assert value("bytes", tier="redis") is None
     tiers.pop()
     assert value("stores_total", tier="redis") is None
