@@ -135,7 +135,7 @@ class GuardedTier:
             guard.worked()
             return otherwise
         except TimeoutError:  # the tier's own limit of one step may be shorter
-            why = f"took longer than {limit_s:g} s" if limit.expired() else "took too long"
+            why = f"took longer than {limit_s:g} s" if limit.expired() else "took longer than one step of it may"
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a tier is a miss
             why = f"{type(error).__name__}: {error}"
         else:
