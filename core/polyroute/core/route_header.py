@@ -24,6 +24,7 @@ _TEXTS = ("requested", "model", "version", "deployment", "replica", "variant", "
 _NUMBERS = ("hash_point", "probability", "cache_age_s")
 _ATTEMPT_TEXTS = ("deployment", "replica", "variant", "reason", "message")
 _SHORT = 40
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def route_to_header(route: Route) -> str:
@@ -32,7 +33,7 @@ def route_to_header(route: Route) -> str:
     A longer one loses its reasons, then what stands upstream, then its attempts, and at last the ends of its names.
     """
     for shorter in _ever_shorter(route):
-        text = json.dumps(_plain(shorter, MAX_DEPTH), separators=(",", ":")).replace("\x7f", "\\u007f")
+        text = _encode(_plain(shorter, MAX_DEPTH)).replace("\x7f", "\\u007f")
         if len(text) <= MAX_BYTES:
             return text
     return "{}"

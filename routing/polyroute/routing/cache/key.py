@@ -52,24 +52,22 @@ _AS_THEY_ARE = frozenset({str, int, bool, type(None)})
 
 @cache
 def _names(kind: Any) -> tuple[str, ...]:
-    """The fields of a dataclass, which are looked up for each call otherwise."""
-    return tuple(field.name for field in fields(kind))
+    """The fields of a dataclass, which are looked up for each call otherwise; none of anything else."""
+    return tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()
 
 
 def _plain(value: Any) -> Any:
-    if type(value) in _AS_THEY_ARE:
+    kind: Any = type(value)
+    if kind in _AS_THEY_ARE:
         return value
     if isinstance(value, float):
         return int(value) if value.is_integer() else value
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    if isinstance(value, dict | Mapping):  # most are of the first kind, which is told sooner
+    if names := _names(kind):
+        return {name: item if type(item := getattr(value, name)) in _AS_THEY_ARE else _plain(item) for name in names}
+    if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, Enum):
         return value.name
-    if is_dataclass(value):
-        kind: Any = type(value)
-        return {
-            name: item if type(item := getattr(value, name)) in _AS_THEY_ARE else _plain(item) for name in _names(kind)
-        }
     return value

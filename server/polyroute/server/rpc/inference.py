@@ -10,7 +10,7 @@ import grpc.aio
 
 from polyroute.core.call import Call
 from polyroute.core.errors import InvalidArgument
-from polyroute.core.event import Started, Token, parts_of
+from polyroute.core.event import parts_of
 from polyroute.core.request import Request
 from polyroute.routing.gateway import Gateway
 from polyroute.routing.streams import generator
@@ -18,7 +18,7 @@ from polyroute.server.answers import answered
 from polyroute.server.feedback import FeedbackIntake
 from polyroute.server.rpc.boundary import current_frame
 from polyroute.server.rpc.calls import call_from
-from polyroute.server.wire.answer import answer_to_wire, delta_to_wire, end_to_wire, start_to_wire
+from polyroute.server.wire.answer import answer_to_wire, event_to_wire
 from polyroute.server.wire.request import request_from_count, request_from_wire
 from polyroute.server.wire.values import unix_of
 from polyroute.v1 import inference_pb2 as pb
@@ -46,12 +46,7 @@ class InferenceService(InferenceServiceServicer):
         async with aclosing(generator(self._gateway.generate(call))) as events:
             async for event in events:
                 for part in parts_of(event):
-                    if isinstance(part, Token):
-                        yield pb.GenerateEvent(sequence=sequence, delta=delta_to_wire(part))
-                    elif isinstance(part, Started):
-                        yield pb.GenerateEvent(sequence=sequence, start=start_to_wire(part, call.request_id))
-                    else:
-                        yield pb.GenerateEvent(sequence=sequence, end=end_to_wire(part))
+                    yield event_to_wire(part, sequence, call.request_id)
                     sequence += 1
 
     async def CountTokens(  # noqa: N802

@@ -36,23 +36,25 @@ def answer_to_wire(answer: Answer, request_id: str) -> pb.GenerateResponse:
     return wire
 
 
-def start_to_wire(event: Started, request_id: str) -> pb.GenerateStart:
-    """The beginning of a streamed answer, begun now."""
-    wire = pb.GenerateStart(request_id=request_id)
-    put_time(wire.created, time.time())
-    _put_route(wire.route, event.route)
+def event_to_wire(event: Started | Token | Finished, sequence: int, request_id: str) -> pb.GenerateEvent:
+    """One event of a streamed answer; one that has just begun was made now."""
+    wire = pb.GenerateEvent(sequence=sequence)
+    if isinstance(event, Token):
+        _put_delta(wire.delta, event)
+    elif isinstance(event, Started):
+        wire.start.request_id = request_id
+        put_time(wire.start.created, time.time())
+        _put_route(wire.start.route, event.route)
+    else:
+        _put_end(wire.end, event)
     return wire
 
 
 def delta_to_wire(event: Token) -> pb.GenerateDelta:
     """A part of a streamed answer."""
-    if not event.tool_calls and not event.logprobs:
-        return pb.GenerateDelta(text=event.text)
-    return pb.GenerateDelta(
-        text=event.text,
-        tool_calls=map(tool_call_to_wire, event.tool_calls),
-        logprobs=map(_logprob, event.logprobs),
-    )
+    wire = pb.GenerateDelta()
+    _put_delta(wire, event)
+    return wire
 
 
 def end_to_wire(event: Finished) -> pb.GenerateEnd:
@@ -117,6 +119,14 @@ def _logprob(item: TokenLogprob) -> pb.TokenLogprob:
 
 
 # Messages are filled where they stand: one that is made by itself and given to another is copied.
+
+
+def _put_delta(wire: pb.GenerateDelta, event: Token) -> None:
+    wire.text = event.text
+    if event.tool_calls:
+        wire.tool_calls.extend(map(tool_call_to_wire, event.tool_calls))
+    if event.logprobs:
+        wire.logprobs.extend(map(_logprob, event.logprobs))
 
 
 def _put_end(wire: pb.GenerateEnd | pb.GenerateResponse, end: Finished) -> None:

@@ -32,6 +32,7 @@ from polyroute.server.wire.answer import (
     delta_to_wire,
     end_from_wire,
     end_to_wire,
+    event_to_wire,
     route_to_wire,
 )
 from polyroute.v1 import inference_pb2 as pb
@@ -180,3 +181,11 @@ async def test_the_stream_is_closed_when_collecting_fails() -> None:
     with pytest.raises(UnicodeEncodeError):
         answer_to_wire(await answered(events()), "id")
     assert closed
+
+
+def test_an_event_says_what_it_is_though_it_says_nothing_else() -> None:
+    start = event_to_wire(Started(Route()), 7, "id")
+    delta, end = event_to_wire(Token(), 8, "id"), event_to_wire(Finished(FinishReason.UNSPECIFIED), 9, "id")
+    assert [event.WhichOneof("event") for event in (start, delta, end)] == ["start", "delta", "end"]
+    assert [event.sequence for event in (start, delta, end)] == [7, 8, 9]
+    assert (start.start.request_id, start.start.HasField("route")) == ("id", True)
