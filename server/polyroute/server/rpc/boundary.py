@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,7 +18,6 @@ from google.protobuf.message import DecodeError
 from polyroute.core.call import Call, Entrance, new_request_id
 from polyroute.core.errors import (
     MESSAGE_LIMIT,
-    Cancelled,
     Internal,
     InvalidArgument,
     PolyrouteError,
@@ -27,6 +25,7 @@ from polyroute.core.errors import (
     clip,
 )
 from polyroute.core.request import Request
+from polyroute.server.rpc.patience import Patience
 from polyroute.server.rpc.status import refusal
 from polyroute.server.trace import trace_of
 from polyroute.v1.inference_pb2 import GenerateRequest
@@ -163,24 +162,18 @@ def _streaming(inner: Any, edge: _Edge, checked: Callable[[Any], Any]) -> Callab
     async def answer(request: Any, rpc: _Rpc) -> None:
         # Written rather than yielded: a generator that gRPC leaves suspended would be closed whenever the garbage
         # collector finds it; here a cancelled RPC closes the servicer's generator at once.
+        patience = Patience(rpc, STALL_S)
         try:
             edge.begin(request, rpc)
             async with aclosing(inner(checked(request), rpc)) as messages:
                 async for message in messages:
-                    await _send(message, rpc)
+                    await patience.write(message)
         except Exception as error:  # noqa: BLE001 - as above
             await _fail(error, edge, request, rpc)
+        finally:
+            patience.end()
 
     return answer
-
-
-async def _send(message: Any, rpc: _Rpc) -> None:
-    """Writes, and waits while the caller is behind; raises `Cancelled` where it does not catch up."""
-    try:
-        async with asyncio.timeout(STALL_S):
-            await rpc.write(message)
-    except TimeoutError:
-        raise Cancelled(f"the caller left the stream unread for {STALL_S:g} s") from None
 
 
 async def _fail(error: Exception, edge: _Edge, request: Any, rpc: _Rpc) -> NoReturn:
