@@ -229,6 +229,7 @@ async def test_a_whole_answer_is_had_by_who_comes_back_for_more(
     (line,) = logs
     assert (line["outcome"], line["model"]) == (outcome, "m")
     assert (line["prompt_tokens"], line["completion_tokens"]) == (3, 2)
+    assert (line["router_overhead_s"] > 0) == comes_back
     assert "an an" in str(spans[0].attributes["gen_ai.output.messages"])
 
 
