@@ -120,8 +120,8 @@ def table(rows: list[Row]) -> str:
     bare = rows[0]
     lines = ["| | server, us of processor a call | caller, us a call |", "|---|---:|---:|"]
     for row in rows:
-        cpu = "" if row is bare else f" (+{100 * (row.cpu_us / bare.cpu_us - 1):.0f}%)"
-        wall = "" if row is bare else f" (+{100 * (row.wall_us / bare.wall_us - 1):.0f}%)"
+        cpu = "" if row is bare else f" ({100 * (row.cpu_us / bare.cpu_us - 1):+.0f}%)"
+        wall = "" if row is bare else f" ({100 * (row.wall_us / bare.wall_us - 1):+.0f}%)"
         lines.append(f"| {MODES[row.mode]} | {row.cpu_us:.0f}{cpu} | {row.wall_us:.0f}{wall} |")
     return "\n".join(lines)
 
