@@ -24,8 +24,9 @@ Prometheus client's own.
 [`deploy/grafana`](../deploy/grafana) dashboards, and the [runbook](runbook.md) says what to do.
 `docker compose --profile watch up` starts all of it. `polyroute top` follows each model in a terminal.
 
-A model that has answered, has been cached and has failed makes some 200 series, nearly all of them buckets. A scrape of
-100 such models takes 0.5 s, of 1,000 some 4 s ([measured](../benchmarks/README.md#metrics)): scrape those more seldom.
+A model of one replica that has answered, has been cached and has failed makes some 230 series, nearly all of them
+buckets; each further replica makes some 27. A scrape of 100 such models takes 0.5 s, of 1,000 some 4 s
+([measured](../benchmarks/README.md#metrics)): scrape those more seldom.
 
 | metric | kind | labels | meaning |
 |---|---|---|---|
