@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 
+from benchmarks.records.figures import percentile
 from polyroute.backends.echo import EchoBackend, Script
 from polyroute.core.call import Call
 from polyroute.core.config import Config
@@ -48,7 +49,7 @@ async def beside(kind: str, folder: Path, rate: int, seconds: float) -> str:
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     await shadows.close()
     await journal.flush()
-    figures = " | ".join(f"{_percentile(took[route], p) * 1e6:.0f}" for p in (50, 99, 99.9) for route in took)
+    figures = " | ".join(f"{percentile(took[route], p) * 1e6:.0f}" for p in (50, 99, 99.9) for route in took)
     kept = {result: _count(registry, result) for result in ("written", "dropped")}
     await journal.close()
     return (
@@ -109,11 +110,6 @@ async def _call(gateway: Gateway, route: str, number: int, took: list[float]) ->
         async for _event in events:
             pass
     took.append(time.perf_counter() - begun)
-
-
-def _percentile(values: list[float], percent: float) -> float:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
 
 def _count(registry: CollectorRegistry, result: str) -> float:
