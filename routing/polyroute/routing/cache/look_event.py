@@ -8,7 +8,7 @@ from polyroute.core.trace import Span, Value
 LOOKED = "cache"
 
 
-def looked(span: Span, result: str, tier: str = "") -> None:
+def note_look(span: Span, result: str, tier: str = "") -> None:
     """Notes what came of it, now: `hit` and where it was, `miss`, `coalesced`, or `error` where a tier failed."""
     told: dict[str, Value] = {CACHE: result}
     if tier:

@@ -20,7 +20,7 @@ from polyroute.routing.cache.eligibility import Use
 from polyroute.routing.cache.fleet import Turn
 from polyroute.routing.cache.flights import Flight, Follower
 from polyroute.routing.cache.freshness import Freshness, freshness, upstream_age_s
-from polyroute.routing.cache.look_event import looked
+from polyroute.routing.cache.look_event import note_look
 from polyroute.routing.cache.outcome import is_failure
 from polyroute.routing.cache.parts import Part, Stored, text_bytes
 from polyroute.routing.cache.replay import Gaps
@@ -154,7 +154,7 @@ class Runs:
             result = "error" if self._answers.errors > errors else "miss"
             self._metrics.cache_lookup(self._shelf.model, result)
             if call.trace.span is not None:
-                looked(call.trace.span, result)
+                note_look(call.trace.span, result)
             if asked.call.request.cache.mode is CacheMode.ONLY_IF_CACHED:
                 raise self.not_cached("no stored answer" if found is None else "the stored answer is too old")
             spare = found if state is Freshness.SPARE else None

@@ -14,7 +14,7 @@ from polyroute.core.request import CacheMode
 from polyroute.routing.cache.answers import Answers
 from polyroute.routing.cache.flights import Follower, RunFailed, own
 from polyroute.routing.cache.freshness import Freshness
-from polyroute.routing.cache.look_event import looked
+from polyroute.routing.cache.look_event import note_look
 from polyroute.routing.cache.outcome import is_own, is_refusal
 from polyroute.routing.cache.parts import Part, Stored
 from polyroute.routing.cache.replay import paced
@@ -142,7 +142,7 @@ class Cached:
                 self._metrics.cache_lookup(self._shelf.model, "coalesced")
                 self.ledger.coalesced += 1
                 if asked.call.trace.span is not None:
-                    looked(asked.call.trace.span, "coalesced")
+                    note_look(asked.call.trace.span, "coalesced")
                 joined = "cache: joined the run of an equal call that was under way"
                 own_part = Started(replace(part.route, attempts=()))  # what failed before is the other call's
                 part = _told(own_part, CacheResult.COALESCED, asked.use.reason, joined)
@@ -177,7 +177,7 @@ class Cached:
         self._metrics.cache_lookup(self._shelf.model, "hit")
         self.ledger.hit(found.answer)
         if asked.call.trace.span is not None:
-            looked(asked.call.trace.span, "hit", found.tier)
+            note_look(asked.call.trace.span, "hit", found.tier)
         answer, age_s = found.answer, self._runs.age_s(found.answer)
         stale = "" if state is Freshness.FRESH else ", stale"
         if state is Freshness.STALE and asked.use.write:

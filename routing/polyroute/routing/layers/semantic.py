@@ -18,7 +18,7 @@ from polyroute.routing.cache.answers import Answers
 from polyroute.routing.cache.codec import StoredAnswer
 from polyroute.routing.cache.eligibility import Use
 from polyroute.routing.cache.freshness import Freshness, freshness
-from polyroute.routing.cache.look_event import looked
+from polyroute.routing.cache.look_event import note_look
 from polyroute.routing.cache.neighbours import Known, Near, Neighbours
 from polyroute.routing.cache.shelf import Shelf
 from polyroute.routing.cache.terms import Terms
@@ -109,7 +109,7 @@ class Semantic:
             look = await self._look(call, worded, use)
             if look is not None and look.near is not None and look.answer is not None:
                 if call.trace.span is not None:
-                    looked(call.trace.span, "hit", "semantic")
+                    note_look(call.trace.span, "hit", "semantic")
                 events = self._replay(look.near, look.answer, use)
             else:
                 events = self._run(call, worded, use, look)
