@@ -133,7 +133,7 @@ async def test_a_server_that_goes_away_is_waited_for(tmp_path: Path) -> None:
         terminal = await terminals.__aenter__()
         await terminal.until(lambda: any(_row(drawing, "one") for drawing in terminal.drawings))
     try:
-        await terminal.until(lambda: any("cannot be read" in drawing for drawing in terminal.drawings))
+        await terminal.until(lambda: any("cannot be reached" in drawing for drawing in terminal.drawings))
         gone = len(terminal.drawings)
         again = replace(settings, http=address)
         async with serving(EchoBackend("one"), folder=tmp_path, settings=again):
@@ -149,7 +149,7 @@ async def test_what_never_was_a_server_ends_it_in_one_line(tmp_path: Path) -> No
         gone = str(at.server.http_address)
     async with top(gone) as terminal:
         assert await terminal.ended() == 1
-        await terminal.until(lambda: "cannot be read" in terminal.written)
+        await terminal.until(lambda: "cannot be reached" in terminal.written)
         assert SHOW_CURSOR in terminal.written
         assert "Traceback" not in terminal.written
 
