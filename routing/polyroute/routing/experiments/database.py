@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +24,7 @@ T = TypeVar("T")
 _BUSY_S: Final = 10.0
 """How long SQLite waits for another process that writes."""
 
+_AGAIN_S: Final = 0.02
 _CONNECT_S: Final = 10
 _SILENT_MS: Final = 20_000
 """How long Postgres may leave what was sent to it without an acknowledgement."""
@@ -167,9 +170,22 @@ def _sqlite_connected(connection: Any, _record: object) -> None:
     """A writer holds up no reader, and each transaction is begun by `_sqlite_begins` alone."""
     connection.isolation_level = None
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")
+    _write_ahead(cursor)
     cursor.execute("PRAGMA synchronous = NORMAL")
     cursor.close()
+
+
+def _write_ahead(cursor: sqlite3.Cursor) -> None:
+    """Where two open a new file at once, SQLite waits for neither to change its journal; so this does."""
+    until = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                raise
+        time.sleep(_AGAIN_S)
 
 
 def _sqlite_begins(connection: Connection) -> None:

@@ -77,6 +77,14 @@ async def test_two_processes_that_write_wait_for_each_other(tmp_path: Path) -> N
         await database.close()
 
 
+async def test_processes_that_open_a_new_file_at_once_wait_for_each_other(tmp_path: Path) -> None:
+    for attempt in range(20):
+        each = [Database(default_url(tmp_path / str(attempt))) for _ in range(4)]
+        await asyncio.gather(*(database.read(lambda c: None) for database in each))
+        for database in each:
+            await database.close()
+
+
 async def test_a_folder_that_cannot_be_made_is_said_and_tried_again(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("in the way")
     database = Database(default_url(tmp_path / "state"))
