@@ -153,7 +153,8 @@ def _fill(panels: torch.Tensor, head: list[torch.Tensor], words: torch.Tensor) -
 def _read(packed: Packed, rows: torch.Tensor, head: int) -> tuple[list[torch.Tensor], torch.Tensor]:
     """Of output channels [...]: the float32 [..., groups] of each row of the head, and int32 [..., groups, words]."""
     panel, column, columns = rows // packed.columns, rows % packed.columns, packed.columns
-    start = 2 * head * columns
-    halves = packed.panels[:, :, :start].contiguous().view(torch.float16).view(*packed.panels.shape[:2], head, columns)
-    words = split(packed.panels[:, :, start:].contiguous().view(torch.int32), columns)
+    # Views alone: of a large vocabulary's weights, a step reads a few rows.
+    groups = packed.panels.shape[:2]
+    halves = packed.panels.view(torch.float16)[..., : head * columns].view(*groups, head, columns)
+    words = packed.panels.view(torch.int32)[..., head * columns // 2 :].view(*groups, -1, columns)
     return [halves[panel, :, row, column].float() for row in range(head)], words[panel, :, :, column]

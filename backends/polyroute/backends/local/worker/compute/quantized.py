@@ -39,7 +39,7 @@ class Int8(Format):
     def unpack(self, packed: Packed, rows: torch.Tensor) -> torch.Tensor:
         panel, column = rows // packed.columns, rows % packed.columns
         values = packed.panels[panel, :, 2:, column].float()
-        scale = packed.panels[:, :, :2].contiguous().flatten(2).view(torch.float16)[panel, :, column].float()
+        scale = packed.panels.flatten(2).view(torch.float16)[panel, :, column].float()
         return (values * scale[..., None]).flatten(-2)
 
     def row(self, f: Function, panel: str, k: str) -> str:

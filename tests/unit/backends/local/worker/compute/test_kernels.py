@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from polyroute.backends.local.worker.compute import jit
 from polyroute.backends.local.worker.compute.arithmetic import FOURS, PAIRS, multiplies_fours, multiplies_pairs
@@ -98,6 +100,29 @@ def test_holds_the_very_weights(name: str) -> None:
     assert torch.equal(
         layer.form.unpack(layer.packed, torch.tensor([[3, 36]])), weight[torch.tensor([[3, 36]])].float()
     )
+
+
+class Made(TorchDispatchMode):
+    """Counts the bytes of the tensors that operations make."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        given = {t.untyped_storage().data_ptr() for t in args if isinstance(t, torch.Tensor)}
+        if isinstance(found, torch.Tensor) and found.untyped_storage().data_ptr() not in given:
+            self.bytes += found.untyped_storage().nbytes()
+        return found
+
+
+@pytest.mark.parametrize("name", EXACT + GROUPED)
+def test_a_look_at_a_few_rows_leaves_the_others_alone(name: str) -> None:
+    """A step looks the embeddings of its tokens up in such weights, where they are those of the head."""
+    layer = made(name).layer(random(8192, 64), None)
+    panels = layer.packed.panels
+    with Made() as made_:
+        layer.form.unpack(layer.packed, torch.tensor([5, 8000]))
+    assert made_.bytes < panels.numel() * panels.itemsize / 8
 
 
 @pytest.mark.parametrize("name", GROUPED)
