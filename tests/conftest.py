@@ -6,9 +6,10 @@ import signal
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("here", deadline=None)  # how fast a machine is decides no test
+# How fast a machine is decides no test.
+settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("here")
 
 # Ctrl-C is tested in processes that inherit this; a shell that starts the tests in the background has it ignored.
