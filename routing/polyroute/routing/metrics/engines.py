@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 from polyroute.core import telemetry
 from polyroute.core.backend import EngineStatus
 from polyroute.routing.metrics.instruments import counter_family, cumulative, gauge_family, histogram_family
+from polyroute.routing.metrics.replicas import by_name
 from polyroute.routing.views import ModelView
 
 
@@ -25,9 +26,9 @@ class Engines(Collector):
     def collect(self) -> Iterator[MetricFamily]:
         families = _Families()
         for model in self._models():
-            for replica in model.status.replicas:
+            for name, replica in by_name(model).items():
                 if replica.engine is not None:
-                    families.add([model.id, replica.name], replica.engine)
+                    families.add([model.id, name], replica.engine)
         yield from families.all
 
 

@@ -27,10 +27,14 @@ class Replicas(Collector):
     def collect(self) -> Iterator[MetricFamily]:
         families = _Families()
         for model in self._models():
-            # Where one of a name leaves while another has come, the one that has come counts.
-            for name, replica in {r.name: r for r in reversed(model.status.replicas)}.items():
+            for name, replica in by_name(model).items():
                 families.add([model.id, name], replica)
         yield from families.all
+
+
+def by_name(model: ModelView) -> dict[str, ReplicaStatus]:
+    """A model's replicas. Where one of a name leaves while another has come, the one that has come counts."""
+    return {replica.name: replica for replica in reversed(model.status.replicas)}
 
 
 class _Families:

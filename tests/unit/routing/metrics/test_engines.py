@@ -53,3 +53,12 @@ def test_nothing_is_left_of_a_worker_that_is_gone() -> None:
     assert registry.get_sample_value("polyroute_engine_output_tokens_total", OF) == 90
     views[0] = view(None)
     assert registry.get_sample_value("polyroute_engine_output_tokens_total", OF) is None
+
+
+def test_a_name_that_two_have_for_a_moment_has_each_series_once() -> None:
+    registry = CollectorRegistry()
+    both = (ReplicaStatus("m#0", ModelState.WARM, engine=ENGINE),) * 2
+    Metrics(registry, ("m",)).watch(lambda: [ModelView("m", "local", BackendStatus(ModelState.WARM, replicas=both))])
+    lines = [line for line in generate_latest(registry).decode().splitlines() if not line.startswith("#")]
+    assert any(line.startswith("polyroute_engine_output_tokens_total") for line in lines)
+    assert len({line.rsplit(" ", 1)[0] for line in lines}) == len(lines)
