@@ -77,40 +77,31 @@ units = Table(
 )
 """Each key that was assigned under a split, once however many calls it made: `point` is its hash point."""
 
-sums = Table(
-    "sums",
-    metadata,
-    Column("route", Text, nullable=False),
-    Column("minute", BigInteger, nullable=False),
-    Column("split", Text, nullable=False),
-    Column("arm", Text, nullable=False),
-    Column("model", Text, nullable=False),
-    Column("version", Text, nullable=False),
-    Column("metric", Text, nullable=False),
-    Column("count", BigInteger, nullable=False),
-    Column("total", Double, nullable=False),
-    Column("squares", Double, nullable=False),
-    PrimaryKeyConstraint("route", "minute", "split", "arm", "model", "version", "metric"),
-    sqlite_with_rowid=False,
-)
+
+def _sums(name: str, since: str) -> Table:
+    """Sums over the time that begins at `since`, in Unix time by its own unit."""
+    return Table(
+        name,
+        metadata,
+        Column("route", Text, nullable=False),
+        Column(since, BigInteger, nullable=False),
+        Column("split", Text, nullable=False),
+        Column("arm", Text, nullable=False),
+        Column("model", Text, nullable=False),
+        Column("version", Text, nullable=False),
+        Column("metric", Text, nullable=False),
+        Column("count", BigInteger, nullable=False),
+        Column("total", Double, nullable=False),
+        Column("squares", Double, nullable=False),
+        PrimaryKeyConstraint("route", since, "split", "arm", "model", "version", "metric"),
+        sqlite_with_rowid=False,
+    )
+
+
+sums = _sums("sums", "minute")
 """What a report reads: count, sum and sum of squares of a metric, by arm and minute of Unix time."""
 
-hourly_sums = Table(
-    "hourly_sums",
-    metadata,
-    Column("route", Text, nullable=False),
-    Column("hour", BigInteger, nullable=False),
-    Column("split", Text, nullable=False),
-    Column("arm", Text, nullable=False),
-    Column("model", Text, nullable=False),
-    Column("version", Text, nullable=False),
-    Column("metric", Text, nullable=False),
-    Column("count", BigInteger, nullable=False),
-    Column("total", Double, nullable=False),
-    Column("squares", Double, nullable=False),
-    PrimaryKeyConstraint("route", "hour", "split", "arm", "model", "version", "metric"),
-    sqlite_with_rowid=False,
-)
+hourly_sums = _sums("hourly_sums", "hour")
 """The same by the hour: it is kept for longer, and reports over long times read it."""
 
 pairs = Table(
