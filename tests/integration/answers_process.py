@@ -1,7 +1,8 @@
 """A process that keeps, finds and invalidates answers beside others, and checks what it finds; run by tests.
 
-Arguments: a folder, for how many seconds, and a seed. What an answer says is made of its key and of the time at which
-its call began, so that any mix-up shows; the file `since` has a time for each model, before which nothing may be found.
+Arguments: a folder, for how many seconds, and a seed. What an answer says is made of its key and of a time just
+after its call began, so that any mix-up shows; the file `since` has a time for each model, before which nothing may be
+found.
 """
 
 from __future__ import annotations
@@ -63,8 +64,9 @@ async def main(folder: Path, seconds: float, seed: int) -> None:
     print("begun", flush=True)
     while time.monotonic() < until:
         model, canonical = rng.choice(MODELS), f"request {rng.randrange(30)}"
-        begun, oldest = time.monotonic_ns(), since[model]
+        oldest = since[model]
         key = answers.key(model, f"{model} {canonical}".encode())
+        begun = time.monotonic_ns()  # not before the key: what is invalidated in between must not make it look older
         hit = await answers.find(key, Terms(model))
         if hit is not None:
             found += 1

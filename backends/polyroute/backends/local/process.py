@@ -88,7 +88,8 @@ class WorkerProcess:
         with suppress(ConnectionError):
             self.send(Stop())
         try:
-            await asyncio.wait_for(self._process.wait(), _STOP_S)
+            async with asyncio.timeout(_STOP_S):  # not `wait_for`: in Python 3.11 it can lose a cancellation
+                await self._process.wait()
         except TimeoutError:
             self._process.kill()
             await self._process.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
 from typing import Any, Final
 
 import grpc.aio
@@ -71,10 +72,9 @@ class Health(HealthServicer):
                 yield pb.HealthCheckResponse(status=status)
             if ended:
                 return
-            try:
-                await asyncio.wait_for(self._ended.wait(), INTERVAL_S)
-            except TimeoutError:
-                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(INTERVAL_S):  # not `wait_for`: in Python 3.11 it can lose a cancellation
+                    await self._ended.wait()
 
     def _names(self) -> set[str]:
         return {*self._answering, *self._standing, *(view.id for view in self._gateway.models())}
