@@ -13,7 +13,7 @@ import pytest
 
 from polyroute.backends.echo import EchoBackend, Script
 from polyroute.core.errors import PeerFailed
-from polyroute.server.rest import sse
+from polyroute.server.rest import sending
 from tests.integration.rest_serving import Rest, rest_over, until
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}], "stream": True}
@@ -155,7 +155,7 @@ async def test_each_token_is_sent_when_it_is_there(rest: Rest, echo: EchoBackend
 async def test_a_caller_that_stops_reading_holds_nothing_for_long(
     rest: Rest, echo: EchoBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sse, "STALL_S", 0.1)
+    monkeypatch.setattr(sending, "STALL_S", 0.1)
     echo.script = Script(texts=["x" * 1_000_000] * 100)
     url = urlsplit(rest.url)
     _, writer = await asyncio.open_connection(url.hostname, url.port, limit=1024)

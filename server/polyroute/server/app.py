@@ -20,6 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import CollectorRegistry
 
 from polyroute.core.backend import Backend
+from polyroute.core.config import Operate
 from polyroute.routing.departures import Departures
 from polyroute.routing.experiments.reporting import Reporting
 from polyroute.routing.succession import Succession
@@ -29,6 +30,7 @@ from polyroute.server.feedback import FeedbackIntake
 from polyroute.server.process_metrics import metrics_on, watch_loop
 from polyroute.server.reload import Reload
 from polyroute.server.rest.app import build_rest
+from polyroute.server.rest.session import SessionEndpoint
 from polyroute.server.rpc.admin import AdminService
 from polyroute.server.rpc.boundary import Boundary
 from polyroute.server.rpc.health import Health
@@ -36,6 +38,7 @@ from polyroute.server.rpc.inference import InferenceService
 from polyroute.server.rpc.models import ModelService
 from polyroute.server.rpc.options import channel_options
 from polyroute.server.rpc.reflection import add_reflection
+from polyroute.server.services import Services
 from polyroute.server.settings import Address, Settings, set_variables
 from polyroute.server.tracing import Tracing
 from polyroute.v1 import admin_pb2, admin_pb2_grpc, inference_pb2, inference_pb2_grpc, models_pb2, models_pb2_grpc
@@ -85,6 +88,15 @@ class Server:
         self._rollouts, self._allocations, self._prepare = assembly.rollouts, assembly.allocations, assembly.prepare
         succession = Succession(self.gateway, assembly.deployment, departures, assembly.adopt, assembly.prepare)
         self.reload = Reload(settings.source, set_variables(environ), settings.config, succession, metrics)
+        admin = AdminService(
+            self.gateway,
+            self.reload,
+            settings.drain_s,
+            rollouts=self._rollouts,
+            reporting=None if self._journal is None else Reporting(self.gateway, self._journal),
+        )
+        inference = InferenceService(self.gateway, self._feedback)
+        self._services = Services(inference, ModelService(self.gateway), admin)
         self.grpc_address, self.http_address, self.admin_address = settings.grpc, settings.http, settings.admin
         self._health = Health(self.gateway, answering=(_INFERENCE,), standing=(*_PUBLIC[1:], _HEALTH, *_ADMIN))
         self._ends = AsyncExitStack()  # what was begun last ends first
@@ -160,26 +172,20 @@ class Server:
 
     async def _serve_public(self) -> Address:
         server = self._grpc_server()
-        inference_pb2_grpc.add_InferenceServiceServicer_to_server(
-            InferenceService(self.gateway, self._feedback), server
-        )
-        models_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self.gateway), server)
+        inference_pb2_grpc.add_InferenceServiceServicer_to_server(self._services.inference, server)
+        models_pb2_grpc.add_ModelServiceServicer_to_server(self._services.models, server)
         add_reflection(server, (*_PUBLIC, _HEALTH), _files(inference_pb2, models_pb2, health_pb2, error_details_pb2))
         return await self._listen(server, self.settings.grpc)
 
     async def _serve_admin(self) -> Address:
         server = self._grpc_server()
-        admin = AdminService(
-            self.gateway,
-            self.reload,
-            self.settings.drain_s,
-            rollouts=self._rollouts,
-            reporting=None if self._journal is None else Reporting(self.gateway, self._journal),
-        )
-        admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
+        admin_pb2_grpc.add_AdminServiceServicer_to_server(self._services.admin, server)
         channelz.add_channelz_servicer(server)
         add_reflection(server, (*_ADMIN, _HEALTH), _files(admin_pb2, channelz_pb2, health_pb2, error_details_pb2))
         return await self._listen(server, self.settings.admin)
+
+    def _operate(self) -> Operate:
+        return self.reload.config.console.operate
 
     def _grpc_server(self) -> grpc.aio.Server:
         options = channel_options(self.settings.config.limits)
@@ -198,7 +204,12 @@ class Server:
 
     async def _serve_http(self) -> Address:
         app = build_rest(
-            self.gateway, registry=self.registry, feedback=self._feedback, drain=lambda: self.gateway.draining
+            self.gateway,
+            registry=self.registry,
+            feedback=self._feedback,
+            drain=lambda: self.gateway.draining,
+            offers=self._services.offers(self._operate),
+            session=SessionEndpoint(self._operate, experiments=self._journal is not None),
         )
         # A caller that leaves cancels its handler, and so the work below it.
         runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_LAST_WORDS_S)

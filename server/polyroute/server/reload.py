@@ -69,6 +69,11 @@ class Reload:
         self._closed = False
         metrics.config_loaded(self._digest, time.time())
 
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self._config
+
     async def check(self) -> Reloaded:
         """What is wrong with the file, or what it would change; nothing changes. Raises `Unimplemented` without one."""
         try:

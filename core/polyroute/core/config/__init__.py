@@ -37,7 +37,7 @@ from polyroute.core.config.values import (
     StickyKey,
     parse_duration,
 )
-from polyroute.core.config.whole import Config, ExperimentsConfig, LimitsConfig
+from polyroute.core.config.whole import Config, ConsoleConfig, ExperimentsConfig, LimitsConfig, Operate
 
 __all__ = [
     "FEEDBACK_METRIC",
@@ -49,6 +49,7 @@ __all__ = [
     "CacheConfig",
     "ConcurrencyConfig",
     "Config",
+    "ConsoleConfig",
     "DeploymentConfig",
     "ErrorsGuardrailConfig",
     "ExperimentsConfig",
@@ -60,6 +61,7 @@ __all__ = [
     "LocalConfig",
     "ModelConfig",
     "Name",
+    "Operate",
     "OrOff",
     "QualityGuardrailConfig",
     "RemoteConfig",

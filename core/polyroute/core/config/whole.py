@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import ByteSize, Field
+from pydantic import BeforeValidator, ByteSize, Field
 
 from polyroute.core.config.cache import CacheConfig
 from polyroute.core.config.models import LocalConfig, ModelConfig
 from polyroute.core.config.routes import RouteConfig
 from polyroute.core.config.values import Name, Seconds, Section
+
+Operate: TypeAlias = Literal["local", "all", "off"]
+"""Who may operate the server from the HTTP address: callers on this machine, whoever reaches it, nobody."""
+
+
+class ConsoleConfig(Section):
+    """The console on the HTTP address; `off` is what YAML 1.1 reads as false where it is bare."""
+
+    operate: Annotated[Operate, BeforeValidator(lambda value: "off" if value is False else value)] = "local"
 
 
 class ExperimentsConfig(Section):
@@ -35,6 +44,7 @@ class Config(Section):
     cache: CacheConfig = CacheConfig()
     limits: LimitsConfig = LimitsConfig()
     experiments: ExperimentsConfig = ExperimentsConfig()
+    console: ConsoleConfig = ConsoleConfig()
     memory_budget: ByteSize | None = Field(default=None, ge=64 * 1024 * 1024)
 
     @property

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from polyroute.routing.gateway import Gateway
 from polyroute.server.feedback import FeedbackIntake
+from polyroute.server.rest.connect.service import Offer, methods
 from polyroute.server.rest.edge import edge
 from polyroute.server.rest.endpoints import Endpoint, endpoints
 from polyroute.server.rest.failures import json_response
 from polyroute.server.rest.garbage import quiet_garbage
 from polyroute.server.rest.json_body import MAX_BODY_BYTES
 from polyroute.server.rest.openapi import describe
+from polyroute.server.rest.session import Session, SessionEndpoint
 
 
 def build_rest(
@@ -23,16 +25,26 @@ def build_rest(
     registry: CollectorRegistry,
     feedback: FeedbackIntake | None = None,
     drain: Callable[[], bool] = lambda: False,
+    offers: Sequence[Offer] = (),
+    session: SessionEndpoint | None = None,
 ) -> web.Application:
     """Everything on the HTTP address, over one gateway.
 
     `drain()` says whether the server is draining: then new calls are refused, `/readyz` says so and connections end
-    with their answers. Run it with `handler_cancellation=True`, without which a caller that leaves stops nothing.
+    with their answers. `offers` are gRPC services to serve here too, and `session` tells the console what it may do.
+    Run it with `handler_cancellation=True`, without which a caller that leaves stops nothing.
     """
     listed = endpoints(gateway, registry, drain, feedback or FeedbackIntake(None))
+    if session is not None:
+        summary = "What the console may show the one who asks"
+        listed.append(Endpoint("GET", "/console/session", summary, session.session, answer=Session))
+    rpcs = [method for offer in offers for method in methods(offer)]
     generating = {endpoint.entrance for endpoint in listed if endpoint.generates}
+    generating |= {method.entrance for method in rpcs if method.generates}
+    forms = {method.entrance: method.form for method in rpcs}
     quiet_garbage()
-    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[edge(drain, generating, gateway.refused)])
+    frame = edge(drain, generating, gateway.refused, forms)
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[frame])
 
     async def openapi(http: web.Request) -> web.Response:
         return json_response(document)
@@ -45,4 +57,6 @@ def build_rest(
         app.router.add_route(endpoint.method, path, endpoint.answers)
         if endpoint.method == "GET":
             app.router.add_route("HEAD", path, endpoint.answers)
+    for method in rpcs:  # not in the description: the protos are theirs
+        app.router.add_route("POST", method.path, method.answer)
     return app

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Container
+from collections.abc import Awaitable, Callable, Container, Mapping
 from http import HTTPStatus
 
 import structlog
@@ -30,6 +30,8 @@ DIALECT = web.RequestKey("dialect", Dialect)
 ARRIVED = web.RequestKey("arrived", float)
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Refused = Callable[[Call, PolyrouteError], None]
+Form = Callable[[web.Request, PolyrouteError], web.Response]
+"""How an error is written as the answer to a request."""
 
 DRAINING_RETRY_S = 5.0
 """When a caller may try again, by which time another server or the next one should answer."""
@@ -37,19 +39,24 @@ DRAINING_RETRY_S = 5.0
 _log = structlog.get_logger(__name__)
 
 
-def edge(draining: Callable[[], bool], generating: Container[str], refused: Refused) -> Middleware:
+def edge(
+    draining: Callable[[], bool], generating: Container[str], refused: Refused, forms: Mapping[str, Form] | None = None
+) -> Middleware:
     """The frame as aiohttp wants it. While `draining()`, every answer asks its connection to end.
 
     `refused` is told of each request to one of the entrances `generating` that should have become a call and did not.
+    `forms` says how errors are written at entrances that do not write them as REST does.
     """
+    own_form = forms or {}
 
     @web.middleware
     async def frame(request: web.Request, handler: Answer) -> web.StreamResponse:
         request[REQUEST_ID], request[ARRIVED] = request_id(request), time.monotonic()
-        tell = refused if entrance(request).method in generating else _told
+        name = entrance(request).method
+        tell, form = refused if name in generating else _told, own_form.get(name)
         try:
             answer = _draining if draining() and request.method == "POST" else handler
-            response = await _answered(request, answer, tell)
+            response = await _answered(request, answer, tell, form)
         except (asyncio.CancelledError, ConnectionError):
             _failed(request, Cancelled("the caller left"), tell)
             raise
@@ -104,7 +111,7 @@ def _told(call: Call, error: PolyrouteError) -> None:
     )
 
 
-async def _answered(request: web.Request, answer: Answer, tell: Refused) -> web.StreamResponse:
+async def _answered(request: web.Request, answer: Answer, tell: Refused, form: Form | None) -> web.StreamResponse:
     try:
         return await answer(request)
     except web.HTTPMethodNotAllowed as error:
@@ -124,10 +131,15 @@ async def _answered(request: web.Request, answer: Answer, tell: Refused) -> web.
     except web.HTTPException as error:
         status = HTTPStatus(error.status)
         _failed(request, InvalidArgument("", error.reason), tell)
-        return json_response(refusal(status, error.reason, request[REQUEST_ID]), status=status)
+        response = json_response(refusal(status, error.reason, request[REQUEST_ID]), status=status)
+        if (accepted := error.headers.get("Accept-Post")) is not None:
+            response.headers["Accept-Post"] = accepted
+        return response
     except ConnectionError:
         raise  # the caller has gone; aiohttp ends the connection
     except Exception as error:  # noqa: BLE001 - the outermost frame: whatever it is, the caller gets an answer
         found = known(error, request[REQUEST_ID])
         _failed(request, found, tell)
+        if form is not None:
+            return form(request, found)
         return failure_response(found, request[REQUEST_ID], request.get(DIALECT, AS_THEY_ARE))

@@ -35,7 +35,7 @@ class Body(BaseModel):
 async def read_body(request: web.Request, shape: type[B], longest: Mapping[str, int] | None = None) -> B:
     """The request's body as a `shape`; `longest` bounds top-level lists before anything looks into them."""
     _check_type(request)
-    raw = await _read(request)
+    raw = await read_raw(request)
     if len(raw) > _LARGE:
         return await asyncio.to_thread(parse_body, raw, shape, longest)
     return parse_body(raw, shape, longest)
@@ -143,7 +143,8 @@ def _check_type(request: web.Request) -> None:
         raise InvalidArgument("Content-Type", f"charset {clip(charset, 40)}; JSON is UTF-8")
 
 
-async def _read(request: web.Request) -> bytes:
+async def read_raw(request: web.Request) -> bytes:
+    """The request's body, up to `MAX_BODY_BYTES`; raises `InvalidArgument` where it cannot be had."""
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise InvalidArgument("", f"the body has {request.content_length} bytes, limit {MAX_BODY_BYTES}")
     try:

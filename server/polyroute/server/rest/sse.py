@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Protocol
 
 import orjson
 from aiohttp import web
@@ -20,11 +19,9 @@ from polyroute.server.rest.answer_headers import route_headers
 from polyroute.server.rest.call_headers import REQUEST_ID
 from polyroute.server.rest.edge import DIALECT, always
 from polyroute.server.rest.failures import FailureBody, failure, known
+from polyroute.server.rest.sending import send
 
 _HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-
-STALL_S: Final = 60.0
-"""How long a caller may leave unread what was sent before it is taken to have left, in seconds: it holds a permit."""
 
 DONE = b"data: [DONE]\n\n"
 """The last event of OpenAI's streams; a stream that fails never has it."""
@@ -64,19 +61,19 @@ async def stream(http: web.Request, gateway: Gateway, call: Call, frames: Frames
         await response.prepare(http)
         try:
             if chunk := frames.started(route):
-                await _send(http, response, chunk)
+                await send(http, response, chunk)
             complete = False
             async for event in events:
                 complete = isinstance(event, Finished)
                 if chunk := frames.event(event):
-                    await _send(http, response, chunk)
+                    await send(http, response, chunk)
             if not complete:
                 raise BrokenStream("ended without Finished")
         except ConnectionError:
             raise  # the caller has left
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller must see that the answer is cut
             found = known(error, http[REQUEST_ID])
-            await _send(http, response, frames.failed(failure(found, http[REQUEST_ID], http[DIALECT])))
+            await send(http, response, frames.failed(failure(found, http[REQUEST_ID], http[DIALECT])))
             _break_off(http)
             return response
     await response.write_eof()
@@ -104,17 +101,6 @@ async def _parts(whole: Whole, events: AsyncGenerator[Event, None]) -> AsyncGene
     yield whole.finished
     async for event in events:  # none: who comes back for more has taken all of it
         yield event
-
-
-async def _send(http: web.Request, response: web.StreamResponse, chunk: bytes) -> None:
-    """Writes, and waits while the caller is behind; raises `ConnectionError` where it does not catch up."""
-    try:
-        async with asyncio.timeout(STALL_S):
-            await response.write(chunk)
-    except TimeoutError:
-        if http.transport is not None:
-            http.transport.abort()
-        raise ConnectionAbortedError(f"the caller read nothing for {STALL_S:g} s") from None
 
 
 def _break_off(http: web.Request) -> None:

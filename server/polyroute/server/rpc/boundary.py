@@ -36,7 +36,8 @@ STALL_S: Final = 60.0
 GENERATING: Final = ("/polyroute.v1.InferenceService/Generate", "/polyroute.v1.InferenceService/StreamGenerate")
 """The methods of which each RPC is a call."""
 
-_REQUEST_ID_FORM: Final = re.compile(r"[\x21-\x7e]{1,128}")
+REQUEST_ID_FORM: Final = re.compile(r"[\x21-\x7e]{1,128}")
+"""What a caller's request ID must be to be taken over."""
 
 _Rpc: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -64,6 +65,11 @@ class _Undecodable:
 def current_frame() -> Frame:
     """That of the RPC that runs in this task."""
     return _FRAME.get()
+
+
+def enter(frame: Frame) -> None:
+    """The RPC of `frame` is what this task runs from now on."""
+    _FRAME.set(frame)
 
 
 class Boundary(grpc.aio.ServerInterceptor):
@@ -120,9 +126,9 @@ class _Edge:
     def begin(self, request: Any, rpc: _Rpc) -> None:
         """Gives the RPC its frame and its ID: the caller's own where it is usable, else a new one."""
         given = request.request_id if isinstance(request, GenerateRequest) else ""
-        usable = _REQUEST_ID_FORM.fullmatch(given) is not None
+        usable = REQUEST_ID_FORM.fullmatch(given) is not None
         frame = Frame(self.entrance, given if usable else new_request_id(), time.monotonic())
-        _FRAME.set(frame)
+        enter(frame)
         rpc.set_trailing_metadata((("x-request-id", frame.request_id),))
 
     def failed(self, error: PolyrouteError, request: Any, rpc: _Rpc) -> None:

@@ -45,8 +45,18 @@ class Refusal:
 
 def refusal(error: PolyrouteError, request_id: str) -> Refusal:
     """The status of `error`, with its details; all of it together stays below `TRAILER_LIMIT`."""
-    message = fit(error.message, MESSAGE_LIMIT)
-    status = Status(code=GRPC_CODES[error.grpc], message=message)
+    status = status_of(error, request_id)
+    trailers: list[tuple[str, str | bytes]] = [("x-request-id", request_id)]
+    delay_s = error.retry_delay_s
+    if delay_s is not None and error.try_next:  # a client takes a pushback for leave to retry (gRFC A6)
+        trailers.append(("grpc-retry-pushback-ms", _pushback(delay_s)))
+    trailers.append(("grpc-status-details-bin", status.SerializeToString()))
+    return Refusal(_CODES[GRPC_CODES[error.grpc]], status.message, tuple(trailers))
+
+
+def status_of(error: PolyrouteError, request_id: str) -> Status:
+    """`error` as `google.rpc.Status`: its code, its message, and the details of `docs/errors.md`."""
+    status = Status(code=GRPC_CODES[error.grpc], message=fit(error.message, MESSAGE_LIMIT))
     details: list[Message] = [
         ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=_metadata(error, request_id)),
     ]
@@ -58,18 +68,13 @@ def refusal(error: PolyrouteError, request_id: str) -> Refusal:
     if isinstance(error, NotFound):
         name = fit(error.name, _VALUE_LIMIT)
         details.append(ResourceInfo(resource_type=f"{DOMAIN}.{error.kind}", resource_name=name))
-    trailers: list[tuple[str, str | bytes]] = [("x-request-id", request_id)]
-    delay_s = error.retry_delay_s
-    if delay_s is not None:
+    if (delay_s := error.retry_delay_s) is not None:
         details.append(RetryInfo(retry_delay=duration(delay_s)))
-        if error.try_next:  # a client takes a pushback for leave to retry (gRFC A6)
-            trailers.append(("grpc-retry-pushback-ms", _pushback(delay_s)))
     for detail in details:
         packed = Packed()
         packed.Pack(detail)
         status.details.append(packed)
-    trailers.append(("grpc-status-details-bin", status.SerializeToString()))
-    return Refusal(_CODES[GRPC_CODES[error.grpc]], message, tuple(trailers))
+    return status
 
 
 def _pushback(delay_s: float) -> str:

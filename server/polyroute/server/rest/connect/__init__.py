@@ -1,0 +1,1 @@
+"""The gRPC services over HTTP as the Connect protocol has them (https://connectrpc.com/docs/protocol), with JSON."""

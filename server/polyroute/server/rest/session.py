@@ -1,0 +1,47 @@
+"""`GET /console/session`: what the console may show the one who asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import version
+
+from aiohttp import web
+from typing_extensions import TypedDict
+
+from polyroute.core.config import Operate
+from polyroute.server.rest.failures import json_response
+from polyroute.server.rest.operators import objection
+
+
+class Session(TypedDict):
+    """`operate`: whether the caller may use the admin service here; where not, `operate_refused` says why.
+
+    `experiments`: whether this server keeps records of experiments, and so takes feedback.
+    """
+
+    version: str
+    operate: bool
+    operate_refused: str
+    experiments: bool
+
+
+class SessionEndpoint:
+    """Answers by the `operate` rule in force."""
+
+    def __init__(self, operate: Callable[[], Operate], *, experiments: bool) -> None:
+        self._operate = operate
+        self._experiments = experiments
+        self._version = version("polyroute")
+
+    async def session(self, http: web.Request) -> web.Response:
+        """What this caller may do."""
+        refused = objection(http, self._operate())
+        told: Session = {
+            "version": self._version,
+            "operate": not refused,
+            "operate_refused": refused,
+            "experiments": self._experiments,
+        }
+        response = json_response(told)
+        response.headers["Cache-Control"] = "no-store"
+        return response
