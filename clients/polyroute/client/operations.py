@@ -247,7 +247,8 @@ class MetricSeries:
 class ExperimentReport:
     """What an experiment has shown so far; `summary` says what it means in one sentence.
 
-    `notes` are what else one should know; `series` is empty unless it was asked for.
+    `notes` are what else one should know; `series` is empty unless it was asked for. `pinned` is what callers said of
+    answers whose variant they had pinned, which counts for no comparison.
     """
 
     route: str
@@ -258,3 +259,4 @@ class ExperimentReport:
     shadows: tuple[ShadowReport, ...] = ()
     notes: tuple[str, ...] = ()
     series: tuple[MetricSeries, ...] = ()
+    pinned: tuple[VariantReport, ...] = ()

@@ -1155,6 +1155,7 @@ class GetExperimentReportResponse(_message.Message):
     SHADOWS_FIELD_NUMBER: _builtins.int
     NOTES_FIELD_NUMBER: _builtins.int
     SERIES_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
     route: _builtins.str
     """The route."""
     summary: _builtins.str
@@ -1183,6 +1184,12 @@ class GetExperimentReportResponse(_message.Message):
     def series(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricSeries]:
         """The intervals over time, where they were asked for."""
 
+    @_builtins.property
+    def pinned(self) -> _containers.RepeatedCompositeFieldContainer[Global___VariantReport]:
+        """What callers said of answers whose variant they had pinned, such as people who compared answers side by side.
+        Chance gave them none, so they count for no comparison.
+        """
+
     def __init__(
         self,
         *,
@@ -1194,10 +1201,11 @@ class GetExperimentReportResponse(_message.Message):
         shadows: _abc.Iterable[Global___ShadowReport] | None = ...,
         notes: _abc.Iterable[_builtins.str] | None = ...,
         series: _abc.Iterable[Global___MetricSeries] | None = ...,
+        pinned: _abc.Iterable[Global___VariantReport] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sample_ratio", b"sample_ratio"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparisons", b"comparisons", "notes", b"notes", "route", b"route", "sample_ratio", b"sample_ratio", "series", b"series", "shadows", b"shadows", "summary", b"summary", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparisons", b"comparisons", "notes", b"notes", "pinned", b"pinned", "route", b"route", "sample_ratio", b"sample_ratio", "series", b"series", "shadows", b"shadows", "summary", b"summary", "variants", b"variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

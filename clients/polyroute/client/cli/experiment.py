@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from polyroute.client.cli.options import POSITIVE, Server, admin_options, json_o
 from polyroute.client.cli.printing import plain, print_json, print_table
 
 if TYPE_CHECKING:
-    from polyroute.client.operations import Comparison, ExperimentReport, ShadowReport
+    from polyroute.client.operations import Comparison, ExperimentReport, ShadowReport, VariantReport
 
 _NEVER = 1_000_000_000
 _KINDS = (".png", ".svg", ".pdf")
@@ -90,21 +90,7 @@ def _print(found: ExperimentReport) -> None:
         click.echo(f"  traffic was split {said} (e-value {ratio.e_value:.3g})")
     for note in found.notes:
         click.echo(plain(f"  {note}"))
-    rows = [
-        (
-            v.name,
-            v.version or "-",
-            f"{v.expected_share:.0%}",
-            m.metric,
-            _with_unit(m.value, m.unit),
-            _ends(m.lower, m.upper),
-            str(m.samples),
-        )
-        for v in found.variants
-        for m in v.metrics
-    ]
-    if rows:
-        print_table(("variant", "version", "share", "metric", "value", "95% interval", "answers"), rows)
+    _print_metrics("variant", found.variants)
     compared = [
         (
             f"{c.variant} - {c.control}",
@@ -120,7 +106,26 @@ def _print(found: ExperimentReport) -> None:
     ]
     if compared:
         print_table(("difference", "metric", "value", "95% interval", "e-value", "", "decided"), compared)
+    _print_metrics("pinned variant", found.pinned)
     _print_shadows(found)
+
+
+def _print_metrics(name: str, variants: Iterable[VariantReport]) -> None:
+    rows = [
+        (
+            v.name,
+            v.version or "-",
+            f"{v.expected_share:.0%}",
+            m.metric,
+            _with_unit(m.value, m.unit),
+            _ends(m.lower, m.upper),
+            str(m.samples),
+        )
+        for v in variants
+        for m in v.metrics
+    ]
+    if rows:
+        print_table((name, "version", "share", "metric", "value", "95% interval", "answers"), rows)
 
 
 def _print_shadows(found: ExperimentReport) -> None:
@@ -158,11 +163,10 @@ def _print_worst(found: ExperimentReport, most: int) -> None:
 def _print_csv(found: ExperimentReport) -> None:
     out = csv.writer(sys.stdout, lineterminator="\n")
     out.writerow(("kind", "variant", "control", "version", "metric", "unit", "value", "lower", "upper", "e_value", "n"))
-    for v in found.variants:
-        for m in v.metrics:
-            out.writerow(
-                ("estimate", v.name, "", v.version, m.metric, m.unit, m.value, m.lower, m.upper, "", m.samples)
-            )
+    for kind, variants in (("estimate", found.variants), ("pinned", found.pinned)):
+        for v in variants:
+            for m in v.metrics:
+                out.writerow((kind, v.name, "", v.version, m.metric, m.unit, m.value, m.lower, m.upper, "", m.samples))
     for c in found.comparisons:
         if c.evidence is not None:
             e = c.evidence

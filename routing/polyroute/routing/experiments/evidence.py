@@ -25,6 +25,9 @@ TOKENS: Final = "completion_tokens"
 FEEDBACK: Final = "feedback."
 """How the metric of a caller's feedback begins; its own name follows."""
 
+PINNED: Final = "(pinned) "
+"""How the arm begins that feedback on a pinned call is counted for; the variant's name follows."""
+
 PER_REQUEST: Final = "request"
 """`sticky_by` of calls that fall anew each."""
 
@@ -40,7 +43,10 @@ MISSING: Final = "missing."
 
 
 class Cell(NamedTuple):
-    """Where an observation is counted. `arm` is the variant, or `(holdout)` or `(layer)`; `minute` of Unix time."""
+    """Where an observation is counted; `minute` of Unix time.
+
+    `arm` is the variant, or `(holdout)` or `(layer)`, or of feedback on a pinned call `(pinned)` and the variant.
+    """
 
     route: str
     minute: int
@@ -130,6 +136,17 @@ def cell(record: CallRecord, metric: str) -> Cell:
     minute = int(record.at // 60)
     split = digest(record.shares)
     return Cell(record.route, minute, split, arm_of(record), record.model, record.version, metric)
+
+
+def rated(record: CallRecord, metric: str) -> Cell | None:
+    """Where feedback on the answer of the record's call is counted: apart, where the call was pinned.
+
+    None where the call belongs to no variant.
+    """
+    place = cell(record, FEEDBACK + metric)
+    if not place.arm and record.variant:
+        return place._replace(arm=PINNED + record.variant)
+    return place if place.arm else None
 
 
 def digest(shares: Shares) -> str:

@@ -99,7 +99,10 @@ class ShadowFindings:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What an experiment has shown so far. `log_e_mismatch` speaks against "traffic was split as configured"."""
+    """What an experiment has shown so far. `log_e_mismatch` speaks against "traffic was split as configured".
+
+    `pinned` is what callers said of the variants that they had pinned, such as people who saw answers side by side.
+    """
 
     route: str
     summary: str
@@ -110,3 +113,4 @@ class Report:
     notes: tuple[str, ...] = ()
     series: tuple[Series, ...] = ()
     shadows: tuple[ShadowFindings, ...] = ()
+    pinned: tuple[ArmReport, ...] = ()

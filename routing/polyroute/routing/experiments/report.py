@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from polyroute.routing.experiments import mean, proportion
-from polyroute.routing.experiments.evidence import ASSIGNED, ERRORS, FIRST_TOKEN, TOKENS, TOTAL
+from polyroute.routing.experiments.evidence import ASSIGNED, ERRORS, FIRST_TOKEN, PINNED, TOKENS, TOTAL
 from polyroute.routing.experiments.findings import Arm, ArmReport, Comparison, Estimate, Point, Report, Series
 from polyroute.routing.experiments.interval import Interval, log_mean_exp
 from polyroute.routing.experiments.mean import Sample
@@ -56,6 +56,7 @@ def report(route: str, arms: Sequence[Arm], control: str, tally: Tally) -> Repor
         notes=tuple(_notes(arms, versions, tally)),
         series=tuple(_series(arms, versions, tally)),
         shadows=shadows,
+        pinned=tuple(found for arm in arms if (found := _pinned(arm, tally)) is not None),
     )
 
 
@@ -126,6 +127,16 @@ def _arm(arm: Arm, version: str, samples: Mapping[str, _Observations]) -> ArmRep
     )
     answers = samples[ERRORS].sample.count if ERRORS in samples else 0
     return ArmReport(arm.name, arm.model, version, arm.share, answers, estimates)
+
+
+def _pinned(arm: Arm, tally: Tally) -> ArmReport | None:
+    """What callers said of the arm whom chance had not given it: no share divides them, and none is compared."""
+    mine = [entry for entry in tally.entries if entry.arm == PINNED + arm.name]
+    if not mine:
+        return None
+    _, version = max((entry.last, entry.version) for entry in mine)
+    found = _arm(arm, version, _samples(PINNED + arm.name, version, mine, {}))
+    return replace(found, answers=max(estimate.count for estimate in found.estimates))
 
 
 def _compared(metric: str, variant: str, control: str, new: _Observations, old: _Observations) -> Comparison:

@@ -14,13 +14,13 @@ from sqlalchemy import Connection, RowMapping, Table, delete, func, select, upda
 from polyroute.core.errors import InvalidArgument
 from polyroute.routing.experiments.evidence import (
     ASSIGNED,
-    FEEDBACK,
     PER_REQUEST,
     Cell,
     Sum,
     cell,
     digest,
     paired,
+    rated,
     summed,
     written,
 )
@@ -64,8 +64,8 @@ def add_records(connection: Connection, batch: Sequence[CallRecord]) -> Sequence
         added.setdefault(cell(record, ASSIGNED), Sum()).add(1.0)
     waited = _waiting_feedback(connection, batch)
     for record, row in waited:
-        if record.assigned or record.held_out:
-            added.setdefault(cell(record, FEEDBACK + row["metric"]), Sum()).add(row["value"])
+        if (place := rated(record, row["metric"])) is not None:
+            added.setdefault(place, Sum()).add(row["value"])
     add_sums(connection, added)
     return [(record, row["metric"], row["value"]) for record, row in waited]
 
@@ -102,13 +102,13 @@ def add_feedback(connection: Connection, given: Feedback) -> bool:
         connection.execute(update(feedback).where(*place).values(**values))
     if found is None:
         return False
-    record = _read(found)
-    if record.assigned or record.held_out:
+    counted = rated(_read(found), given.metric)
+    if counted is not None:
         change = Sum(1, given.value, given.value**2)
         if before is not None and before["record_id"] is not None:
             old = before["value"]
             change = Sum(0, given.value - old, given.value**2 - old**2)
-        add_sums(connection, {cell(record, FEEDBACK + given.metric): change})
+        add_sums(connection, {counted: change})
     return True
 
 

@@ -27,6 +27,7 @@ def report_to_wire(report: Report) -> pb.GetExperimentReportResponse:
         shadows=[_shadow(shadow) for shadow in report.shadows],
         notes=report.notes,
         series=[_series(series) for series in report.series],
+        pinned=[_arm(arm) for arm in report.pinned],
     )
 
 

@@ -31,3 +31,11 @@ def test_an_interval_that_is_not_known_yet_is_a_dash(capsys: pytest.CaptureFixtu
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[-2:]]
     assert rows[0][-4:] == ["0.5", "s", "-", "3"]
     assert rows[1][-3:] == ["[0,", "0.7]", "3"]
+
+
+def test_what_callers_pinned_has_a_table_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = (MetricEstimate("preferred", "1", 0.75, float("-inf"), float("inf"), 4),)
+    _print(ExperimentReport("chat", "Nothing yet.", pinned=(VariantReport("a", "m", "v", 4, metrics=metrics),)))
+    head, row = capsys.readouterr().out.splitlines()[-2:]
+    assert head.startswith("pinned variant")
+    assert [cell for cell in row.split() if cell != "%"] == ["a", "v", "0%", "preferred", "0.75", "-", "4"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -212,6 +213,21 @@ async def test_what_is_recorded_is_what_is_reported(database: Database, record: 
     assert len(found.series[0].points) == 10
     later = await database.read(partial(tally, route="chat", since=7000.0))
     assert sum(arm.answers for arm in report("chat", ARMS, "a", later).arms) < 400
+
+
+def test_what_callers_say_of_what_they_pinned_is_told_apart_and_compared_with_nothing() -> None:
+    votes = [
+        entry("(pinned) b", "feedback.preferred", 5, 4.5, 4.25),
+        entry("(pinned) b", "feedback.preferred", 40, 40.0, version="0", last=1.0),
+        entry("(pinned) gone", "feedback.preferred", 5, 0.0),
+    ]
+    found = on(*assigned(500, 500), entry("a", "error_rate", 500, 0), entry("b", "error_rate", 500, 0), *votes)
+    (pinned,) = found.pinned
+    assert (pinned.name, pinned.version, pinned.answers) == ("b", "1", 5)
+    (estimate,) = pinned.estimates
+    assert (estimate.metric, estimate.count, estimate.interval.estimate) == ("feedback.preferred", 5, 0.9)
+    without = on(*assigned(500, 500), entry("a", "error_rate", 500, 0), entry("b", "error_rate", 500, 0))
+    assert replace(found, pinned=()) == without
 
 
 async def test_what_is_long_ago_is_read_by_the_hour_and_adds_up_to_the_same(database: Database, record: Make) -> None:

@@ -107,6 +107,17 @@ async def test_pinned_calls_count_for_none_and_held_out_ones_apart(database: Dat
     assert await database.read(_count(records)) == 2
 
 
+async def test_feedback_on_a_pinned_call_counts_apart_before_its_record_and_after(
+    database: Database, record: Make
+) -> None:
+    pinned = {"hash_point": None, "probability": None, "sticky_by": ""}
+    assert not await database.write(partial(add_feedback, given=said("r1", 1.0)))
+    await database.write(partial(add_records, batch=[record("r1", **pinned), record("r2", **pinned, variant="")]))
+    assert await database.write(partial(add_feedback, given=said("r1", 0.5, at=8000.0)))
+    assert await database.write(partial(add_feedback, given=said("r2", 1.0))), "known, and of no variant"
+    assert await database.read(_sums) == {("(pinned) a", "feedback.helpful"): (1, 0.5, 0.25)}
+
+
 async def test_feedback_after_its_record_counts_once_and_may_be_corrected(database: Database, record: Make) -> None:
     await database.write(partial(add_records, batch=[record("r1")]))
     assert await database.write(partial(add_feedback, given=said("r1", 4.0)))
