@@ -209,7 +209,9 @@ class Server:
             feedback=self._feedback,
             drain=lambda: self.gateway.draining,
             offers=self._services.offers(self._operate),
-            session=SessionEndpoint(self._operate, experiments=self._journal is not None),
+            session=SessionEndpoint(
+                self._operate, lambda: self.grpc_address.port, experiments=self._journal is not None
+            ),
         )
         # A caller that leaves cancels its handler, and so the work below it.
         runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_LAST_WORDS_S)

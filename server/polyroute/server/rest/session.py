@@ -16,20 +16,23 @@ from polyroute.server.rest.operators import objection
 class Session(TypedDict):
     """`operate`: whether the caller may use the admin service here; where not, `operate_refused` says why.
 
-    `experiments`: whether this server keeps records of experiments, and so takes feedback.
+    `experiments`: whether this server keeps records of experiments, and so takes feedback. `grpc_port`: where the same
+    services listen for gRPC, on the host's own address or another.
     """
 
     version: str
     operate: bool
     operate_refused: str
     experiments: bool
+    grpc_port: int
 
 
 class SessionEndpoint:
-    """Answers by the `operate` rule in force."""
+    """Answers by the `operate` rule in force; `grpc_port()` is known once the server has started."""
 
-    def __init__(self, operate: Callable[[], Operate], *, experiments: bool) -> None:
+    def __init__(self, operate: Callable[[], Operate], grpc_port: Callable[[], int], *, experiments: bool) -> None:
         self._operate = operate
+        self._grpc_port = grpc_port
         self._experiments = experiments
         self._version = version("polyroute")
 
@@ -41,6 +44,7 @@ class SessionEndpoint:
             "operate": not refused,
             "operate_refused": refused,
             "experiments": self._experiments,
+            "grpc_port": self._grpc_port(),
         }
         response = json_response(told)
         response.headers["Cache-Control"] = "no-store"
