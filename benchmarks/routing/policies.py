@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
+
+from msgspec.structs import replace
 
 from polyroute.backends.pool.balance import Balance, Candidate, Choice, balance_of
 from polyroute.core.call import Call

@@ -6,10 +6,10 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from polyroute.backends.echo import EchoBackend, Script
 from polyroute.backends.remote.backend import RemoteBackend

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TypeAlias
+
+import msgspec
 
 from polyroute.core.event import Event
 from polyroute.core.request import Request
@@ -18,8 +19,7 @@ def new_request_id() -> str:
     return os.urandom(16).hex()
 
 
-@dataclass(frozen=True, slots=True)
-class Entrance:
+class Entrance(msgspec.Struct, frozen=True, gc=False):
     """Where a call came in: `protocol` is `grpc` or `http`, empty for a call of our own.
 
     `method` is `package.Service/Method`, or a method and a path such as `POST /v1/generate`. `streams` says that an
@@ -31,8 +31,7 @@ class Entrance:
     streams: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True, gc=False):
     """A request together with who asks, until when, and as part of which trace.
 
     `arrived` and `deadline` are on the clock of `time.monotonic`, in seconds. `trace` is where the call stands in its
@@ -48,13 +47,13 @@ class Call:
 
     request: Request
     request_id: str
-    arrived: float = field(default_factory=time.monotonic)
+    arrived: float = msgspec.field(default_factory=time.monotonic)
     deadline: float | None = None
     caller: str = ""
     trace: Trace = NO_TRACE
     wait_for_load: bool = True
     copy: bool = False
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     entrance: Entrance = Entrance()
     tenant: str = ""
     start_by: float | None = None

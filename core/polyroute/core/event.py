@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
+
+import msgspec
 
 from polyroute.core.request import ToolCall
 
@@ -31,8 +32,7 @@ class FinishReason(Enum):
     TOOL_CALLS = 5
 
 
-@dataclass(frozen=True, slots=True)
-class TopLogprob:
+class TopLogprob(msgspec.Struct, frozen=True, gc=False):
     """One of the most likely tokens at a place; `logprob` is a natural logarithm."""
 
     token: str
@@ -40,8 +40,7 @@ class TopLogprob:
     logprob: float
 
 
-@dataclass(frozen=True, slots=True)
-class TokenLogprob:
+class TokenLogprob(msgspec.Struct, frozen=True, gc=False):
     """Log probability of one generated token, and of the most likely ones in its place."""
 
     token: str
@@ -50,8 +49,7 @@ class TokenLogprob:
     top: tuple[TopLogprob, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens read and written."""
 
     prompt_tokens: int = 0
@@ -59,8 +57,7 @@ class Usage:
     cached_prompt_tokens: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
+class Timing(msgspec.Struct, frozen=True, gc=False):
     """Where the time of a call went, in seconds. `backend_s` is time spent waiting for a model or a peer."""
 
     queue_s: float = 0.0
@@ -70,8 +67,7 @@ class Timing:
     router_overhead_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True, gc=False):
     """One attempt to answer a call: `reason` and `message` are empty on the one that answered.
 
     `duration_s` is the time until the attempt's first event or its error.
@@ -85,8 +81,7 @@ class Attempt:
     duration_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True, gc=False):
     """How a call was routed. Each layer fills in what it knows; the router completes it.
 
     `cache_key` is what the answer is stored under, in hexadecimal; empty where the cache was not asked.
@@ -110,15 +105,13 @@ class Route:
     cache_key: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(msgspec.Struct, frozen=True, gc=False):
     """The answer has begun. A backend yields it together with its first token, never before."""
 
     route: Route
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(msgspec.Struct, frozen=True, gc=False):
     """A part of the answer: the text of one or more tokens, never a part of a character.
 
     `usage` is what the answer has taken until here, where a backend tells that before the end; it is no part of what is
@@ -128,11 +121,20 @@ class Token:
     text: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
-    usage: Usage | None = field(default=None, compare=False)
+    usage: Usage | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Token) and _said(self) == _said(other)
+
+    def __hash__(self) -> int:
+        return hash(_said(self))
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+def _said(token: Token) -> tuple[object, ...]:
+    return token.text, token.tool_calls, token.logprobs
+
+
+class Finished(msgspec.Struct, frozen=True, gc=False):
     """The answer is complete."""
 
     reason: FinishReason
@@ -142,8 +144,7 @@ class Finished:
     seed: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Whole:
+class Whole(msgspec.Struct, frozen=True, gc=False):
     """A whole answer that was there before the call: one event in the place of all those that it is made of.
 
     So a stored answer passes each layer once, however many parts it has. Backends yield none.

@@ -8,9 +8,10 @@ compared, encoded canonically and handed to a worker process.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal, TypeAlias
+
+import msgspec
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 """Any JSON value."""
@@ -28,8 +29,7 @@ class CacheMode(Enum):
     ONLY_IF_CACHED = 3
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCall:
+class ToolCall(msgspec.Struct, frozen=True, gc=False):
     """A model's request to run a tool; in a stream, the `arguments` of equal `index` concatenate."""
 
     id: str = ""
@@ -38,8 +38,7 @@ class ToolCall:
     index: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True, gc=False):
     """One turn of a conversation."""
 
     role: str
@@ -48,25 +47,22 @@ class Message:
     tool_call_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Tool:
+class Tool(msgspec.Struct, frozen=True, gc=False):
     """A function that the model may ask the caller to run; `parameters` is a JSON schema."""
 
     name: str
     description: str = ""
-    parameters: Mapping[str, Json] = field(default_factory=dict)
+    parameters: Mapping[str, Json] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseFormat:
+class ResponseFormat(msgspec.Struct, frozen=True, gc=False):
     """A constraint on the answer: JSON schema text, a regular expression, or a list of choices."""
 
     kind: Literal["json_schema", "regex", "choice"]
     value: str | tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Sampling:
+class Sampling(msgspec.Struct, frozen=True, gc=False):
     """How tokens are chosen. None means the model's own default; temperature 0 is greedy."""
 
     max_tokens: int | None = None
@@ -81,8 +77,7 @@ class Sampling:
     logprobs: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RoutingOptions:
+class RoutingOptions(msgspec.Struct, frozen=True, gc=False):
     """How the request may be routed."""
 
     affinity_key: str = ""
@@ -93,8 +88,7 @@ class RoutingOptions:
     no_fallback: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class CacheOptions:
+class CacheOptions(msgspec.Struct, frozen=True, gc=False):
     """How the request may use the cache; `max_age_s` is in seconds.
 
     `original_pace` has a stored answer come at the pace at which it was generated, instead of at once.
@@ -105,8 +99,7 @@ class CacheOptions:
     original_pace: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, gc=False):
     """One request for one answer. Exactly one of `prompt` and `messages` is set once it is validated."""
 
     model: str = ""
@@ -117,8 +110,8 @@ class Request:
     response_format: ResponseFormat | None = None
     tools: tuple[Tool, ...] = ()
     tool_choice: str = ""
-    extra: Mapping[str, Json] = field(default_factory=dict)
+    extra: Mapping[str, Json] = msgspec.field(default_factory=dict)
     request_id: str = ""
     routing: RoutingOptions = RoutingOptions()
     cache: CacheOptions = CacheOptions()
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = msgspec.field(default_factory=dict)

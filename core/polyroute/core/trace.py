@@ -6,8 +6,9 @@ import random
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
+
+import msgspec
 
 from polyroute.core.attributes import ERROR_TYPE
 
@@ -28,19 +29,24 @@ _STATE: Final = re.compile(r"[\x20-\x7e]{1,512}")
 _chance = random.Random()  # noqa: S311 - IDs must differ; nothing rests on that nobody can guess them
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
+class Trace(msgspec.Struct, frozen=True, gc=False):
     """W3C trace context (https://www.w3.org/TR/trace-context/): whose child the next piece of work is.
 
     `trace_id` has 32 hex digits, `span_id` 16; both are empty where a caller sends none. `span` is the open span that
-    the work is done for, None where nobody keeps spans of this call.
+    the work is done for, None where nobody keeps spans of this call; traces that differ in it alone are equal.
     """
 
     trace_id: str = ""
     span_id: str = ""
     flags: int = 0
     state: str = ""
-    span: Span | None = field(default=None, compare=False)
+    span: Span | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Trace) and _told(self) == _told(other)
+
+    def __hash__(self) -> int:
+        return hash(_told(self))
 
     @property
     def sampled(self) -> bool:
@@ -57,6 +63,10 @@ class Trace:
     def under(self, span: Span) -> Trace:
         """The same trace for work that `span` is kept of."""
         return Trace(self.trace_id, span.span_id, self.flags, self.state, span)
+
+
+def _told(trace: Trace) -> tuple[object, ...]:
+    return trace.trace_id, trace.span_id, trace.flags, trace.state
 
 
 NO_TRACE: Final = Trace()
@@ -80,8 +90,7 @@ def new_span_id() -> str:
     return f"{_chance.getrandbits(64) or 1:016x}"
 
 
-@dataclass(frozen=True, slots=True)
-class SpanEvent:
+class SpanEvent(msgspec.Struct, frozen=True, gc=False):
     """Something that happened at one time, `at_ns` in Unix nanoseconds."""
 
     name: str

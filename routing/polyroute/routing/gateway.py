@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from dataclasses import replace
 from typing import Final
 
+from msgspec import structs
+
 from polyroute.core.backend import BackendStatus, ModelState, Preview, Previewing, Unloading
 from polyroute.core.call import Call
 from polyroute.core.config import LimitsConfig
@@ -126,7 +128,7 @@ class Gateway:
         Of a model that cannot be the name of one nothing is told.
         """
         if not is_model_name(call.request.model):
-            call = replace(call, request=replace(call.request, model=""))
+            call = structs.replace(call, request=structs.replace(call.request, model=""))
         self._observed.refused(call, error)
 
     async def count_tokens(self, call: Call) -> ModelTokenCount:

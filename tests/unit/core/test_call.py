@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
+
+from msgspec.structs import fields
 
 from polyroute.core.call import Call, Entrance, new_request_id
 from polyroute.core.request import Request

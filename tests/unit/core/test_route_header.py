@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import orjson
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from polyroute.core.event import Attempt, CacheResult, Route
 from polyroute.core.route_header import MAX_BYTES, MAX_DEPTH, route_from_header, route_to_header
@@ -47,7 +46,7 @@ def test_every_field_of_a_route_is_carried() -> None:
     route = Route(
         "a", "b", "c", "d", "e", "f", CacheResult.HIT, (Attempt("g"),), ("h",), Route(), "i", "j", 0.1, 0.2, 3, "k"
     )
-    assert set(orjson.loads(route_to_header(route))) == set(Route.__dataclass_fields__)
+    assert set(orjson.loads(route_to_header(route))) == set(Route.__struct_fields__)
 
 
 def test_a_long_one_loses_reasons_then_upstream_then_attempts_then_the_ends_of_names() -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields, replace
 from typing import Any
 
 import pytest
+from msgspec.structs import fields, replace
 
 from polyroute.core.config import LimitsConfig
 from polyroute.core.errors import InvalidArgument

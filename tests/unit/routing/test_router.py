@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import fields
 from typing import Any
 
 import pytest
+from msgspec.structs import fields
 from prometheus_client import CollectorRegistry
 
 from polyroute.backends.echo import EchoBackend, Script

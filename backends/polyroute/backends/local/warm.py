@@ -9,6 +9,8 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Final, cast
 
+from msgspec import structs
+
 from polyroute.backends.local.claims import Needs
 from polyroute.backends.local.deadline import in_time
 from polyroute.backends.local.memory import Memory
@@ -145,7 +147,7 @@ class WarmPool:
                     async for event in events:
                         if isinstance(event, Started):
                             started = True
-                            event = Started(replace(event.route, attempts=(*failed, *event.route.attempts)))
+                            event = Started(structs.replace(event.route, attempts=(*failed, *event.route.attempts)))
                         yield event
                 return
             except (WorkerDied, ModelLoading, NoReplica) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from polyroute.backends.pool.attempt import Try
 from polyroute.core.call import Call

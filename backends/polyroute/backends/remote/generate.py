@@ -26,7 +26,7 @@ class GenerateDialect:
             if getattr(request, name):
                 raise Unsupported(name, "the peer takes a plain prompt only (`POST /v1/generate`)")
         body: dict[str, Any] = {"prompt": request.prompt, "model": peer_model}
-        for name in type(request.sampling).__dataclass_fields__:
+        for name in request.sampling.__struct_fields__:
             value = getattr(request.sampling, name)
             if value is None:
                 continue
@@ -64,7 +64,7 @@ class GenerateAnswer:
         usage = shape.section(answer, "usage")
         self._finished = Finished(
             FinishReason.__members__.get(shape.text(answer, "finish_reason").upper(), FinishReason.UNSPECIFIED),
-            Usage(*(shape.count(usage, name) for name in Usage.__dataclass_fields__)),
+            Usage(*(shape.count(usage, name) for name in Usage.__struct_fields__)),
             matched_stop=shape.text(answer, "matched_stop") or None,
         )
         self.begun = self.done = True

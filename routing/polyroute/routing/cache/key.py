@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from enum import Enum
-from functools import cache
 from typing import Any
 
+import msgspec
 import orjson
 
 from polyroute.core.request import Request
@@ -50,10 +49,9 @@ _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=Fals
 _AS_THEY_ARE = frozenset({str, int, bool, type(None)})
 
 
-@cache
-def _names(kind: Any) -> tuple[str, ...]:
-    """The fields of a dataclass, which are looked up for each call otherwise; none of anything else."""
-    return tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()
+def _names(kind: type) -> tuple[str, ...]:
+    """The fields of a struct; none of anything else."""
+    return kind.__struct_fields__ if issubclass(kind, msgspec.Struct) else ()
 
 
 def _plain(value: Any) -> Any:

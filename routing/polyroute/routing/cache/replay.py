@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from polyroute.core.errors import DeadlineExceeded
 from polyroute.core.event import Event, Started

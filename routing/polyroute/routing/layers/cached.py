@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from polyroute.core.call import Call, Service
 from polyroute.core.event import CacheResult, Event, Finished, Route, Started, Timing, Whole

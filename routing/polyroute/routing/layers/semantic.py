@@ -7,8 +7,10 @@ import hashlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from polyroute.core.call import Call, Service
 from polyroute.core.config import SemanticConfig

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Collection
-from dataclasses import replace
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from polyroute.core.call import Call, Entrance, new_request_id
 from polyroute.core.config import LimitsConfig
@@ -99,7 +99,7 @@ def _routing(http: web.Request, asked: RoutingOptions) -> RoutingOptions:
         if text is None or getattr(asked, field):
             continue
         given[field] = _yes_no(header, text) if field.startswith("no_") else text
-    return replace(asked, **given) if given else asked  # type: ignore[arg-type]
+    return replace(asked, **given) if given else asked
 
 
 def _yes_no(header: str, text: str) -> bool:

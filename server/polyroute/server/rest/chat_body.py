@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated, Any, Literal, TypeAlias
 
+from msgspec.structs import replace
 from pydantic import Field
 
 from polyroute.core.errors import InvalidArgument

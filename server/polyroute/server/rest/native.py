@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import NotRequired
 
 from aiohttp import web
+from msgspec.structs import replace
 from typing_extensions import TypedDict
 
 from polyroute.core.call import Call

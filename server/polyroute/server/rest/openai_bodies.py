@@ -6,9 +6,9 @@ A field that is not listed here is refused by name, so that nothing that would c
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any, Literal
 
+from msgspec.structs import replace
 from pydantic import Field
 
 from polyroute.core.errors import InvalidArgument

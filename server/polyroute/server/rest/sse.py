@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import replace
 from typing import Protocol
 
 import orjson
 from aiohttp import web
+from msgspec.structs import replace
 
 from polyroute.core.call import Call
 from polyroute.core.event import Event, Finished, Route, Started, Whole

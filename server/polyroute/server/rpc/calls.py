@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from dataclasses import replace
 from typing import Any, Final
 
 import grpc.aio
+from msgspec.structs import replace
 
 from polyroute.core.call import Call
 from polyroute.core.config import LimitsConfig

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from polyroute.backends.echo import EchoBackend, Script
 from polyroute.backends.pool import Pool

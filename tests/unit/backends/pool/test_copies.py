@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from polyroute.backends.echo import Script
 from polyroute.core.errors import Overloaded, PeerFailed, PeerUnreachable, PolyrouteError

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 import pytest
+from msgspec.structs import fields
 
 from polyroute.backends.remote.openai_request import RESERVED, outgoing
 from polyroute.core.errors import InvalidArgument, Unsupported

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import types
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+from msgspec import Struct, defstruct
+from msgspec.structs import fields, replace
 
 from polyroute.core.request import (
     CacheMode,
@@ -55,21 +56,21 @@ def changed(value: Any, hint: Any) -> Any:
 
 
 def every_change(value: Any) -> Iterator[tuple[str, Any]]:
-    """Each field of a dataclass, and of those below it, changed alone: its path and the whole with the change."""
+    """Each field of a struct, and of those below it, changed alone: its path and the whole with the change."""
     hints = typing.get_type_hints(type(value))
-    for field in dataclasses.fields(value):
+    for field in fields(value):
         held = getattr(value, field.name)
-        if dataclasses.is_dataclass(held):
+        if isinstance(held, Struct):
             for path, other in every_change(held):
-                yield f"{field.name}.{path}", dataclasses.replace(value, **{field.name: other})
-        elif isinstance(held, tuple) and held and dataclasses.is_dataclass(held[0]):
+                yield f"{field.name}.{path}", replace(value, **{field.name: other})
+        elif isinstance(held, tuple) and held and isinstance(held[0], Struct):
             for path, other in every_change(held[0]):
-                yield f"{field.name}[0].{path}", dataclasses.replace(value, **{field.name: (other, *held[1:])})
-            yield field.name, dataclasses.replace(value, **{field.name: (*held, held[0])})
+                yield f"{field.name}[0].{path}", replace(value, **{field.name: (other, *held[1:])})
+            yield field.name, replace(value, **{field.name: (*held, held[0])})
         elif isinstance(held, CacheMode):
-            yield field.name, dataclasses.replace(value, **{field.name: CacheMode.REFRESH})
+            yield field.name, replace(value, **{field.name: CacheMode.REFRESH})
         else:
-            yield field.name, dataclasses.replace(value, **{field.name: changed(held, hints[field.name])})
+            yield field.name, replace(value, **{field.name: changed(held, hints[field.name])})
 
 
 def test_every_field_of_a_request_counts_unless_it_is_named_as_not_counting() -> None:
@@ -83,18 +84,18 @@ def test_every_field_of_a_request_counts_unless_it_is_named_as_not_counting() ->
             assert key(other) not in seen, f"{path} is the same as {seen[key(other)]}"
             seen[key(other)] = path
     for kind in (Sampling, Message, ToolCall, Tool, ResponseFormat, RoutingOptions, CacheOptions):
-        for field in dataclasses.fields(kind):
+        for field in fields(kind):
             assert any(path.endswith(f".{field.name}") for path in paths), f"{kind.__name__}.{field.name}"
 
 
 def test_a_field_added_later_counts_by_itself() -> None:
-    later = dataclasses.make_dataclass("Later", [("new", int | None, None)], bases=(Request,), frozen=True, slots=True)
+    later = defstruct("Later", [("new", int | None, None)], bases=(Request,), frozen=True)
     assert key(later(prompt="hi", new=1)) != key(later(prompt="hi"))
     assert key(later(prompt="hi")) != key(Request(prompt="hi"))
 
 
 def test_only_fields_that_exist_are_excluded() -> None:
-    assert {field.name for field in dataclasses.fields(Request)} >= EXCLUDED
+    assert {field.name for field in fields(Request)} >= EXCLUDED
 
 
 def test_model_version_and_deployment_count() -> None:

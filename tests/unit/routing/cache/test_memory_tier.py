@@ -107,7 +107,7 @@ def test_what_objects_take_is_more_than_their_bytes() -> None:
     answer = StoredAnswer(b"k" * 500, "m", "v", tokens, Finished(FinishReason.STOP), 0.0, 0.0)
 
     def deep(value: object) -> int:
-        slots = getattr(type(value), "__slots__", ())
+        slots = getattr(type(value), "__struct_fields__", None) or getattr(type(value), "__slots__", ())
         parts = value if isinstance(value, tuple) else [getattr(value, slot) for slot in slots]
         return sys.getsizeof(value) + sum(map(deep, parts))
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from polyroute.core.request import Message, Request, ResponseFormat, Sampling, Tool, ToolCall
 from polyroute.routing.cache.wording import MOST_CHARS, agreement, difference, same, wording

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from contextlib import aclosing
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import Struct
+from msgspec.structs import fields, replace
 from prometheus_client import CollectorRegistry
 
 from polyroute.backends.echo import EchoBackend, Script
@@ -112,7 +114,7 @@ def told(value: Any) -> Any:
         return sorted((key, told(item)) for key, item in value.items())
     if isinstance(value, list | tuple):
         return [told(item) for item in value]
-    if hasattr(value, "__dataclass_fields__"):
+    if isinstance(value, Struct):
         return [told(getattr(value, field.name)) for field in fields(value)]
     return value
 

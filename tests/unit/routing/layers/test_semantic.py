@@ -7,10 +7,10 @@ import math
 import time
 from array import array
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from polyroute.backends.echo import EchoBackend, Script

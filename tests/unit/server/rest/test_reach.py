@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
 from typing import Any
 
 from aiohttp.test_utils import make_mocked_request
+from msgspec import Struct
+from msgspec.structs import fields
 
 from polyroute.core.call import Call
 from polyroute.core.request import CacheMode, CacheOptions, Message, Request, RoutingOptions, Sampling
@@ -53,11 +54,11 @@ def asked(body: Any, shape: type[ChatBody | CompletionBody], **headers: str) -> 
 
 
 def unset(value: Any, default: Any, path: str = "") -> Iterator[str]:
-    """Paths of the fields of a dataclass, and of those in it, that have their defaults."""
+    """Paths of the fields of a struct, and of those in it, that have their defaults."""
     for field in fields(value):
         given, plain = getattr(value, field.name), getattr(default, field.name)
         name = f"{path}{field.name}"
-        if is_dataclass(given) and type(given) in (Sampling, RoutingOptions, CacheOptions):
+        if isinstance(given, Struct) and type(given) in (Sampling, RoutingOptions, CacheOptions):
             yield from unset(given, plain, f"{name}.")
         elif given == plain:
             yield name

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from typing import Any
 
 import pytest
 from google.protobuf.descriptor import Descriptor
+from msgspec import Struct
+from msgspec.structs import fields, replace
 
 from polyroute.core.event import (
     Attempt,
@@ -86,10 +87,10 @@ def everything(value: Any) -> list[tuple[str, Any]]:
         if isinstance(given, Route):
             changes.append((field.name, replace(value, **{field.name: None})))
             continue
-        if not is_dataclass(given):
+        if not isinstance(given, Struct):
             changes.append((field.name, replace(value, **{field.name: changed(given)})))
         parts = given if isinstance(given, tuple) else (given,)
-        if parts and is_dataclass(parts[0]):
+        if parts and isinstance(parts[0], Struct):
             for name, inner in everything(parts[0]):
                 whole = (inner, *given[1:]) if isinstance(given, tuple) else inner
                 changes.append((f"{field.name}.{name}", replace(value, **{field.name: whole})))

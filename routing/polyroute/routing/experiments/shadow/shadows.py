@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 import structlog
+from msgspec import structs
 
 from polyroute.core.attributes import DEPLOYMENT, OUTCOME, PAIR_ID, REQUEST_ID
 from polyroute.core.backend import ModelState
@@ -188,7 +189,7 @@ class Shadows:
         if call.trace.span is not None:
             attributes = {REQUEST_ID: pair.request_id, PAIR_ID: pair.pair_id, DEPLOYMENT: pair.deployment}
             trace = call.trace.span.linked("shadow", "internal", attributes)
-        return replace(call, arrived=self._clock(), deadline=until, trace=trace, wait_for_load=False, copy=True)
+        return structs.replace(call, arrived=self._clock(), deadline=until, trace=trace, wait_for_load=False, copy=True)
 
     async def _answer(self, deployment: Deployment, call: Call) -> Side:
         """The answer of the copy, whole, as a caller's stream would have it."""

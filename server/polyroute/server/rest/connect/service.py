@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 from aiohttp import web
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
+from msgspec import structs
 
 from polyroute.core.errors import DeadlineExceeded, PolyrouteError, Unimplemented, clip
 from polyroute.server.rest.call_headers import CALLED, MODEL, REQUEST_ID, entrance
@@ -118,7 +119,7 @@ def _entered(http: web.Request, request: Message, *, streams: bool) -> Frame:
         http[MODEL] = request.model
         if REQUEST_ID_FORM.fullmatch(request.request_id):
             http[REQUEST_ID] = request.request_id
-    frame = Frame(replace(entrance(http), streams=streams), http[REQUEST_ID], http[ARRIVED])
+    frame = Frame(structs.replace(entrance(http), streams=streams), http[REQUEST_ID], http[ARRIVED])
     enter(frame)
     return frame
 

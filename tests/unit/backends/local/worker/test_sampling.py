@@ -6,11 +6,11 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from msgspec.structs import replace
 from transformers import (
     MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
