@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as prometheus
+from yarl import URL
 
 from polyroute.backends.echo import EchoBackend
 from polyroute.core.backend import ModelState
@@ -107,7 +108,7 @@ async def test_the_description_lists_every_endpoint(rest: Rest) -> None:
     pages = ["/v1/models", "/v1/models/{model}", "/healthz", "/readyz", "/metrics", "/openapi.json", "/"]
     assert {("POST", p) for p in calls} | {("GET", p) for p in pages} <= listed
     for method, path in listed:
-        async with rest.client.request(method, rest.url + path.replace("{model}", "org/echo")) as answer:
+        async with rest.client.request(method, rest.url + path.format(model="org/echo", file="app.js")) as answer:
             assert answer.status in (200, 400), (method, path)
 
 
@@ -120,10 +121,30 @@ async def test_the_console_is_closed_to_everything_foreign(rest: Rest) -> None:
         assert rule in policy
     assert "unsafe" not in policy
     linked = re.findall(r'(?:src|href)="([\w./]+)"', page.decode())
-    assert {"console.js", "console.css"} <= set(linked)
+    assert {"console/app.js", "console/styles/base.css"} <= set(linked)
     for link in linked:
-        path = link if link.startswith("/") else f"/{link}"
-        assert (await rest.get(path))[0] == 200, link
+        assert (await rest.get(f"/{link}"))[0] == 200, link
+
+
+async def test_the_console_is_sent_small_and_once(rest: Rest) -> None:
+    status, body, headers = await rest.get("/console/app.js")
+    assert (status, headers["Content-Type"]) == (200, "text/javascript; charset=utf-8")
+    assert (headers["Content-Encoding"], headers["Vary"]) == ("gzip", "Accept-Encoding")
+    assert headers["Cache-Control"] == "no-cache"
+    assert (await rest.get("/console/app.js", **{"Accept-Encoding": "identity"}))[1] == body
+    status, again, known = await rest.get("/console/app.js", **{"If-None-Match": headers["ETag"]})
+    assert (status, again, known["ETag"]) == (304, b"", headers["ETag"])
+    assert (await rest.get("/console/app.js", **{"If-None-Match": '"another"'}))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["none.js", "vendor/README.md", "../rest/console.py", "..%2Frest%2Fconsole.py", "%2Fetc%2Fpasswd", "vendor", ""],
+)
+async def test_the_console_has_nothing_but_its_files(rest: Rest, path: str) -> None:
+    async with rest.client.get(URL(f"{rest.url}/console/{path}", encoded=True)) as answer:
+        assert answer.status == 404
+        assert (await answer.json())["error"]["type"] == "not_found_error"
 
 
 async def test_head_is_answered_without_a_body(rest: Rest) -> None:

@@ -52,8 +52,8 @@ def build_rest(
     listed.append(Endpoint("GET", "/openapi.json", "This description", openapi, media=("application/json",)))
     document = describe(listed)
     for endpoint in listed:
-        # IDs of models have slashes
-        path = endpoint.path.replace("{model}", "{model:.+}")
+        # IDs of models have slashes, and so have the console's files
+        path = endpoint.path.replace("{model}", "{model:.+}").replace("{file}", "{file:.+}")
         app.router.add_route(endpoint.method, path, endpoint.answers)
         if endpoint.method == "GET":
             app.router.add_route("HEAD", path, endpoint.answers)

@@ -15,7 +15,7 @@ from polyroute.server.rest.bodies import BatchBody, GenerateBody
 from polyroute.server.rest.chat import ChatEndpoint
 from polyroute.server.rest.chat_body import ChatBody
 from polyroute.server.rest.completions import CompletionEndpoint
-from polyroute.server.rest.console import PAGES, page
+from polyroute.server.rest.console import MEDIA_TYPES, asset, index
 from polyroute.server.rest.feedback import FeedbackAnswer, FeedbackBody, FeedbackEndpoint
 from polyroute.server.rest.health import Alive, HealthPages, Readiness
 from polyroute.server.rest.json_body import Body
@@ -140,8 +140,13 @@ def endpoints(
             answer=Readiness,
         ),
         Endpoint("GET", "/metrics", "Metrics for Prometheus", health.metrics, media=metrics),
-        *(
-            Endpoint("GET", path, f"The console: {name}", page(path), media=(kind.split(";")[0],))
-            for path, (name, kind) in PAGES.items()
+        Endpoint("GET", "/", "The console", index, media=("text/html",)),
+        Endpoint(
+            "GET",
+            "/console/{file}",
+            "A file of the console; its name may have slashes",
+            asset,
+            media=tuple(dict.fromkeys(kind.split(";")[0] for kind in MEDIA_TYPES.values())),
+            failures=(404,),
         ),
     ]

@@ -1,47 +1,135 @@
-"""The console keeps to what its content security policy allows."""
+"""The console keeps to what its content security policy allows, and is served small."""
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import re
 from importlib.resources import files
+from itertools import pairwise
+from pathlib import PurePosixPath
 
 import pytest
 
-from polyroute.server.rest.console import PAGES
+from polyroute.server.rest.console import INDEX, SECURITY, accepts_gzip, console_files
 
-TEXTS = {name: (files("polyroute.server") / "console" / name).read_text() for name, _ in PAGES.values()}
+FILES = console_files()
+OURS = {path: file.body.decode() for path, file in FILES.items() if not path.startswith("vendor/")}
+SCRIPTS = {path: text for path, text in OURS.items() if path.endswith(".js")}
+VENDOR = (files("polyroute.server") / "console" / "vendor" / "README.md").read_text()
+MOST_BYTES = 300_000
+MOST_LINES = 250
+
+
+def test_the_whole_console_is_small() -> None:
+    assert sum(len(file.gzipped) for file in FILES.values()) < MOST_BYTES
+
+
+def test_what_is_compressed_is_the_same() -> None:
+    assert all(gzip.decompress(file.gzipped) == file.body for file in FILES.values())
+    assert len({file.etag for file in FILES.values()}) == len({file.body for file in FILES.values()})
 
 
 def test_nothing_is_inline() -> None:
-    page = TEXTS["index.html"]
+    page = OURS[INDEX]
     assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:", page)
     assert not re.search(r"<script(?![^>]*\ssrc=)", page)
 
 
-def test_text_from_outside_never_becomes_markup() -> None:
-    assert not re.search(
-        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function", TEXTS["console.js"]
+@pytest.mark.parametrize("path", sorted(SCRIPTS))
+def test_text_from_outside_never_becomes_markup(path: str) -> None:
+    """What does, goes through DOMPurify, which alone may make trusted types."""
+    forbidden = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function|dangerously|\sstyle="
+    assert not re.search(forbidden, SCRIPTS[path])
+    assert "trusted-types dompurify" in SECURITY["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("path", sorted(OURS))
+def test_nothing_comes_from_elsewhere(path: str) -> None:
+    without_comments = re.sub(r"^\s*(//|\*|/\*).*$", "", OURS[path], flags=re.MULTILINE)
+    loaded = re.findall(
+        r"""(?:src|href|import|from|fetch|url)\s*[=(]?\s*["'(](?:https?:)?//[^"')]*""", without_comments
     )
+    assert loaded == []
 
 
-@pytest.mark.parametrize("name", sorted(TEXTS))
-def test_nothing_comes_from_elsewhere(name: str) -> None:
-    assert not re.search(r"https?://|//cdn", TEXTS[name])
+@pytest.mark.parametrize("path", sorted(SCRIPTS))
+def test_every_module_that_is_imported_is_there(path: str) -> None:
+    """So that a page that is loaded later cannot miss one."""
+    for name in re.findall(r"""(?:from|import)\s*\(?\s*"(\.[^"]+)\"""", SCRIPTS[path]):
+        target = _normal(PurePosixPath(path).parent / name)
+        assert target in FILES, name
 
 
-def test_every_element_that_the_script_uses_is_there() -> None:
-    used = set(re.findall(r'\$\("([\w-]+)"\)', TEXTS["console.js"]))
-    there = set(re.findall(r'\sid="([\w-]+)"', TEXTS["index.html"]))
-    assert used <= there
+def _normal(path: PurePosixPath) -> str:
+    parts: list[str] = []
+    for part in path.parts:
+        if part == "..":
+            parts.pop()
+        else:
+            parts.append(part)
+    return "/".join(parts)
 
 
-def test_every_control_has_a_label() -> None:
-    page = TEXTS["index.html"]
-    for control in re.finditer(r"<(input|select|textarea)\b", page):
-        before = page[: control.start()]
-        assert before.rfind("<label") > before.rfind("</label>"), control.group()
+@pytest.mark.parametrize("path", sorted(SCRIPTS))
+def test_modules_are_small_and_say_what_they_are(path: str) -> None:
+    lines = SCRIPTS[path].splitlines()
+    assert len(lines) <= MOST_LINES
+    assert re.match(r"// [A-Z].*\.", " ".join(lines[:3])), lines[:3]
+
+
+@pytest.mark.parametrize("path", sorted(SCRIPTS))
+def test_what_modules_export_is_described(path: str) -> None:
+    for before, line in pairwise(SCRIPTS[path].splitlines()):
+        if re.match(r"export (async )?(function|class|const)", line):
+            assert before.endswith("*/"), line
+
+
+def test_everything_that_the_page_links_is_there() -> None:
+    linked = re.findall(r'(?:src|href)="console/([^"]+)"', OURS[INDEX])
+    assert {"app.js", "styles/base.css"} <= set(linked)
+    assert set(linked) <= set(FILES)
+    assert {path for path in OURS if path.endswith(".css")} <= set(linked)
 
 
 def test_it_is_dark_and_light_and_fits_a_phone() -> None:
-    assert "prefers-color-scheme: dark" in TEXTS["console.css"]
-    assert 'name="viewport"' in TEXTS["index.html"]
+    assert "prefers-color-scheme: dark" in OURS["styles/base.css"]
+    assert "prefers-reduced-motion" in OURS["styles/base.css"]
+    assert 'name="viewport"' in OURS[INDEX]
+
+
+def test_dark_is_the_same_whether_chosen_or_the_systems() -> None:
+    css = OURS["styles/base.css"]
+    by_system, chosen = (
+        re.findall(r"--[\w-]+: [^;]+;", re.split(re.escape(start), css, maxsplit=1)[1].split("}")[0])
+        for start in (':root:not([data-theme="light"]) {', ':root[data-theme="dark"] {')
+    )
+    assert by_system == chosen
+
+
+def test_what_others_wrote_is_as_the_page_of_it_says() -> None:
+    """Package, version, file, digest and licence of everything in `vendor/`."""
+    told = dict(re.findall(r"\| `([\w./]+)`[^|]*\| `([0-9a-f]{64})` \|", VENDOR))
+    there = {path.removeprefix("vendor/"): file for path, file in FILES.items() if path.startswith("vendor/")}
+    licences = {PurePosixPath(path).parent for path in there if "LICENSE" in path}
+    code = {path: file for path, file in there.items() if "LICENSE" not in path}
+    assert told == {path: hashlib.sha256(file.body).hexdigest() for path, file in code.items()}
+    assert licences == {PurePosixPath(path).parent for path in code}
+
+
+@pytest.mark.parametrize(
+    ("asked", "takes"),
+    [
+        ("", False),
+        ("gzip", True),
+        ("br, gzip;q=0.8", True),
+        ("deflate, GZIP", True),
+        ("gzip;q=0", False),
+        ("gzip; q=0.000, br", False),
+        ("*", True),
+        ("*, gzip;q=0", False),
+        ("identity", False),
+    ],
+)
+def test_gzip_is_sent_to_those_who_take_it(asked: str, takes: bool) -> None:
+    assert accepts_gzip(asked) is takes
