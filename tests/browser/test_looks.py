@@ -8,7 +8,7 @@ from tests.browser.axe import violations
 from tests.browser.conftest import Opens
 from tests.browser.looks import LOOKS, Look
 
-PAGES = ("/",)
+PAGES = ("/", "/#/compare", "/#/operate")
 
 
 @pytest.mark.parametrize("look", LOOKS, ids=lambda look: look.name)
