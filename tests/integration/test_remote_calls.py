@@ -56,6 +56,14 @@ def text_of(events: list[Event]) -> str:
     return "".join(event.text for event in events if isinstance(event, Token))
 
 
+def sent(events: list[Event]) -> list[Event | str]:
+    """The events, with texts as they were sent, whichever of them came at once."""
+    apart: list[Event | str] = []
+    for event in events:
+        apart += (event.pieces or (event.text,)) if isinstance(event, Token) else (event,)
+    return apart
+
+
 def route_of(events: list[Event]) -> Route:
     assert isinstance(events[0], Started)
     return events[0].route
@@ -65,10 +73,10 @@ async def test_a_streamed_answer(scripted_peer: ScriptedPeer, remote: Remote) ->
     role = data({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
     scripted_peer.plays[CHAT] = streaming(b": hello\n\n", role, said("a "), said("b"), END)
     backend = remote(version="3")
-    assert await events_of(backend) == [
+    assert sent(await events_of(backend)) == [
         Started(Route(model="m", version="3", replica=scripted_peer.url)),
-        Token("a "),
-        Token("b"),
+        "a ",
+        "b",
         Finished(FinishReason.STOP, Usage(3, 2)),
     ]
     assert scripted_peer.requests[-1].json == {
@@ -89,7 +97,12 @@ async def test_many_events_in_one_read_and_one_event_in_many_reads(scripted_peer
 
     scripted_peer.plays[CHAT] = in_turn(streaming(body), dribble)
     backend = remote()
-    assert await events_of(backend) == await events_of(backend)
+    at_once, dribbled = await events_of(backend), await events_of(backend)
+    assert sent(at_once) == sent(dribbled)
+    assert [event for event in at_once if isinstance(event, Token)] == [Token("aé 🎉")], (
+        "what came at once is one token"
+    )
+    assert [event for event in dribbled if isinstance(event, Token)] == [Token("a"), Token("é 🎉")]
 
 
 async def test_a_token_is_passed_on_before_the_next_one_exists(scripted_peer: ScriptedPeer, remote: Remote) -> None:

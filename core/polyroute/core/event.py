@@ -115,13 +115,14 @@ class Token(msgspec.Struct, frozen=True, gc=False):
     """A part of the answer: the text of one or more tokens, never a part of a character.
 
     `usage` is what the answer has taken until here, where a backend tells that before the end; it is no part of what is
-    said.
+    said. Nor are `pieces`: the text in the pieces in which it was sent, where several of them came at once.
     """
 
     text: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
     usage: Usage | None = None
+    pieces: tuple[str, ...] = ()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Token) and _said(self) == _said(other)

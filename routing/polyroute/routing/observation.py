@@ -80,7 +80,7 @@ class Observation:
         if event.usage is not None:
             self.usage = event.usage
         elif event.text:
-            self._pieces += 1
+            self._pieces += len(event.pieces) or 1
         if self._kept > len(self.answer):
             self.answer += event.text[: self._kept - len(self.answer)]
 

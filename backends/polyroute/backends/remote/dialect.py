@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from polyroute.backends.remote.sse import ServerSentEvent
 from polyroute.core.event import Finished, Token
 from polyroute.core.request import Request
 
@@ -34,6 +35,10 @@ class AnswerReader(Protocol):
 
     begun: bool
     done: bool
+
+    def text(self, event: ServerSentEvent) -> str | None:
+        """The text of an event that brings nothing else, empty or not: most do. None where `event` is to take it."""
+        ...
 
     def event(self, name: bytes, data: bytes) -> Iterator[Token]:
         """Takes the next server-sent event of a stream."""

@@ -11,7 +11,7 @@ import aiohttp
 
 from polyroute.backends.remote.dialect import AnsweredError, AnswerReader, Malformed
 from polyroute.backends.remote.peer import Peer
-from polyroute.backends.remote.sse import MAX_LINE_BYTES, LineTooLong, SseParser
+from polyroute.backends.remote.sse import MAX_LINE_BYTES, LineTooLong, ServerSentEvent, SseParser
 from polyroute.core.call import Call
 from polyroute.core.event import Finished, Token
 
@@ -56,20 +56,40 @@ async def _streamed(
 
 
 def _tokens(peer: Peer, parser: SseParser, piece: bytes, reader: AnswerReader) -> Iterator[Token]:
-    """The tokens in one piece; an empty one where the answer begins without text."""
+    """The tokens in one piece, text that comes together as one; an empty one where the answer begins without text."""
+    texts: list[str] = []
     try:
         for event in parser.feed(piece):
-            begun = reader.begun
-            silent = True
-            for token in _checked(peer, partial(reader.event, event.name, event.data), event.data):
-                silent = False
-                yield token
-            if reader.begun and silent and not begun:
-                yield Token()
-            if reader.done:
-                return
+            text = reader.text(event)
+            if text is None:
+                if texts:
+                    yield _together(texts)
+                    texts = []
+                yield from _event(peer, event, reader)
+                if reader.done:
+                    return
+            elif text:
+                texts.append(text)
     except LineTooLong as error:
+        if texts:
+            yield _together(texts)
         raise peer.failed(f"sent an event of more than {MAX_LINE_BYTES} bytes") from error
+    if texts:
+        yield _together(texts)
+
+
+def _together(texts: list[str]) -> Token:
+    return Token(texts[0]) if len(texts) == 1 else Token("".join(texts), pieces=tuple(texts))
+
+
+def _event(peer: Peer, event: ServerSentEvent, reader: AnswerReader) -> Iterator[Token]:
+    """What an event brings that may be more than text."""
+    silent = not reader.begun
+    for token in _checked(peer, partial(reader.event, event.name, event.data), event.data):
+        silent = False
+        yield token
+    if silent and reader.begun:
+        yield Token()
 
 
 async def _whole(

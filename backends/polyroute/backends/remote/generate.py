@@ -7,6 +7,7 @@ from typing import Any
 
 from polyroute.backends.remote import shape
 from polyroute.backends.remote.dialect import AnsweredError, Malformed, Outgoing
+from polyroute.backends.remote.sse import ServerSentEvent
 from polyroute.core.errors import Unsupported
 from polyroute.core.event import Finished, FinishReason, Token, Usage
 from polyroute.core.request import Request
@@ -49,6 +50,10 @@ class GenerateAnswer:
         self.begun = False
         self.done = False
         self._finished = Finished(FinishReason.UNSPECIFIED)
+
+    def text(self, event: ServerSentEvent) -> str | None:
+        """None: a stream is never asked for."""
+        return None
 
     def event(self, name: bytes, data: bytes) -> Iterator[Token]:
         """Refuses: a stream is never asked for."""

@@ -11,6 +11,8 @@ from typing import Any
 from polyroute.backends.remote import shape
 from polyroute.backends.remote.dialect import AnsweredError, Malformed
 from polyroute.backends.remote.openai_logprobs import token_logprobs
+from polyroute.backends.remote.openai_text import text_of
+from polyroute.backends.remote.sse import ServerSentEvent
 from polyroute.core.event import Finished, FinishReason, Token, Usage
 from polyroute.core.request import ToolCall
 
@@ -42,6 +44,13 @@ class OpenAIAnswer:
         self._reason: FinishReason | None = None
         self._matched_stop: str | None = None
         self._usage = Usage()
+
+    def text(self, event: ServerSentEvent) -> str | None:
+        """The text of a chunk that brings nothing else."""
+        text = None if event.name else text_of(event.data)
+        if text:
+            self.begun = True
+        return text
 
     def event(self, name: bytes, data: bytes) -> Iterator[Token]:
         """Takes one chunk; `[DONE]` ends the stream."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 MAX_LINE_BYTES: Final = 1024 * 1024
 """Longest line, and most data of one event."""
@@ -18,8 +19,7 @@ class LineTooLong(Exception):
     """A line, or the data of one event, has more than `MAX_LINE_BYTES` bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServerSentEvent:
+class ServerSentEvent(msgspec.Struct, frozen=True, gc=False):
     """One event; `name` is empty for a plain message. `data` is as it came: whether it is UTF-8 shows on parsing it."""
 
     name: bytes
@@ -41,7 +41,34 @@ class SseParser:
         self._data_bytes = 0
 
     def feed(self, piece: bytes) -> Iterator[ServerSentEvent]:
-        """Gives the events that `piece` completes; take them all before the next piece. Raises `LineTooLong`."""
+        """Gives the events that `piece` completes; take them all before the next piece. Raises `LineTooLong`.
+
+        Nearly all are one line `data: ...` each, and whole: those are cut out as they stand.
+        """
+        if self._after_cr or b"\r" in piece:
+            yield from self._lines(piece)
+            return
+        if self._amid:
+            end = piece.find(b"\n\n") + 2
+            yield from self._lines(piece if end < 2 else piece[:end])
+            piece = b"" if end < 2 else piece[end:]
+        end = piece.rfind(b"\n\n")
+        if end >= 0:
+            for block in piece[:end].split(b"\n\n"):
+                if block.startswith(b"data: ") and b"\n" not in block and len(block) <= MAX_LINE_BYTES:
+                    yield ServerSentEvent(b"", block[6:])
+                elif block:
+                    yield from self._lines(block + b"\n\n")
+            piece = piece[end + 2 :]
+        yield from self._lines(piece)
+
+    @property
+    def _amid(self) -> bool:
+        """Whether what comes next may belong to what is here already."""
+        return bool(self._first or self._line or self._data or self._name)
+
+    def _lines(self, piece: bytes) -> Iterator[ServerSentEvent]:
+        """Gives the events that `piece` completes, line by line, whatever it may hold."""
         if not piece:
             return
         if self._after_cr and piece.startswith(b"\n"):

@@ -222,7 +222,7 @@ class Runs:
                 elif isinstance(event, Token):
                     gaps.note()
                     size += text_bytes(event)
-                    tokens.append(event)
+                    tokens.append(Token(event.text, event.tool_calls, event.logprobs) if event.pieces else event)
                     if size > MAX_ANSWER_BYTES:
                         tokens = None
                         self._metrics.cache_store(self._shelf.model, "refused")

@@ -6,7 +6,7 @@ import time
 
 from aiohttp import web
 
-from polyroute.core.event import Event, Finished, Route, Token
+from polyroute.core.event import Finished, Route, Token
 from polyroute.routing.gateway import Gateway
 from polyroute.server.answers import Answer, answered
 from polyroute.server.rest.answer_headers import route_headers
@@ -28,7 +28,7 @@ from polyroute.server.rest.openai_shapes import (
     usage,
     whole_tool_call,
 )
-from polyroute.server.rest.sse import DONE, frame, stream
+from polyroute.server.rest.sse import DONE, Texts, frame, stream
 
 
 class ChatEndpoint:
@@ -83,22 +83,18 @@ class _Frames:
         self._name = name
         self._with_logprobs = with_logprobs
         self._with_usage = with_usage
-        self._created = 0
-        self._route = Route()
 
     def started(self, route: Route) -> bytes:
         self._created, self._route = int(time.time()), route
+        self._texts = Texts(self._part({"content": ""}), "content")
         return self._part({"role": "assistant", "content": ""})
 
-    def event(self, event: Event) -> bytes:
+    def event(self, event: Token | Finished) -> bytes:
         if isinstance(event, Finished):
             return self._end(event)
-        if not isinstance(event, Token) or not (event.text or event.tool_calls or event.logprobs):
-            return b""
-        delta: ChatDelta = {"content": event.text} if event.text or not event.tool_calls else {}
-        if event.tool_calls:
-            delta["tool_calls"] = [part_of_tool_call(part) for part in event.tool_calls]
-        return self._part(delta, chat_logprobs(event.logprobs) if self._with_logprobs else None)
+        if event.tool_calls or event.logprobs or (event.text and self._with_logprobs):
+            return self._part(_delta(event), chat_logprobs(event.logprobs) if self._with_logprobs else None)
+        return self._texts.frames(event.pieces or (event.text,)) if event.text else b""
 
     def failed(self, body: FailureBody) -> bytes:
         return frame(body)
@@ -129,3 +125,10 @@ class _Frames:
         if self._with_usage:
             chunk["usage"] = None if end is None else usage(end.usage)
         return frame(chunk)
+
+
+def _delta(token: Token) -> ChatDelta:
+    delta: ChatDelta = {"content": token.text} if token.text or not token.tool_calls else {}
+    if token.tool_calls:
+        delta["tool_calls"] = [part_of_tool_call(part) for part in token.tool_calls]
+    return delta

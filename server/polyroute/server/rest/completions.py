@@ -6,7 +6,7 @@ import time
 
 from aiohttp import web
 
-from polyroute.core.event import Event, Finished, Route, Token, TokenLogprob
+from polyroute.core.event import Finished, Route, Token, TokenLogprob
 from polyroute.routing.gateway import Gateway
 from polyroute.server.answers import answered
 from polyroute.server.rest.answer_headers import route_headers
@@ -16,7 +16,7 @@ from polyroute.server.rest.failures import FailureBody, json_response
 from polyroute.server.rest.json_body import read_body
 from polyroute.server.rest.openai_bodies import COMPLETION, CompletionBody
 from polyroute.server.rest.openai_shapes import FINISH, CompletionAnswer, CompletionChoice, completion_logprobs, usage
-from polyroute.server.rest.sse import DONE, frame, stream
+from polyroute.server.rest.sse import DONE, Texts, frame, stream
 
 
 class CompletionEndpoint:
@@ -47,11 +47,11 @@ class _Shape:
 
     def __init__(self, name: str, with_logprobs: bool) -> None:
         self._name = name
-        self._with_logprobs = with_logprobs
+        self.with_logprobs = with_logprobs
         self._offset = 0
 
     def choice(self, text: str, tokens: tuple[TokenLogprob, ...], end: Finished | None) -> CompletionChoice:
-        told = completion_logprobs(tokens, self._offset) if self._with_logprobs and (tokens or text) else None
+        told = completion_logprobs(tokens, self._offset) if self.with_logprobs and (tokens or text) else None
         self._offset += len(text)
         return {
             "index": 0,
@@ -78,20 +78,19 @@ class _Frames:
     def __init__(self, shape: _Shape, with_usage: bool) -> None:
         self._shape = shape
         self._with_usage = with_usage
-        self._created = 0
-        self._route = Route()
 
     def started(self, route: Route) -> bytes:
         self._created, self._route = int(time.time()), route
+        self._texts = Texts(self._chunk([self._shape.choice("", (), None)]), "text")
         return b""
 
-    def event(self, event: Event) -> bytes:
+    def event(self, event: Token | Finished) -> bytes:
         if isinstance(event, Finished):
             used = self._chunk([], event) if self._with_usage else b""
             return self._chunk([self._shape.choice("", (), event)]) + used + DONE
-        if isinstance(event, Token) and (event.text or event.logprobs):
+        if event.logprobs or (event.text and self._shape.with_logprobs):
             return self._chunk([self._shape.choice(event.text, event.logprobs, None)])
-        return b""
+        return self._texts.frames(event.pieces or (event.text,)) if event.text else b""
 
     def failed(self, body: FailureBody) -> bytes:
         return frame(body)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import NotRequired
+from typing import Final, NotRequired
 
 from aiohttp import web
 from msgspec.structs import replace
@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 
 from polyroute.core.call import Call
 from polyroute.core.errors import InvalidArgument, PolyrouteError
-from polyroute.core.event import CacheResult, Event, Finished, Route, Token, Usage
+from polyroute.core.event import CacheResult, Finished, Route, Token, Usage
 from polyroute.core.request import Request
 from polyroute.core.validate import validate
 from polyroute.routing.gateway import Gateway
@@ -22,7 +22,7 @@ from polyroute.server.rest.call_headers import CALLED, REQUEST_ID, accept, call
 from polyroute.server.rest.edge import DIALECT
 from polyroute.server.rest.failures import FailureBody, json_response
 from polyroute.server.rest.json_body import read_body
-from polyroute.server.rest.sse import frame, stream
+from polyroute.server.rest.sse import Texts, frame, stream
 
 BATCH_CONCURRENCY = 16
 _INDEX_CHARS = 8
@@ -207,6 +207,9 @@ def _result(answer: Answer) -> BatchResult:
     }
 
 
+_TEXTS: Final = Texts(frame(StreamDelta(text=""), "delta"), "text")
+
+
 class _Frames:
     """Named events: `start`, `delta`, `end`, or `error`."""
 
@@ -222,13 +225,10 @@ class _Frames:
         }
         return frame(start, "start")
 
-    def event(self, event: Event) -> bytes:
+    def event(self, event: Token | Finished) -> bytes:
         if isinstance(event, Finished):
             return frame(_end(event), "end")
-        if isinstance(event, Token) and event.text:
-            delta: StreamDelta = {"text": event.text}
-            return frame(delta, "delta")
-        return b""
+        return _TEXTS.frames(event.pieces or (event.text,)) if event.text else b""
 
     def failed(self, body: FailureBody) -> bytes:
         return frame(body, "error")

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Final
+from typing import Final, Self
 
 from aiohttp import web
+
+from polyroute.core.errors import Cancelled
+from polyroute.server.patience import Patience
 
 STALL_S: Final = 60.0
 """How long a caller may leave unread what was sent before it is taken to have left, in seconds: it holds a permit."""
 
 
-async def send(http: web.Request, response: web.StreamResponse, chunk: bytes) -> None:
-    """Writes, and waits while the caller is behind; raises `ConnectionError` where it does not catch up."""
-    try:
-        async with asyncio.timeout(STALL_S):
-            await response.write(chunk)
-    except TimeoutError:
-        if http.transport is not None:
-            http.transport.abort()
-        raise ConnectionAbortedError(f"the caller read nothing for {STALL_S:g} s") from None
+class Sending:
+    """Writes one answer, from one task, within a `with` block."""
+
+    __slots__ = ("_http", "_patience")
+
+    def __init__(self, http: web.Request, response: web.StreamResponse) -> None:
+        self._http = http
+        self._patience = Patience(response.write, STALL_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._patience.end()
+
+    async def write(self, chunk: bytes) -> None:
+        """Writes, and waits while the caller is behind; raises `ConnectionError` where it does not catch up."""
+        try:
+            await self._patience.write(chunk)
+        except Cancelled as error:
+            if self._http.transport is not None:
+                self._http.transport.abort()
+            raise ConnectionAbortedError(error.message) from None

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
-from typing import Protocol
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
+from typing import Final, Protocol
 
 import orjson
 from aiohttp import web
 from msgspec.structs import replace
 
 from polyroute.core.call import Call
-from polyroute.core.event import Event, Finished, Route, Started, Whole
+from polyroute.core.event import Event, Finished, Route, Started, Token, Whole
 from polyroute.routing.gateway import Gateway
 from polyroute.routing.streams import generator
 from polyroute.server.answers import BrokenStream
@@ -19,9 +19,12 @@ from polyroute.server.rest.answer_headers import route_headers
 from polyroute.server.rest.call_headers import REQUEST_ID
 from polyroute.server.rest.edge import DIALECT, always
 from polyroute.server.rest.failures import FailureBody, failure, known
-from polyroute.server.rest.sending import send
+from polyroute.server.rest.sending import Sending
 
 _HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+MOST_AT_ONCE: Final = 64 * 1024
+"""An answer that is there as a whole is written in pieces of about so many bytes."""
 
 DONE = b"data: [DONE]\n\n"
 """The last event of OpenAI's streams; a stream that fails never has it."""
@@ -34,8 +37,8 @@ class Frames(Protocol):
         """What comes before everything else."""
         ...
 
-    def event(self, event: Event) -> bytes:
-        """A token or the end; empty where the dialect has nothing to say."""
+    def event(self, event: Token | Finished) -> bytes:
+        """A token, as one event for each of its pieces, or the end; empty where the dialect has nothing to say."""
         ...
 
     def failed(self, body: FailureBody) -> bytes:
@@ -49,58 +52,86 @@ def frame(body: object, name: str = "") -> bytes:
     return b"%sdata: %s\n\n" % (head, orjson.dumps(body))
 
 
+class Texts:
+    """Events that differ in one text only: `like` is one of them, whose `key` holds an empty string.
+
+    What stands around the text is written once a stream, and not once an event.
+    """
+
+    __slots__ = ("_after", "_before", "_between")
+
+    def __init__(self, like: bytes, key: str) -> None:
+        # Found for certain: within a string of JSON each quotation mark follows a backslash.
+        before, found, after = like.partition(b'"%s":""' % key.encode())
+        self._before, self._after = before + found[:-2], after
+        self._between = self._after + self._before
+
+    def frames(self, texts: Iterable[str]) -> bytes:
+        """The events of these texts, of which there is one at least."""
+        return b"".join((self._before, self._between.join(map(orjson.dumps, texts)), self._after))
+
+
 async def stream(http: web.Request, gateway: Gateway, call: Call, frames: Frames) -> web.StreamResponse:
-    """Answers with the call's events, each as soon as it is there.
+    """Answers with the call's events, each as soon as it is there; what is there at once goes out at once.
 
     Headers wait for the answer's beginning, so that an error before it has its own status. An error after it is told
     as an event, and then the connection ends without the end of the body: no client can take it for a whole answer.
     """
     call = replace(call, entrance=replace(call.entrance, streams=True))
-    async with _begun(gateway, call) as (route, events):
-        response = web.StreamResponse(headers={**_HEADERS, **always(http), **route_headers(route)})
+    async with aclosing(generator(gateway.generate(call))) as events:
+        first = await anext(events, None)
+        if not isinstance(first, Started | Whole):
+            raise BrokenStream(f"began with {type(first).__name__}")
+        route = first.route if isinstance(first, Started) else first.started.route
+        response = _Events(headers={**_HEADERS, **always(http), **route_headers(route)})
         await response.prepare(http)
-        try:
-            if chunk := frames.started(route):
-                await send(http, response, chunk)
-            complete = False
-            async for event in events:
-                complete = isinstance(event, Finished)
-                if chunk := frames.event(event):
-                    await send(http, response, chunk)
-            if not complete:
-                raise BrokenStream("ended without Finished")
-        except ConnectionError:
-            raise  # the caller has left
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller must see that the answer is cut
-            found = known(error, http[REQUEST_ID])
-            await send(http, response, frames.failed(failure(found, http[REQUEST_ID], http[DIALECT])))
-            _break_off(http)
-            return response
-    await response.write_eof()
+        with Sending(http, response) as sending:
+            try:
+                there: list[Token | Finished] = [*first.tokens, first.finished] if isinstance(first, Whole) else []
+                last = await _sent(frames, frames.started(route), there, events, sending)
+            except ConnectionError:
+                raise  # the caller has left
+            except Exception as error:  # noqa: BLE001 - whatever it is, the caller must see that the answer is cut
+                found = known(error, http[REQUEST_ID])
+                await sending.write(frames.failed(failure(found, http[REQUEST_ID], http[DIALECT])))
+                _break_off(http)
+                return response
+    await response.write_eof(last)
     return response
 
 
-@asynccontextmanager
-async def _begun(gateway: Gateway, call: Call) -> AsyncIterator[tuple[Route, AsyncGenerator[Event, None]]]:
-    """The route and the events after it, once the answer has begun; closed with the block."""
-    async with aclosing(generator(gateway.generate(call))) as events:
-        first = await anext(events, None)
-        if isinstance(first, Started):
-            yield first.route, events
-        elif isinstance(first, Whole):
-            async with aclosing(_parts(first, events)) as parts:
-                yield first.started.route, parts
-        else:
-            raise BrokenStream(f"began with {type(first).__name__}")
+async def _sent(
+    frames: Frames,
+    chunk: bytes,
+    there: Sequence[Token | Finished],
+    events: AsyncGenerator[Event, None],
+    sending: Sending,
+) -> bytes:
+    """Writes `chunk`, what is `there` and what comes, but for the last of it, which is returned.
+
+    So the end leaves together with the body's own, and only once everything below says that the answer is whole.
+    """
+    complete = False
+    for part in there:
+        complete = isinstance(part, Finished)
+        chunk += frames.event(part)
+        if len(chunk) > MOST_AT_ONCE:
+            await sending.write(chunk)
+            chunk = b""
+    async for event in events:
+        if isinstance(event, Token | Finished):
+            complete = isinstance(event, Finished)
+            chunk += frames.event(event)
+        if chunk and not complete:
+            await sending.write(chunk)
+            chunk = b""
+    if not complete:
+        raise BrokenStream("ended without Finished")
+    return chunk
 
 
-async def _parts(whole: Whole, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
-    """What follows the beginning of a whole answer."""
-    for token in whole.tokens:
-        yield token
-    yield whole.finished
-    async for event in events:  # none: who comes back for more has taken all of it
-        yield event
+class _Events(web.StreamResponse):
+    _send_headers_immediately = False  # but with the first events; an aiohttp that knows it not sends them before
 
 
 def _break_off(http: web.Request) -> None:

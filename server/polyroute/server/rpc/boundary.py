@@ -25,7 +25,7 @@ from polyroute.core.errors import (
     clip,
 )
 from polyroute.core.request import Request
-from polyroute.server.rpc.patience import Patience
+from polyroute.server.patience import Patience
 from polyroute.server.rpc.status import refusal
 from polyroute.server.trace import trace_of
 from polyroute.v1.inference_pb2 import GenerateRequest
@@ -168,7 +168,7 @@ def _streaming(inner: Any, edge: _Edge, checked: Callable[[Any], Any]) -> Callab
     async def answer(request: Any, rpc: _Rpc) -> None:
         # Written rather than yielded: a generator that gRPC leaves suspended would be closed whenever the garbage
         # collector finds it; here a cancelled RPC closes the servicer's generator at once.
-        patience = Patience(rpc, STALL_S)
+        patience = Patience(rpc.write, STALL_S)
         try:
             edge.begin(request, rpc)
             async with aclosing(inner(checked(request), rpc)) as messages:

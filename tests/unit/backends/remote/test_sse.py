@@ -64,6 +64,15 @@ def test_the_events_are_equal_however_the_bytes_are_cut(lines: list[bytes], ends
     assert parsed(*(stream[i : i + 1] for i in range(len(stream)))) == parsed(stream)
 
 
+@given(_LINES, st.lists(st.integers(0, 200), max_size=10))
+def test_whole_events_are_cut_out_as_they_would_be_line_by_line(lines: list[bytes], cuts: list[int]) -> None:
+    """Where every line ends with a line feed, as nearly all do; byte by byte no event is ever whole in one piece."""
+    stream = b"".join(line + b"\n" for line in lines)
+    places = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+    pieces = [stream[start:end] for start, end in pairwise(places)]
+    assert parsed(*pieces) == parsed(*(stream[i : i + 1] for i in range(len(stream))))
+
+
 def test_a_line_may_be_as_long_as_the_limit_and_no_longer() -> None:
     line = b"data:" + b"x" * (MAX_LINE_BYTES - 5)
     assert len(parsed(line + b"\n\n")[0].data) == MAX_LINE_BYTES - 5

@@ -378,9 +378,16 @@ async def test_a_call_that_is_left_tells_the_tokens_that_it_had(
         yield Token("b", usage=Usage(7, 3))
         yield Token("c", usage=Usage(7, 4))
 
+    async def at_once(_: Call) -> AsyncIterator[Event]:
+        yield Started(Route())
+        yield Token("abc", pieces=("a", "b", "c"))
+        yield Token("d")
+
     with capture_logs() as logs:
         await take(make(inner), call(), most=3)
         await take(make(EchoBackend("m").stream), call(), most=3)
+        await take(make(at_once), call(), most=3)
     assert (logs[0]["outcome"], logs[0]["prompt_tokens"], logs[0]["completion_tokens"]) == ("CANCELLED", 7, 3)
     assert "tokens_estimated" not in logs[0]
     assert (logs[1]["completion_tokens"], logs[1]["tokens_estimated"]) == (2, True)
+    assert (logs[2]["completion_tokens"], logs[2]["tokens_estimated"]) == (4, True)

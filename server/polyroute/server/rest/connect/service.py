@@ -22,7 +22,7 @@ from polyroute.server.rest.connect.messages import codec_of
 from polyroute.server.rest.connect.rpc import HttpRpc
 from polyroute.server.rest.edge import ARRIVED, Form, always
 from polyroute.server.rest.failures import known
-from polyroute.server.rest.sending import send
+from polyroute.server.rest.sending import Sending
 from polyroute.server.rpc.boundary import GENERATING, REQUEST_ID_FORM, Frame, enter
 from polyroute.v1.inference_pb2 import GenerateRequest
 
@@ -94,19 +94,20 @@ def _streamed(offer: Offer, method: MethodDescriptor) -> Callable[[web.Request],
         frame, rpc = _entered(http, request, streams=True), HttpRpc(http)
         response = web.StreamResponse(headers={"Content-Type": codec.content_type(enveloped=True), **_AS_IT_COMES})
         failed: PolyrouteError | None = None
-        try:
-            async with aclosing(call(request, rpc.as_context())) as messages:
-                async for message in messages:
-                    http[CALLED] = frame.called
-                    await _send(http, response, enveloped(await codec.write(message)))
-        except ConnectionError:
-            raise  # the caller has left
-        except Exception as error:
-            http[CALLED] = frame.called
-            if not response.prepared:
-                raise  # the edge tells of it, and writes it
-            failed = known(error, http[REQUEST_ID])
-        await _send(http, response, end_of_stream(failed, http[REQUEST_ID]))
+        with Sending(http, response) as sending:
+            try:
+                async with aclosing(call(request, rpc.as_context())) as messages:
+                    async for message in messages:
+                        http[CALLED] = frame.called
+                        await _send(http, response, sending, enveloped(await codec.write(message)))
+            except ConnectionError:
+                raise  # the caller has left
+            except Exception as error:
+                http[CALLED] = frame.called
+                if not response.prepared:
+                    raise  # the edge tells of it, and writes it
+                failed = known(error, http[REQUEST_ID])
+            await _send(http, response, sending, end_of_stream(failed, http[REQUEST_ID]))
         await response.write_eof()
         return response
 
@@ -135,11 +136,11 @@ async def _in_time(answer: Awaitable[Any], rpc: HttpRpc) -> Any:
         raise
 
 
-async def _send(http: web.Request, response: web.StreamResponse, chunk: bytes) -> None:
+async def _send(http: web.Request, response: web.StreamResponse, sending: Sending, chunk: bytes) -> None:
     if not response.prepared:  # not before there is something to say, so that the edge can write an error
         response.headers.update(always(http))
         await response.prepare(http)
-    await send(http, response, chunk)
+    await sending.write(chunk)
 
 
 async def _unknown(http: web.Request) -> NoReturn:

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from polyroute.core.errors import Cancelled
-from polyroute.server.rpc.patience import Patience
+from polyroute.server.patience import Patience
 
 LIMIT_S = 0.02
 
 
 class Reader:
-    """The other end of an RPC: takes what is written while `reads` is set."""
+    """The other end: takes what is written while `reads` is set."""
 
     def __init__(self) -> None:
         self.reads = asyncio.Event()
@@ -27,8 +27,8 @@ class Reader:
 
 
 async def test_a_reader_that_does_not_come_has_left() -> None:
-    reader: Any = Reader()
-    patience = Patience(reader, LIMIT_S)
+    reader = Reader()
+    patience = Patience(reader.write, LIMIT_S)
     await patience.write(1)
     reader.reads.clear()
     with pytest.raises(Cancelled, match=r"the caller left the stream unread for 0\.02 s"):
@@ -40,8 +40,8 @@ async def test_a_reader_that_does_not_come_has_left() -> None:
 
 
 async def test_time_in_which_nothing_is_written_does_not_count() -> None:
-    reader: Any = Reader()
-    patience = Patience(reader, LIMIT_S)
+    reader = Reader()
+    patience = Patience(reader.write, LIMIT_S)
     await patience.write(1)
     await asyncio.sleep(3 * LIMIT_S)
     await patience.write(2)
@@ -51,11 +51,11 @@ async def test_time_in_which_nothing_is_written_does_not_count() -> None:
 
 
 async def test_who_is_cancelled_by_others_has_not_been_waited_for() -> None:
-    reader: Any = Reader()
+    reader = Reader()
     reader.reads.clear()
 
     async def stream() -> None:
-        await Patience(reader, 3600).write(1)
+        await Patience(reader.write, 3600).write(1)
 
     task = asyncio.create_task(stream())
     await asyncio.sleep(0)

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
-
-import grpc.aio
 
 from polyroute.core.errors import Cancelled
 
 
 class Patience:
-    """Writes to one RPC, from one task; a reader that leaves a message waiting for `limit_s` seconds has left.
+    """Writes by `write`, from one task; a reader that leaves something waiting for `limit_s` seconds has left.
 
     It does what `asyncio.timeout` would around each write, for less a write: most are done at once.
     """
 
-    __slots__ = ("_cancelling", "_limit_s", "_loop", "_over", "_rpc", "_since", "_task", "_timer")
+    __slots__ = ("_cancelling", "_limit_s", "_loop", "_over", "_since", "_task", "_timer", "_write")
 
-    def __init__(self, rpc: grpc.aio.ServicerContext[Any, Any], limit_s: float) -> None:
-        self._rpc = rpc
+    def __init__(self, write: Callable[[Any], Awaitable[None]], limit_s: float) -> None:
+        self._write = write
         self._limit_s = limit_s
         self._loop = asyncio.get_running_loop()
         self._task = cast("asyncio.Task[object]", asyncio.current_task())
@@ -27,11 +26,11 @@ class Patience:
         self._over = False
         self._timer = self._loop.call_later(limit_s, self._look)
 
-    async def write(self, message: Any) -> None:
+    async def write(self, part: Any) -> None:
         """Writes, and waits while the reader is behind; raises `Cancelled` where it does not catch up."""
         self._cancelling, self._since = self._task.cancelling(), self._loop.time()
         try:
-            await self._rpc.write(message)
+            await self._write(part)
         except asyncio.CancelledError:
             if self._over and self._task.uncancel() <= self._cancelling:  # and nobody else has cancelled it beside
                 raise Cancelled(f"the caller left the stream unread for {self._limit_s:g} s") from None

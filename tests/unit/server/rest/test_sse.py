@@ -1,0 +1,80 @@
+"""What is there at once leaves at once, and the end only with the end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polyroute.core.event import Event, Finished, FinishReason, Token
+from polyroute.server.answers import BrokenStream
+from polyroute.server.rest import sse
+from polyroute.server.rest.sending import Sending
+from polyroute.server.rest.sse import Texts, frame
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+END = Finished(FinishReason.STOP)
+
+
+@given(TEXT, st.lists(TEXT, min_size=1, max_size=4))
+def test_frames_of_texts_are_those_that_would_be_written_one_by_one(name: str, texts: list[str]) -> None:
+    def whole(text: str) -> bytes:
+        return frame({"id": name, "choices": [{"content": text}], "model": '"content":""'}, "delta")
+
+    assert Texts(whole(""), "content").frames(texts) == b"".join(map(whole, texts))
+
+
+class Plain:
+    """Frames that can be read off."""
+
+    def started(self, _route: Any) -> bytes:
+        return b"<"
+
+    def event(self, event: Token | Finished) -> bytes:
+        return event.text.encode() if isinstance(event, Token) else b">"
+
+    def failed(self, _body: Any) -> bytes:
+        return b"!"
+
+
+class Written:
+    """Takes what is written."""
+
+    def __init__(self) -> None:
+        self.chunks: list[bytes] = []
+
+    async def write(self, chunk: bytes) -> None:
+        self.chunks.append(chunk)
+
+
+async def sent(there: list[Token | Finished], *coming: Event) -> tuple[list[bytes], bytes]:
+    async def events() -> AsyncGenerator[Event, None]:
+        for event in coming:
+            yield event
+
+    written = Written()
+    last = await sse._sent(Plain(), b"<", there, events(), cast("Sending", written))
+    return written.chunks, last
+
+
+async def test_the_beginning_leaves_with_the_first_token_and_each_token_by_itself() -> None:
+    assert await sent([], Token("a"), Token(""), Token("b"), END) == ([b"<a", b"b"], b">")
+
+
+async def test_an_answer_that_is_there_leaves_at_once() -> None:
+    assert await sent([Token("a"), Token("b"), END]) == ([], b"<ab>")
+
+
+async def test_a_long_one_leaves_in_parts() -> None:
+    text = "x" * sse.MOST_AT_ONCE
+    chunks, last = await sent([Token(text), Token("b"), Token(text), END])
+    assert [len(chunk) for chunk in chunks] == [len(text) + 1, len(text) + 1]
+    assert last == b">"
+
+
+async def test_without_its_end_an_answer_is_broken() -> None:
+    with pytest.raises(BrokenStream):
+        await sent([], Token("a"))
