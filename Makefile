@@ -13,7 +13,7 @@ STUBS := build/stubs
 BASELINE := protos/released.binpb
 ARGS ?=
 
-.PHONY: help install run test test-programs bench bench-cache bench-metrics bench-registry bench-records bench-routing bench-telemetry bench-experiments check fmt dashboards proto proto-release constraints image clean
+.PHONY: help install run test test-programs bench bench-peers bench-engine bench-cache bench-metrics bench-registry bench-records bench-routing bench-telemetry bench-experiments check fmt dashboards proto proto-release constraints image clean
 
 help:  ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1mmake %-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,7 +38,14 @@ run: install  ## start the server with the demo model: gRPC on 50051, REST and c
 test: install $(NODE_DIR)/node_modules/.installed  ## pass the whole test suite (ARGS="-k name" for a part)
 	@$(BIN)/python -m pytest $(ARGS)
 
-bench: install  ## measure the local engine beside other engines (ARGS=--help tells all; ARGS=--quick tries it)
+bench: install  ## measure what the router costs a call, beside bare servers (ARGS=--help tells all; ARGS=--quick tries it)
+	@$(BIN)/python -m benchmarks.router $(ARGS)
+
+bench-peers: install  ## the same beside other routers too, which it installs (a gigabyte)
+	@$(BIN)/python -m benchmarks.rig.install_peers
+	@$(BIN)/python -m benchmarks.router --contenders floor,ours,peers $(ARGS)
+
+bench-engine: install  ## measure the local engine beside other engines (ARGS=--help tells all; ARGS=--quick tries it)
 	@$(BIN)/python -m benchmarks.engine $(ARGS)
 
 bench-registry: install  ## measure what 10,000 models and 1,000 routes cost the router

@@ -70,7 +70,8 @@ def main() -> None:
     options = parser.parse_args()
     folder = models.find(options.model, options.models)
     if folder is None or not (folder / "config.json").exists():
-        sys.exit(f"there is no model {options.model}; `make bench ARGS='--model {options.model} --rounds 1'` makes one")
+        making = f"make bench-engine ARGS='--model {options.model} --rounds 1'"
+        sys.exit(f"there is no model {options.model}; `{making}` makes one")
     exact = _loaded(folder, "float32")
     pieces = _text(exact.tokenizer)
     wanted = [_logits(exact.model, piece) for piece in pieces]
