@@ -12,7 +12,8 @@ _HEAD: Final = f"""\
 # Metrics
 
 `GET /metrics` on the HTTP address, as Prometheus text; as OpenMetrics, with exemplars that carry the IDs of recorded
-traces, where `Accept` asks for it. This page is generated from `core/telemetry.py` by `make dashboards`.
+traces, where `Accept` asks for it; with `?name[]=...`, given once or more, the samples of these names alone. This page
+is generated from `core/telemetry.py` by `make dashboards`.
 
 Names that begin with `gen_ai_` are OpenTelemetry's for generative AI, with its attributes and buckets, as Prometheus
 spells them. Labels never hold users, sessions, prompts or traces. A name that is no model or route is counted as

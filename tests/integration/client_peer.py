@@ -154,6 +154,14 @@ class Peer(InferenceServiceServicer, ModelServiceServicer, AdminServiceServicer)
         problem = admin_pb2.ConfigProblem(file="models.yaml", line=3, path="models[0].id", message="is missing")
         return admin_pb2.ReloadResponse(problems=[problem] if request.dry_run else [], added=["new"], changed=True)
 
+    async def GetConfig(self, request: Any, context: Any) -> Any:
+        await self._begin("GetConfig", request, context)
+        problem = admin_pb2.ConfigProblem(file="models.yaml", line=3, path="models[0].id", message="is missing")
+        last = admin_pb2.LastReload(trigger="SIGHUP", outcome=admin_pb2.ReloadResponse(problems=[problem]))
+        return admin_pb2.GetConfigResponse(
+            yaml="models:\n- id: demo\n", config_hash="beef", file="/etc/models.yaml", last_reload=last
+        )
+
     async def GetCacheStats(self, request: Any, context: Any) -> Any:
         await self._begin("GetCacheStats", request, context)
         return admin_pb2.GetCacheStatsResponse(

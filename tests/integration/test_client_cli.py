@@ -259,6 +259,8 @@ async def test_explain_says_the_plan() -> None:
         ("unload demo --grace 2", 0, "demo: warm"),
         ("reload", 0, "added: new"),
         ("reload --dry-run", 2, "models.yaml:3: models[0].id: is missing"),
+        ("config", 0, "# last reload by SIGHUP: models.yaml:3: models[0].id: is missing\nmodels:\n- id: demo"),
+        ("config --defaults", 0, "# /etc/models.yaml, "),
         ("cache stats", 0, "/cache"),
         ("cache clear --model demo", 0, "4 answers removed"),
         ("rollout status chat", 0, "chat: old -> new: running, step 1 of 1"),

@@ -41,7 +41,15 @@ if TYPE_CHECKING:
     )
     from polyroute.client.channel import Tls
     from polyroute.client.client import Client
-    from polyroute.client.enums import CacheMode, CacheResult, FinishReason, ModelState, ModelType, RolloutState
+    from polyroute.client.enums import (
+        BreakerState,
+        CacheMode,
+        CacheResult,
+        FinishReason,
+        ModelState,
+        ModelType,
+        RolloutState,
+    )
     from polyroute.client.errors import (
         Cancelled,
         DeadlineExceeded,
@@ -60,7 +68,15 @@ if TYPE_CHECKING:
         Unreachable,
     )
     from polyroute.client.models import ModelDescription, Plan, PlannedAttempt, PlannedShadow, Replica, Variant
-    from polyroute.client.operations import CacheStats, ConfigProblem, ExperimentReport, Reloaded, Rollout
+    from polyroute.client.operations import (
+        CacheStats,
+        ConfigProblem,
+        ExperimentReport,
+        LastReload,
+        Reloaded,
+        Rollout,
+        RunningConfig,
+    )
     from polyroute.client.request import Cache, Choice, GenerateOptions, JsonSchema, Message, Regex, Routing, Tool
     from polyroute.client.stream import AnswerStream
 
@@ -81,7 +97,7 @@ _HOMES = {
     ),
     "channel": ("Tls",),
     "client": ("Client",),
-    "enums": ("CacheMode", "CacheResult", "FinishReason", "ModelState", "ModelType", "RolloutState"),
+    "enums": ("BreakerState", "CacheMode", "CacheResult", "FinishReason", "ModelState", "ModelType", "RolloutState"),
     "errors": (
         "Cancelled",
         "DeadlineExceeded",
@@ -100,7 +116,15 @@ _HOMES = {
         "Unreachable",
     ),
     "models": ("ModelDescription", "Plan", "PlannedAttempt", "PlannedShadow", "Replica", "Variant"),
-    "operations": ("CacheStats", "ConfigProblem", "ExperimentReport", "Reloaded", "Rollout"),
+    "operations": (
+        "CacheStats",
+        "ConfigProblem",
+        "ExperimentReport",
+        "LastReload",
+        "Reloaded",
+        "Rollout",
+        "RunningConfig",
+    ),
     "request": ("Cache", "Choice", "GenerateOptions", "JsonSchema", "Message", "Regex", "Routing", "Tool"),
     "stream": ("AnswerStream",),
 }
@@ -112,6 +136,7 @@ __all__ = [
     "AnswerStream",
     "Attempt",
     "AttemptError",
+    "BreakerState",
     "Cache",
     "CacheMode",
     "CacheResult",
@@ -128,6 +153,7 @@ __all__ = [
     "GenerateOptions",
     "InvalidRequest",
     "JsonSchema",
+    "LastReload",
     "Message",
     "ModelDescription",
     "ModelState",
@@ -147,6 +173,7 @@ __all__ = [
     "RolloutState",
     "Route",
     "Routing",
+    "RunningConfig",
     "ServerFault",
     "Timing",
     "Tls",

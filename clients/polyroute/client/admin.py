@@ -10,7 +10,7 @@ from typing import Any, Self, Unpack
 
 from polyroute.client.channel import CallOptions, Connection, Tls
 from polyroute.client.models import ModelDescription
-from polyroute.client.operations import CacheStats, ExperimentReport, Reloaded, Rollout
+from polyroute.client.operations import CacheStats, ExperimentReport, Reloaded, Rollout, RunningConfig
 from polyroute.client.request import duration, timestamp
 from polyroute.client.wire import read
 from polyroute.v1 import admin_pb2 as pb
@@ -67,6 +67,10 @@ class AdminClient:
     async def reload(self, *, dry_run: bool = False, **call: Unpack[CallOptions]) -> Reloaded:
         """Reads the configuration again and swaps it in; with `dry_run`, only says what is wrong with it."""
         return read(Reloaded, await self._unary("Reload", pb.ReloadRequest(dry_run=dry_run), call))
+
+    async def config(self, *, defaults: bool = False, **call: Unpack[CallOptions]) -> RunningConfig:
+        """The configuration in force, its secrets hidden; with `defaults`, what its file leaves out as well."""
+        return read(RunningConfig, await self._unary("GetConfig", pb.GetConfigRequest(defaults=defaults), call))
 
     async def cache_stats(self, model: str = "", **call: Unpack[CallOptions]) -> CacheStats:
         """What the answer cache holds and how often it helped, of one model or of all."""

@@ -23,7 +23,7 @@ MAX_RETRIES = 4  # gRPC makes at most five attempts, whatever a service config s
 RETRIED = {
     "polyroute.v1.InferenceService": ("Generate", "StreamGenerate", "CountTokens", "RecordFeedback"),
     "polyroute.v1.ModelService": ("ListModels", "GetModel", "ExplainRoute"),
-    "polyroute.v1.AdminService": ("GetCacheStats", "ListRollouts", "GetRollout", "GetExperimentReport"),
+    "polyroute.v1.AdminService": ("GetConfig", "GetCacheStats", "ListRollouts", "GetRollout", "GetExperimentReport"),
 }
 """Calls that may be repeated: they change nothing, or the same thing. A stream only before its first event."""
 

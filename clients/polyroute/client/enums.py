@@ -55,6 +55,15 @@ class ModelState(StrEnum):
     FAILED = "failed"
 
 
+class BreakerState(StrEnum):
+    """Whether a replica is asked at all; unspecified where that is not known."""
+
+    UNSPECIFIED = "unspecified"
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
 class SemanticMode(StrEnum):
     """What the cache's semantic tier does with a request that is worded in another way."""
 

@@ -13,7 +13,12 @@ _REQUESTS: Final = "polyroute_requests_total"
 _FIRST_TOKEN: Final = "gen_ai_server_time_to_first_token_seconds_bucket"  # noqa: S105 - the name of a metric
 _TOKENS: Final = "gen_ai_client_token_usage_sum"
 _PERMITS: Final = "polyroute_permits_limit"
+_IN_USE: Final = "polyroute_permits_in_use"
+_QUEUED: Final = "polyroute_queued"
 _OF_THE_CACHE: Final = ("hit", "coalesced")
+NEEDED: Final = (_REQUESTS, _FIRST_TOKEN, _TOKENS, _PERMITS, _IN_USE, _QUEUED)
+"""Names of the samples that `loads` looks at."""
+
 _NO_ERROR: Final = ("ok", "CANCELLED")
 
 
@@ -80,9 +85,9 @@ def _load(
     deployment = {"deployment": model}
     return ModelLoad(
         model=model,
-        in_flight=int(now.value("polyroute_permits_in_use", deployment)),
+        in_flight=int(now.value(_IN_USE, deployment)),
         permits=int(now.value(_PERMITS, deployment)),
-        queued=int(now.value("polyroute_queued", deployment)),
+        queued=int(now.value(_QUEUED, deployment)),
         calls=number / seconds,
         tokens=sum(each.value for each in tokens if _generated(each)) / seconds,
         first_token_p50_s=quantile(0.5, list(buckets.items())),

@@ -5,18 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from polyroute.client.enums import ModelState, ModelType
+from polyroute.client.enums import BreakerState, ModelState, ModelType
 
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One running instance of a model: a worker, or a peer's URL."""
+    """One running instance of a model: a worker, or a peer's URL.
+
+    `ejections` is how often its breaker has opened; `weight`, its share of its load, is less than 1 while it starts
+    slowly.
+    """
 
     name: str
     state: ModelState
     detail: str = ""
     in_flight: int = 0
     version: str = ""
+    breaker: BreakerState = BreakerState.UNSPECIFIED
+    ejections: int = 0
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

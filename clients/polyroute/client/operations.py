@@ -42,6 +42,33 @@ class Reloaded:
 
 
 @dataclass(frozen=True, slots=True)
+class LastReload:
+    """How a reload went: its `outcome`, or the `error` that kept it from one.
+
+    `trigger` is what asked for it: `SIGHUP`, `file`, which had changed, or `call`.
+    """
+
+    time: datetime | None
+    trigger: str
+    outcome: Reloaded | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningConfig:
+    """The configuration in force as YAML, in which times are in seconds, sizes in bytes and secrets asterisks.
+
+    `file` is empty where the server was started without one; `last_reload` is None before the first.
+    """
+
+    yaml: str
+    config_hash: str
+    file: str = ""
+    in_force_since: datetime | None = None
+    last_reload: LastReload | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CacheTier:
     """One tier of the answer cache; hits, misses and errors count since the server started.
 

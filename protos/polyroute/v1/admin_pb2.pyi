@@ -312,6 +312,108 @@ class ConfigProblem(_message.Message):
 Global___ConfigProblem: _TypeAlias = ConfigProblem  # noqa: Y015
 
 @_typing.final
+class GetConfigRequest(_message.Message):
+    """A request for the configuration."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEFAULTS_FIELD_NUMBER: _builtins.int
+    defaults: _builtins.bool
+    """Whether to show what the file leaves out as well, with its default."""
+    def __init__(
+        self,
+        *,
+        defaults: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["defaults", b"defaults"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetConfigRequest: _TypeAlias = GetConfigRequest  # noqa: Y015
+
+@_typing.final
+class GetConfigResponse(_message.Message):
+    """The configuration as it runs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    YAML_FIELD_NUMBER: _builtins.int
+    CONFIG_HASH_FIELD_NUMBER: _builtins.int
+    FILE_FIELD_NUMBER: _builtins.int
+    IN_FORCE_SINCE_FIELD_NUMBER: _builtins.int
+    LAST_RELOAD_FIELD_NUMBER: _builtins.int
+    yaml: _builtins.str
+    """What is in force, as YAML; of each secret only that there is one. Times are in seconds, sizes in bytes."""
+    config_hash: _builtins.str
+    """Digest of it."""
+    file: _builtins.str
+    """The file that it was read from; empty where the server was started without one."""
+    @_builtins.property
+    def in_force_since(self) -> _timestamp_pb2.Timestamp:
+        """When it came into force."""
+
+    @_builtins.property
+    def last_reload(self) -> Global___LastReload:
+        """How the last reload went, whether it changed anything or not; absent before the first."""
+
+    def __init__(
+        self,
+        *,
+        yaml: _builtins.str = ...,
+        config_hash: _builtins.str = ...,
+        file: _builtins.str = ...,
+        in_force_since: _timestamp_pb2.Timestamp | None = ...,
+        last_reload: Global___LastReload | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["in_force_since", b"in_force_since", "last_reload", b"last_reload"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_hash", b"config_hash", "file", b"file", "in_force_since", b"in_force_since", "last_reload", b"last_reload", "yaml", b"yaml"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetConfigResponse: _TypeAlias = GetConfigResponse  # noqa: Y015
+
+@_typing.final
+class LastReload(_message.Message):
+    """How a reload went."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: _builtins.int
+    TRIGGER_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    trigger: _builtins.str
+    """What asked for it: `SIGHUP`, `file`, which had changed, or `call`."""
+    error: _builtins.str
+    """Why it could not be carried out, in words; empty where it was."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When it was over."""
+
+    @_builtins.property
+    def outcome(self) -> Global___ReloadResponse:
+        """What it did; absent where it could not be carried out."""
+
+    def __init__(
+        self,
+        *,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        trigger: _builtins.str = ...,
+        outcome: Global___ReloadResponse | None = ...,
+        error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "time", b"time", "trigger", b"trigger"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LastReload: _TypeAlias = LastReload  # noqa: Y015
+
+@_typing.final
 class GetCacheStatsRequest(_message.Message):
     """A request for what the cache holds."""
 

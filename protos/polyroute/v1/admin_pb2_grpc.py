@@ -50,6 +50,11 @@ class AdminServiceStub:
                 request_serializer=polyroute_dot_v1_dot_admin__pb2.ReloadRequest.SerializeToString,
                 response_deserializer=polyroute_dot_v1_dot_admin__pb2.ReloadResponse.FromString,
                 _registered_method=True)
+        self.GetConfig = channel.unary_unary(
+                '/polyroute.v1.AdminService/GetConfig',
+                request_serializer=polyroute_dot_v1_dot_admin__pb2.GetConfigRequest.SerializeToString,
+                response_deserializer=polyroute_dot_v1_dot_admin__pb2.GetConfigResponse.FromString,
+                _registered_method=True)
         self.GetCacheStats = channel.unary_unary(
                 '/polyroute.v1.AdminService/GetCacheStats',
                 request_serializer=polyroute_dot_v1_dot_admin__pb2.GetCacheStatsRequest.SerializeToString,
@@ -117,6 +122,13 @@ class AdminServiceServicer:
 
     def Reload(self, request, context):
         """Reads the configuration again and swaps it in, or says what is wrong with it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetConfig(self, request, context):
+        """Shows the configuration as it runs, and how its last reload went.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -202,6 +214,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.Reload,
                     request_deserializer=polyroute_dot_v1_dot_admin__pb2.ReloadRequest.FromString,
                     response_serializer=polyroute_dot_v1_dot_admin__pb2.ReloadResponse.SerializeToString,
+            ),
+            'GetConfig': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetConfig,
+                    request_deserializer=polyroute_dot_v1_dot_admin__pb2.GetConfigRequest.FromString,
+                    response_serializer=polyroute_dot_v1_dot_admin__pb2.GetConfigResponse.SerializeToString,
             ),
             'GetCacheStats': grpc.unary_unary_rpc_method_handler(
                     servicer.GetCacheStats,
@@ -331,6 +348,33 @@ class AdminService:
             '/polyroute.v1.AdminService/Reload',
             polyroute_dot_v1_dot_admin__pb2.ReloadRequest.SerializeToString,
             polyroute_dot_v1_dot_admin__pb2.ReloadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetConfig(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/polyroute.v1.AdminService/GetConfig',
+            polyroute_dot_v1_dot_admin__pb2.GetConfigRequest.SerializeToString,
+            polyroute_dot_v1_dot_admin__pb2.GetConfigResponse.FromString,
             options,
             channel_credentials,
             insecure,

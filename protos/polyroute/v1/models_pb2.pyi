@@ -85,6 +85,34 @@ MODEL_STATE_FAILED: ModelState.ValueType  # 5
 """Could not be loaded or reached; `detail` says why."""
 Global___ModelState: _TypeAlias = ModelState  # noqa: Y015
 
+class _BreakerState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BreakerStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BreakerState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BREAKER_STATE_UNSPECIFIED: _BreakerState.ValueType  # 0
+    """Not known, or there is none."""
+    BREAKER_STATE_CLOSED: _BreakerState.ValueType  # 1
+    """Asked like any other."""
+    BREAKER_STATE_OPEN: _BreakerState.ValueType  # 2
+    """Left alone: it has failed too often."""
+    BREAKER_STATE_HALF_OPEN: _BreakerState.ValueType  # 3
+    """Tried with single calls."""
+
+class BreakerState(_BreakerState, metaclass=_BreakerStateEnumTypeWrapper):
+    """Whether a replica is asked at all."""
+
+BREAKER_STATE_UNSPECIFIED: BreakerState.ValueType  # 0
+"""Not known, or there is none."""
+BREAKER_STATE_CLOSED: BreakerState.ValueType  # 1
+"""Asked like any other."""
+BREAKER_STATE_OPEN: BreakerState.ValueType  # 2
+"""Left alone: it has failed too often."""
+BREAKER_STATE_HALF_OPEN: BreakerState.ValueType  # 3
+"""Tried with single calls."""
+Global___BreakerState: _TypeAlias = BreakerState  # noqa: Y015
+
 @_typing.final
 class ListModelsRequest(_message.Message):
     """A request for a page of models."""
@@ -290,6 +318,9 @@ class Replica(_message.Message):
     DETAIL_FIELD_NUMBER: _builtins.int
     IN_FLIGHT_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    BREAKER_FIELD_NUMBER: _builtins.int
+    EJECTIONS_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """A worker's name or a peer's URL."""
     state: Global___ModelState.ValueType
@@ -300,6 +331,12 @@ class Replica(_message.Message):
     """Calls being answered."""
     version: _builtins.str
     """Version of the weights."""
+    breaker: Global___BreakerState.ValueType
+    """Whether calls are sent to it."""
+    ejections: _builtins.int
+    """How often its breaker has opened since the server started."""
+    weight: _builtins.float
+    """Its share of its load, above 0 and at most 1: less than 1 while it starts slowly."""
     def __init__(
         self,
         *,
@@ -308,10 +345,13 @@ class Replica(_message.Message):
         detail: _builtins.str = ...,
         in_flight: _builtins.int = ...,
         version: _builtins.str = ...,
+        breaker: Global___BreakerState.ValueType = ...,
+        ejections: _builtins.int = ...,
+        weight: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "in_flight", b"in_flight", "name", b"name", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breaker", b"breaker", "detail", b"detail", "ejections", b"ejections", "in_flight", b"in_flight", "name", b"name", "state", b"state", "version", b"version", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

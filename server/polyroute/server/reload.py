@@ -12,7 +12,7 @@ import structlog
 
 from polyroute.core.config import Config, LimitsConfig
 from polyroute.core.config_file import ConfigError, Problem
-from polyroute.core.errors import Draining, Unimplemented
+from polyroute.core.errors import Draining, PolyrouteError, Unimplemented
 from polyroute.routing.metrics import Metrics
 from polyroute.routing.succession import Changes, Succession
 from polyroute.server.config_source import ConfigSource
@@ -41,6 +41,16 @@ class Reloaded:
     problems: tuple[Problem, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class LastReload:
+    """How a reload went that was over `at`, in Unix time: what was `done`, or the `error` that kept it from that."""
+
+    at: float
+    trigger: Trigger
+    done: Reloaded | None = None
+    error: str = ""
+
+
 class Reload:
     """Reloads the configuration of one server, which began with `config` from `source`.
 
@@ -67,12 +77,21 @@ class Reload:
         self._waiting: asyncio.Task[Reloaded] | None = None
         self._running: set[asyncio.Task[Reloaded]] = set()
         self._closed = False
-        metrics.config_loaded(self._digest, time.time())
+        self.last: LastReload | None = None
+        """How the last reload went, whether it changed anything or not; None before the first."""
+        self.since = time.time()
+        """When the configuration in force came into force, in Unix time."""
+        metrics.config_loaded(self._digest, self.since)
 
     @property
     def config(self) -> Config:
         """The configuration in force."""
         return self._config
+
+    @property
+    def digest(self) -> str:
+        """The digest of the configuration in force."""
+        return self._digest
 
     async def check(self) -> Reloaded:
         """What is wrong with the file, or what it would change; nothing changes. Raises `Unimplemented` without one."""
@@ -121,10 +140,13 @@ class Reload:
             begun = time.monotonic()
             try:
                 done = await self._once()
-            except Exception:
+            except Exception as error:
                 self._metrics.config_reloaded("failed")
+                said = error.message if isinstance(error, PolyrouteError) else "the server's log has the error"
+                self.last = LastReload(time.time(), trigger, error=said)
                 log.exception("config.reload_failed", trigger=trigger, effect="the configuration in force stays")
                 raise
+            self.last = LastReload(time.time(), trigger, done)
             _tell(done, trigger, self._file(), time.monotonic() - begun)
             self._metrics.config_reloaded("rejected" if done.problems else "changed" if done.changed else "unchanged")
             return done
@@ -137,7 +159,7 @@ class Reload:
         changes = Changes()
         if changed:
             changes = await self._succession.to(config)
-            self._config, self._digest = config, digest
+            self._config, self._digest, self.since = config, digest, time.time()
         self._metrics.config_loaded(digest, time.time())
         return Reloaded(digest, changed, changes, _needs_restart(self._first, config.limits))
 

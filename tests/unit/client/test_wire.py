@@ -22,6 +22,7 @@ PAIRS: list[tuple[type[Any], type[Message]]] = [
     (models.ModelDescription, models_pb2.Model),
     (models.Plan, models_pb2.ExplainRouteResponse),
     (operations.Reloaded, admin_pb2.ReloadResponse),
+    (operations.RunningConfig, admin_pb2.GetConfigResponse),
     (operations.CacheStats, admin_pb2.GetCacheStatsResponse),
     (operations.Rollout, admin_pb2.Rollout),
     (operations.ExperimentReport, admin_pb2.GetExperimentReportResponse),
@@ -33,6 +34,7 @@ ENUMS: list[tuple[type[StrEnum], Any]] = [
     (enums.FinishReason, inference_pb2.FinishReason),
     (enums.ModelType, models_pb2.ModelType),
     (enums.ModelState, models_pb2.ModelState),
+    (enums.BreakerState, models_pb2.BreakerState),
     (enums.RolloutState, admin_pb2.RolloutState),
 ]
 

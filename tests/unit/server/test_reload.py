@@ -11,10 +11,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from polyroute.core.config_file import ConfigError
-from polyroute.core.errors import Draining, Unimplemented
+from polyroute.core.errors import Draining, StateUnavailable, Unimplemented
 from polyroute.server.app import Server
 from polyroute.server.config_watch import ConfigWatch
-from polyroute.server.reload import Reloaded
+from polyroute.server.reload import LastReload, Reloaded
 from polyroute.server.settings import Flags, settings
 
 NOWHERE = "http://127.0.0.1:9"
@@ -205,3 +205,30 @@ async def test_a_reload_waits_for_the_start_to_be_over(server: Server, path: Pat
         await asyncio.sleep(0)
         assert [view.id for view in server.gateway.models()] == ["m"]
     assert (await asking).changes.added == ["n"]
+
+
+async def test_how_the_last_reload_went_is_kept(server: Server, path: Path) -> None:
+    assert server.reload.last is None
+    since = server.reload.since
+    path.write_text("colour: red\n" + ONE)
+    rejected = await server.reload.reload("file")
+    assert (server.reload.last, server.reload.since) == (LastReload(server.reload.last.at, "file", rejected), since)
+    path.write_text(TWO)
+    done = await server.reload.reload("SIGHUP")
+    assert server.reload.last.done is done
+    assert server.reload.since >= since
+    assert [model.id for model in server.reload.config.models] == ["m", "n"]
+
+
+async def test_a_reload_that_could_not_be_carried_out_says_why(
+    server: Server, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object) -> None:
+        raise StateUnavailable("the state database is away")
+
+    monkeypatch.setattr(server.reload._succession, "to", refuse)
+    path.write_text(TWO)
+    with pytest.raises(StateUnavailable):
+        await server.reload.reload("call")
+    assert server.reload.last is not None
+    assert (server.reload.last.done, server.reload.last.error) == (None, "the state database is away")

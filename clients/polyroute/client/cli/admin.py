@@ -69,12 +69,13 @@ def reload(dry_run: bool, as_json: bool, server: Server) -> None:
     if as_json:
         print_json(done)
     else:
-        click.echo(plain("\n".join(_reloaded(done, dry_run=dry_run))))
+        click.echo(plain("\n".join(reloaded(done, dry_run=dry_run))))
     if done.problems:
         raise click.exceptions.Exit(2)
 
 
-def _reloaded(done: Reloaded, *, dry_run: bool) -> list[str]:
+def reloaded(done: Reloaded, *, dry_run: bool) -> list[str]:
+    """What a reload did, or would do, in lines."""
     if done.problems:
         return [str(problem) for problem in done.problems]
     changes = {"added": done.added, "removed": done.removed, "rebuilt": done.rebuilt, "adjusted": done.adjusted}

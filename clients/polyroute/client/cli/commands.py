@@ -18,6 +18,7 @@ _CLI = "polyroute.client.cli"
 OWN = {
     "cache": (f"{_CLI}.cache:cache", "Show or clear the answer cache."),
     "chat": (f"{_CLI}.chat:chat", "Hold a conversation with a model."),
+    "config": (f"{_CLI}.config:config", "Show the configuration as it runs."),
     "experiment": (f"{_CLI}.experiment:experiment", "Report what an experiment has shown."),
     "explain": (f"{_CLI}.explain:explain", "Show the plan that a request would get, and why."),
     "feedback": (f"{_CLI}.feedback:feedback", "Record what somebody thought of an answer."),

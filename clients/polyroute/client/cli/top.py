@@ -6,6 +6,7 @@ import json
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -67,6 +68,13 @@ def _url(address: str) -> str:
     return f"{url.rstrip('/')}/metrics"
 
 
+def _asked(url: str) -> str:
+    """The scrape, of what is needed alone; a server that knows no `name[]` tells all."""
+    from polyroute.client.load import NEEDED
+
+    return f"{url}?{urllib.parse.urlencode([('name[]', name) for name in NEEDED])}"
+
+
 def _readings(url: str, interval: float) -> Iterator[list[ModelLoad]]:
     """What happened in each interval, for ever."""
     from polyroute.client.load import loads
@@ -83,7 +91,7 @@ def _read(url: str) -> Samples:
     from polyroute.client.exposition import Samples
 
     try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - http or https: see `_url`
+        with urllib.request.urlopen(_asked(url), timeout=_TIMEOUT_S) as answer:  # noqa: S310 - http or https: see `_url`
             return Samples(answer.read().decode())
     except urllib.error.HTTPError as error:
         raise Failed(f"{plain(url)} answers {error.code}; is it the HTTP address of a server?") from error

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
+from typing import Literal, cast
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 from typing_extensions import TypedDict
 
 from polyroute.routing.gateway import Gateway
@@ -72,11 +73,16 @@ class HealthPages:
         }
 
     async def metrics(self, http: web.Request) -> web.Response:
-        """Prometheus text; OpenMetrics, with exemplars, where `Accept` asks for it. Rendered off the event loop."""
-        encode, content_type = choose_encoder(http.headers.get("Accept", ""))
-        return web.Response(body=self._rendered(encode), headers={"Content-Type": content_type})
+        """Prometheus text; OpenMetrics, with exemplars, where `Accept` asks for it. Rendered off the event loop.
 
-    async def _rendered(self, encode: Encode) -> AsyncIterator[bytes]:
-        text, loop = parts(self._registry, encode), asyncio.get_running_loop()
+        `?name[]=...`, given once or more, asks for the samples of these names alone, as the client's own server does.
+        """
+        encode, content_type = choose_encoder(http.headers.get("Accept", ""))
+        names = http.query.getall("name[]", [])
+        wanted = cast("Collector", self._registry.restricted_registry(names)) if names else self._registry
+        return web.Response(body=self._rendered(wanted, encode), headers={"Content-Type": content_type})
+
+    async def _rendered(self, wanted: Collector, encode: Encode) -> AsyncIterator[bytes]:
+        text, loop = parts(wanted, encode), asyncio.get_running_loop()
         while (part := await loop.run_in_executor(self._renderer, next, text, None)) is not None:
             yield part

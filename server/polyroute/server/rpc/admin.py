@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import grpc.aio
@@ -14,6 +15,7 @@ from polyroute.routing.gateway import Gateway
 from polyroute.server.reload import Reload
 from polyroute.server.rpc.models import page_size, read_token, write_token
 from polyroute.server.wire.cache import cache_stats_to_wire
+from polyroute.server.wire.config import config_to_wire, shown
 from polyroute.server.wire.experiment import report_to_wire
 from polyroute.server.wire.models import model_to_wire
 from polyroute.server.wire.reload import reloaded_to_wire
@@ -74,6 +76,12 @@ class AdminService(AdminServiceServicer):
         self, request: pb.ReloadRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.ReloadResponse:
         return reloaded_to_wire(await (self._reload.check() if request.dry_run else self._reload.reload("call")))
+
+    async def GetConfig(  # noqa: N802
+        self, request: pb.GetConfigRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.GetConfigResponse:
+        text = await asyncio.to_thread(shown, self._reload.config, defaults=request.defaults)
+        return config_to_wire(self._reload, text)
 
     async def ListRollouts(  # noqa: N802
         self, request: pb.ListRolloutsRequest, context: grpc.aio.ServicerContext[Any, Any]

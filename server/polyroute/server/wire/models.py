@@ -15,6 +15,12 @@ _TYPES: Final = {
     "route": pb.MODEL_TYPE_ROUTE,
 }
 
+_BREAKERS: Final = {
+    "closed": pb.BREAKER_STATE_CLOSED,
+    "open": pb.BREAKER_STATE_OPEN,
+    "half_open": pb.BREAKER_STATE_HALF_OPEN,
+}
+
 
 def model_to_wire(view: ModelView) -> pb.Model:
     """A model or route as it stands now."""
@@ -71,6 +77,9 @@ def _replica(status: ReplicaStatus) -> pb.Replica:
         detail=status.detail,
         in_flight=status.in_flight,
         version=status.version,
+        breaker=_BREAKERS.get(status.breaker, pb.BREAKER_STATE_UNSPECIFIED),
+        ejections=status.ejections,
+        weight=status.weight,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from polyroute.client.cli.admin import _reloaded
+from polyroute.client.cli.admin import reloaded
 from polyroute.client.operations import Reloaded
 
 
@@ -18,4 +18,4 @@ from polyroute.client.operations import Reloaded
     ],
 )
 def test_what_a_reload_did(done: Reloaded, dry_run: bool, said: list[str]) -> None:
-    assert _reloaded(done, dry_run=dry_run) == said
+    assert reloaded(done, dry_run=dry_run) == said

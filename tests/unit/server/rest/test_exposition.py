@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 
 from polyroute.server.rest.exposition import Encode, parts
 
@@ -66,3 +68,10 @@ def test_it_is_left_as_it_was(registry: CollectorRegistry, encode: Encode, colle
         assert {gc.isenabled() for _ in parts(registry, encode)} == {collecting}
     finally:
         gc.enable()
+
+
+def test_of_a_registry_that_is_restricted_only_that(registry: CollectorRegistry, encode: Encode) -> None:
+    wanted = registry.restricted_registry(["many_count", "single_7_total"])
+    text = b"".join(parts(cast("Collector", wanted), encode)).decode()
+    samples = {line.split("{")[0].split(" ")[0] for line in text.splitlines() if not line.startswith("#")}
+    assert samples == {"many_count", "single_7_total"}

@@ -26,7 +26,7 @@ VIEW = ModelView(
         "v1",
         99,
         ready_since=1.5,
-        replicas=(ReplicaStatus("r", ModelState.FAILED, "bad", 1, "v0"),),
+        replicas=(ReplicaStatus("r", ModelState.FAILED, "bad", 1, "v0", 0.5, "open", 2),),
     ),
     in_flight=1,
     queued=2,

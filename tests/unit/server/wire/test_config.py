@@ -1,0 +1,57 @@
+"""The configuration as operators see it: complete, readable, and without a secret."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from polyroute.core.config import Config
+from polyroute.core.config_file import usable_config
+from polyroute.server.wire.config import shown
+
+FILE = b"""
+default_model: m
+models:
+  - id: m
+    type: remote
+    base_url: http://peer:8000
+    api_key: ${KEY}
+    headers: {X-Team: "${HEADER}"}
+    timeout: 1m30s
+  - {id: demo, type: local, kv_cache_memory: 2GiB}
+"""
+
+
+def config() -> Config:
+    return usable_config(FILE, "models.yaml", {"KEY": "sekret-key", "HEADER": "sekret-header"})
+
+
+def test_what_the_file_says_is_shown_and_no_secret() -> None:
+    text = shown(config(), defaults=False)
+    assert "sekret" not in text
+    said = yaml.safe_load(text)
+    remote, local = said["models"]
+    assert said["default_model"] == "m"
+    assert remote["base_urls"] == ["http://peer:8000"]
+    assert set(remote["api_key"]) == set(remote["headers"]["X-Team"]) == {"*"}
+    assert remote["timeout"] == 90
+    assert local["kv_cache_memory"] == 2 * 2**30
+    assert "retries" not in remote
+
+
+def test_with_defaults_what_it_leaves_out_is_shown_too() -> None:
+    text = shown(config(), defaults=True)
+    assert "sekret" not in text
+    said = yaml.safe_load(text)
+    assert said["models"][0]["retries"] == 2
+    assert said["limits"]["max_messages"] == 4096
+    assert said["console"] == {"operate": "local"}
+
+
+def test_a_secret_in_a_file_is_shown_as_its_path(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("sekret")
+    text = FILE.replace(b"${KEY}", f"{{file: {tmp_path}/key}}".encode())
+    said = shown(usable_config(text, "models.yaml", {"HEADER": "sekret"}), defaults=False)
+    assert "sekret" not in said
+    assert f"{tmp_path}/key" in said
