@@ -83,6 +83,7 @@ async def test_the_life_of_a_backend(tiny_llama: Path, tmp_path: Path) -> None:
         status = backend.status()
         assert (status.state, status.context_length, status.chat) == (ModelState.WARM, 512, True)
         assert status.greedy_default
+        assert status.defaults == Sampling(None, 0.0, 1.0, 50, 0.0, 1.0)  # as `generate` has them
         assert len(status.version) == 12
         await answers_equal_generate(backend, tiny_llama)
         await chat_goes_through_the_template(backend, tiny_llama)

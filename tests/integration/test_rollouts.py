@@ -167,6 +167,10 @@ async def test_an_operator_holds_it_lets_it_go_on_and_ends_it(tmp_path: Path) ->
         paused = await admin.pause_rollout("r", reason="it is Friday")
         assert (paused.state, paused.history[-1].reason) == (RolloutState.PAUSED, "it is Friday")
         assert paused.history[-1].actor == "operator"
+        shown = (await at.models.GetModel(models_pb2.GetModelRequest(model="r"))).model.rollout
+        assert (shown.to, shown.weight, shown.held) == ("new", 0.1, True)
+        listed = (await at.models.ListModels(models_pb2.ListModelsRequest())).models
+        assert [model.id for model in listed if model.HasField("rollout")] == ["r"]
         assert await variants(at) == before
         assert (await admin.resume_rollout("r")).state is RolloutState.RUNNING
         assert (await admin.promote_rollout("r")).state is RolloutState.PROMOTED

@@ -67,7 +67,16 @@ if TYPE_CHECKING:
         UnknownModel,
         Unreachable,
     )
-    from polyroute.client.models import ModelDescription, Plan, PlannedAttempt, PlannedShadow, Replica, Variant
+    from polyroute.client.models import (
+        ModelDescription,
+        Plan,
+        PlannedAttempt,
+        PlannedShadow,
+        Replica,
+        RolloutProgress,
+        SamplingDefaults,
+        Variant,
+    )
     from polyroute.client.operations import (
         CacheStats,
         ConfigProblem,
@@ -115,7 +124,16 @@ _HOMES = {
         "UnknownModel",
         "Unreachable",
     ),
-    "models": ("ModelDescription", "Plan", "PlannedAttempt", "PlannedShadow", "Replica", "Variant"),
+    "models": (
+        "ModelDescription",
+        "Plan",
+        "PlannedAttempt",
+        "PlannedShadow",
+        "Replica",
+        "RolloutProgress",
+        "SamplingDefaults",
+        "Variant",
+    ),
     "operations": (
         "CacheStats",
         "ConfigProblem",
@@ -170,10 +188,12 @@ __all__ = [
     "Replica",
     "RequestFailed",
     "Rollout",
+    "RolloutProgress",
     "RolloutState",
     "Route",
     "Routing",
     "RunningConfig",
+    "SamplingDefaults",
     "ServerFault",
     "Timing",
     "Tls",

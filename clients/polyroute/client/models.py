@@ -36,6 +36,33 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True)
+class SamplingDefaults:
+    """What a model does where a request leaves it open; `temperature` 0 is greedy, None of anything is not known.
+
+    Without `max_tokens` only the context ends an answer.
+    """
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutProgress:
+    """How far a route's rollout is: variant `to`, the new version, has `weight` of the traffic of both, 0 to 1.
+
+    `held`: it stands still, paused or out of time.
+    """
+
+    to: str
+    weight: float = 0.0
+    held: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ModelDescription:
     """A model or route as it stands now; `id` is the name to send as `model`, `detail` says why it is in its state."""
 
@@ -55,6 +82,8 @@ class ModelDescription:
     fallback: tuple[str, ...] = ()
     chat: bool = False
     ready_since: datetime | None = None
+    sampling_defaults: SamplingDefaults | None = None
+    rollout: RolloutProgress | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 from polyroute.core.call import Call
 from polyroute.core.config import ModelConfig
 from polyroute.core.event import Event
+from polyroute.core.request import Sampling
 
 
 class ModelState(Enum):
@@ -117,7 +118,8 @@ class BackendStatus:
 
     `version` is empty until it is known. `context_length` is in tokens, 0 when not known. `greedy_default` says that
     the model is greedy where a request sets no temperature. `ready_since` is Unix time in seconds, 0 until ready.
-    `max_sequences` is how many calls are answered at once, 0 when not known.
+    `max_sequences` is how many calls are answered at once, 0 when not known. `defaults` is what the model does where a
+    request leaves it open, None while that is not known.
     """
 
     state: ModelState
@@ -128,6 +130,7 @@ class BackendStatus:
     greedy_default: bool = False
     ready_since: float = 0.0
     max_sequences: int = 0
+    defaults: Sampling | None = None
     replicas: tuple[ReplicaStatus, ...] = ()
 
 

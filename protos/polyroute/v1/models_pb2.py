@@ -26,19 +26,19 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from polyroute.v1 import inference_pb2 as polyroute_dot_v1_dot_inference__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19polyroute/v1/models.proto\x12\x0cpolyroute.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpolyroute/v1/inference.proto\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"i\n\x12ListModelsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.polyroute.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x15\n\rdefault_model\x18\x03 \x01(\t\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"6\n\x10GetModelResponse\x12\"\n\x05model\x18\x01 \x01(\x0b\x32\x13.polyroute.v1.Model\"\x9f\x03\n\x05Model\x12\n\n\x02id\x18\x01 \x01(\t\x12%\n\x04type\x18\x02 \x01(\x0e\x32\x17.polyroute.v1.ModelType\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\'\n\x05state\x18\x04 \x01(\x0e\x32\x18.polyroute.v1.ModelState\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12\x11\n\tin_flight\x18\x06 \x01(\x05\x12\x0e\n\x06queued\x18\x07 \x01(\x05\x12\x17\n\x0fmax_concurrency\x18\x08 \x01(\x05\x12\x11\n\tmax_queue\x18\t \x01(\x05\x12\x16\n\x0e\x63ontext_length\x18\n \x01(\x03\x12\x0f\n\x07\x64\x65\x66\x61ult\x18\x0b \x01(\x08\x12\'\n\x08replicas\x18\x0c \x03(\x0b\x32\x15.polyroute.v1.Replica\x12\'\n\x08variants\x18\r \x03(\x0b\x32\x15.polyroute.v1.Variant\x12\x10\n\x08\x66\x61llback\x18\x0e \x03(\t\x12\x0c\n\x04\x63hat\x18\x0f \x01(\x08\x12/\n\x0bready_since\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc4\x01\n\x07Replica\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x05state\x18\x02 \x01(\x0e\x32\x18.polyroute.v1.ModelState\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x11\n\tin_flight\x18\x04 \x01(\x05\x12\x0f\n\x07version\x18\x05 \x01(\t\x12+\n\x07\x62reaker\x18\x06 \x01(\x0e\x32\x1a.polyroute.v1.BreakerState\x12\x11\n\tejections\x18\x07 \x01(\x03\x12\x0e\n\x06weight\x18\x08 \x01(\x01\"5\n\x07Variant\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05share\x18\x03 \x01(\x01\"E\n\x13\x45xplainRouteRequest\x12.\n\x07request\x18\x01 \x01(\x0b\x32\x1d.polyroute.v1.GenerateRequest\"\xd3\x01\n\x14\x45xplainRouteResponse\x12\x11\n\trequested\x18\x01 \x01(\t\x12.\n\x08\x61ttempts\x18\x02 \x03(\x0b\x32\x1c.polyroute.v1.PlannedAttempt\x12,\n\x07shadows\x18\x03 \x03(\x0b\x32\x1b.polyroute.v1.PlannedShadow\x12\x0f\n\x07reasons\x18\x04 \x03(\t\x12\x11\n\tsticky_by\x18\x05 \x01(\t\x12\x17\n\nhash_point\x18\x06 \x01(\x01H\x00\x88\x01\x01\x42\r\n\x0b_hash_point\"\xc8\x01\n\x0ePlannedAttempt\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07variant\x18\x04 \x01(\t\x12\x10\n\x08\x66\x61llback\x18\x05 \x01(\x08\x12\'\n\x05state\x18\x06 \x01(\x0e\x32\x18.polyroute.v1.ModelState\x12\r\n\x05\x63\x61\x63he\x18\x07 \x01(\t\x12\x0f\n\x07replica\x18\x08 \x01(\t\x12\x16\n\x0ereplica_reason\x18\t \x01(\t\"3\n\rPlannedShadow\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x0e\n\x06sample\x18\x02 \x01(\x01*j\n\tModelType\x12\x1a\n\x16MODEL_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10MODEL_TYPE_LOCAL\x10\x01\x12\x15\n\x11MODEL_TYPE_REMOTE\x10\x02\x12\x14\n\x10MODEL_TYPE_ROUTE\x10\x03*\xa0\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10MODEL_STATE_COLD\x10\x01\x12\x17\n\x13MODEL_STATE_LOADING\x10\x02\x12\x14\n\x10MODEL_STATE_WARM\x10\x03\x12\x18\n\x14MODEL_STATE_DRAINING\x10\x04\x12\x16\n\x12MODEL_STATE_FAILED\x10\x05*|\n\x0c\x42reakerState\x12\x1d\n\x19\x42REAKER_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42REAKER_STATE_CLOSED\x10\x01\x12\x16\n\x12\x42REAKER_STATE_OPEN\x10\x02\x12\x1b\n\x17\x42REAKER_STATE_HALF_OPEN\x10\x03\x32\x81\x02\n\x0cModelService\x12O\n\nListModels\x12\x1f.polyroute.v1.ListModelsRequest\x1a .polyroute.v1.ListModelsResponse\x12I\n\x08GetModel\x12\x1d.polyroute.v1.GetModelRequest\x1a\x1e.polyroute.v1.GetModelResponse\x12U\n\x0c\x45xplainRoute\x12!.polyroute.v1.ExplainRouteRequest\x1a\".polyroute.v1.ExplainRouteResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19polyroute/v1/models.proto\x12\x0cpolyroute.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpolyroute/v1/inference.proto\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"i\n\x12ListModelsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.polyroute.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x15\n\rdefault_model\x18\x03 \x01(\t\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"6\n\x10GetModelResponse\x12\"\n\x05model\x18\x01 \x01(\x0b\x32\x13.polyroute.v1.Model\"\x8a\x04\n\x05Model\x12\n\n\x02id\x18\x01 \x01(\t\x12%\n\x04type\x18\x02 \x01(\x0e\x32\x17.polyroute.v1.ModelType\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\'\n\x05state\x18\x04 \x01(\x0e\x32\x18.polyroute.v1.ModelState\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12\x11\n\tin_flight\x18\x06 \x01(\x05\x12\x0e\n\x06queued\x18\x07 \x01(\x05\x12\x17\n\x0fmax_concurrency\x18\x08 \x01(\x05\x12\x11\n\tmax_queue\x18\t \x01(\x05\x12\x16\n\x0e\x63ontext_length\x18\n \x01(\x03\x12\x0f\n\x07\x64\x65\x66\x61ult\x18\x0b \x01(\x08\x12\'\n\x08replicas\x18\x0c \x03(\x0b\x32\x15.polyroute.v1.Replica\x12\'\n\x08variants\x18\r \x03(\x0b\x32\x15.polyroute.v1.Variant\x12\x10\n\x08\x66\x61llback\x18\x0e \x03(\t\x12\x0c\n\x04\x63hat\x18\x0f \x01(\x08\x12/\n\x0bready_since\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\x11sampling_defaults\x18\x11 \x01(\x0b\x32\x1e.polyroute.v1.SamplingDefaults\x12.\n\x07rollout\x18\x12 \x01(\x0b\x32\x1d.polyroute.v1.RolloutProgress\"\xf6\x01\n\x10SamplingDefaults\x12\x17\n\nmax_tokens\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x0btemperature\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05top_p\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x12\n\x05top_k\x18\x04 \x01(\x05H\x03\x88\x01\x01\x12\x12\n\x05min_p\x18\x05 \x01(\x01H\x04\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\x06 \x01(\x01H\x05\x88\x01\x01\x42\r\n\x0b_max_tokensB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\x08\n\x06_min_pB\x15\n\x13_repetition_penalty\";\n\x0fRolloutProgress\x12\n\n\x02to\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x01\x12\x0c\n\x04held\x18\x03 \x01(\x08\"\xc4\x01\n\x07Replica\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x05state\x18\x02 \x01(\x0e\x32\x18.polyroute.v1.ModelState\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x11\n\tin_flight\x18\x04 \x01(\x05\x12\x0f\n\x07version\x18\x05 \x01(\t\x12+\n\x07\x62reaker\x18\x06 \x01(\x0e\x32\x1a.polyroute.v1.BreakerState\x12\x11\n\tejections\x18\x07 \x01(\x03\x12\x0e\n\x06weight\x18\x08 \x01(\x01\"5\n\x07Variant\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05share\x18\x03 \x01(\x01\"E\n\x13\x45xplainRouteRequest\x12.\n\x07request\x18\x01 \x01(\x0b\x32\x1d.polyroute.v1.GenerateRequest\"\xd3\x01\n\x14\x45xplainRouteResponse\x12\x11\n\trequested\x18\x01 \x01(\t\x12.\n\x08\x61ttempts\x18\x02 \x03(\x0b\x32\x1c.polyroute.v1.PlannedAttempt\x12,\n\x07shadows\x18\x03 \x03(\x0b\x32\x1b.polyroute.v1.PlannedShadow\x12\x0f\n\x07reasons\x18\x04 \x03(\t\x12\x11\n\tsticky_by\x18\x05 \x01(\t\x12\x17\n\nhash_point\x18\x06 \x01(\x01H\x00\x88\x01\x01\x42\r\n\x0b_hash_point\"\xc8\x01\n\x0ePlannedAttempt\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07variant\x18\x04 \x01(\t\x12\x10\n\x08\x66\x61llback\x18\x05 \x01(\x08\x12\'\n\x05state\x18\x06 \x01(\x0e\x32\x18.polyroute.v1.ModelState\x12\r\n\x05\x63\x61\x63he\x18\x07 \x01(\t\x12\x0f\n\x07replica\x18\x08 \x01(\t\x12\x16\n\x0ereplica_reason\x18\t \x01(\t\"3\n\rPlannedShadow\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x0e\n\x06sample\x18\x02 \x01(\x01*j\n\tModelType\x12\x1a\n\x16MODEL_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10MODEL_TYPE_LOCAL\x10\x01\x12\x15\n\x11MODEL_TYPE_REMOTE\x10\x02\x12\x14\n\x10MODEL_TYPE_ROUTE\x10\x03*\xa0\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10MODEL_STATE_COLD\x10\x01\x12\x17\n\x13MODEL_STATE_LOADING\x10\x02\x12\x14\n\x10MODEL_STATE_WARM\x10\x03\x12\x18\n\x14MODEL_STATE_DRAINING\x10\x04\x12\x16\n\x12MODEL_STATE_FAILED\x10\x05*|\n\x0c\x42reakerState\x12\x1d\n\x19\x42REAKER_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42REAKER_STATE_CLOSED\x10\x01\x12\x16\n\x12\x42REAKER_STATE_OPEN\x10\x02\x12\x1b\n\x17\x42REAKER_STATE_HALF_OPEN\x10\x03\x32\x81\x02\n\x0cModelService\x12O\n\nListModels\x12\x1f.polyroute.v1.ListModelsRequest\x1a .polyroute.v1.ListModelsResponse\x12I\n\x08GetModel\x12\x1d.polyroute.v1.GetModelRequest\x1a\x1e.polyroute.v1.GetModelResponse\x12U\n\x0c\x45xplainRoute\x12!.polyroute.v1.ExplainRouteRequest\x1a\".polyroute.v1.ExplainRouteResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'polyroute.v1.models_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODELTYPE']._serialized_start=1576
-  _globals['_MODELTYPE']._serialized_end=1682
-  _globals['_MODELSTATE']._serialized_start=1685
-  _globals['_MODELSTATE']._serialized_end=1845
-  _globals['_BREAKERSTATE']._serialized_start=1847
-  _globals['_BREAKERSTATE']._serialized_end=1971
+  _globals['_MODELTYPE']._serialized_start=1993
+  _globals['_MODELTYPE']._serialized_end=2099
+  _globals['_MODELSTATE']._serialized_start=2102
+  _globals['_MODELSTATE']._serialized_end=2262
+  _globals['_BREAKERSTATE']._serialized_start=2264
+  _globals['_BREAKERSTATE']._serialized_end=2388
   _globals['_LISTMODELSREQUEST']._serialized_start=106
   _globals['_LISTMODELSREQUEST']._serialized_end=164
   _globals['_LISTMODELSRESPONSE']._serialized_start=166
@@ -48,19 +48,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETMODELRESPONSE']._serialized_start=307
   _globals['_GETMODELRESPONSE']._serialized_end=361
   _globals['_MODEL']._serialized_start=364
-  _globals['_MODEL']._serialized_end=779
-  _globals['_REPLICA']._serialized_start=782
-  _globals['_REPLICA']._serialized_end=978
-  _globals['_VARIANT']._serialized_start=980
-  _globals['_VARIANT']._serialized_end=1033
-  _globals['_EXPLAINROUTEREQUEST']._serialized_start=1035
-  _globals['_EXPLAINROUTEREQUEST']._serialized_end=1104
-  _globals['_EXPLAINROUTERESPONSE']._serialized_start=1107
-  _globals['_EXPLAINROUTERESPONSE']._serialized_end=1318
-  _globals['_PLANNEDATTEMPT']._serialized_start=1321
-  _globals['_PLANNEDATTEMPT']._serialized_end=1521
-  _globals['_PLANNEDSHADOW']._serialized_start=1523
-  _globals['_PLANNEDSHADOW']._serialized_end=1574
-  _globals['_MODELSERVICE']._serialized_start=1974
-  _globals['_MODELSERVICE']._serialized_end=2231
+  _globals['_MODEL']._serialized_end=886
+  _globals['_SAMPLINGDEFAULTS']._serialized_start=889
+  _globals['_SAMPLINGDEFAULTS']._serialized_end=1135
+  _globals['_ROLLOUTPROGRESS']._serialized_start=1137
+  _globals['_ROLLOUTPROGRESS']._serialized_end=1196
+  _globals['_REPLICA']._serialized_start=1199
+  _globals['_REPLICA']._serialized_end=1395
+  _globals['_VARIANT']._serialized_start=1397
+  _globals['_VARIANT']._serialized_end=1450
+  _globals['_EXPLAINROUTEREQUEST']._serialized_start=1452
+  _globals['_EXPLAINROUTEREQUEST']._serialized_end=1521
+  _globals['_EXPLAINROUTERESPONSE']._serialized_start=1524
+  _globals['_EXPLAINROUTERESPONSE']._serialized_end=1735
+  _globals['_PLANNEDATTEMPT']._serialized_start=1738
+  _globals['_PLANNEDATTEMPT']._serialized_end=1938
+  _globals['_PLANNEDSHADOW']._serialized_start=1940
+  _globals['_PLANNEDSHADOW']._serialized_end=1991
+  _globals['_MODELSERVICE']._serialized_start=2391
+  _globals['_MODELSERVICE']._serialized_end=2648
 # @@protoc_insertion_point(module_scope)

@@ -239,6 +239,8 @@ class Model(_message.Message):
     FALLBACK_FIELD_NUMBER: _builtins.int
     CHAT_FIELD_NUMBER: _builtins.int
     READY_SINCE_FIELD_NUMBER: _builtins.int
+    SAMPLING_DEFAULTS_FIELD_NUMBER: _builtins.int
+    ROLLOUT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The name to send as `model`."""
     type: Global___ModelType.ValueType
@@ -279,6 +281,14 @@ class Model(_message.Message):
     def ready_since(self) -> _timestamp_pb2.Timestamp:
         """When it was loaded or first reached."""
 
+    @_builtins.property
+    def sampling_defaults(self) -> Global___SamplingDefaults:
+        """What the model does where a request leaves it open; absent until it is known, and where only the peer knows it."""
+
+    @_builtins.property
+    def rollout(self) -> Global___RolloutProgress:
+        """The rollout of a route that is not over; absent for all others."""
+
     def __init__(
         self,
         *,
@@ -298,14 +308,111 @@ class Model(_message.Message):
         fallback: _abc.Iterable[_builtins.str] | None = ...,
         chat: _builtins.bool = ...,
         ready_since: _timestamp_pb2.Timestamp | None = ...,
+        sampling_defaults: Global___SamplingDefaults | None = ...,
+        rollout: Global___RolloutProgress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ready_since", b"ready_since"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ready_since", b"ready_since", "rollout", b"rollout", "sampling_defaults", b"sampling_defaults"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "context_length", b"context_length", "default", b"default", "detail", b"detail", "fallback", b"fallback", "id", b"id", "in_flight", b"in_flight", "max_concurrency", b"max_concurrency", "max_queue", b"max_queue", "queued", b"queued", "ready_since", b"ready_since", "replicas", b"replicas", "state", b"state", "type", b"type", "variants", b"variants", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "context_length", b"context_length", "default", b"default", "detail", b"detail", "fallback", b"fallback", "id", b"id", "in_flight", b"in_flight", "max_concurrency", b"max_concurrency", "max_queue", b"max_queue", "queued", b"queued", "ready_since", b"ready_since", "replicas", b"replicas", "rollout", b"rollout", "sampling_defaults", b"sampling_defaults", "state", b"state", "type", b"type", "variants", b"variants", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class SamplingDefaults(_message.Message):
+    """What a model does where a request leaves a field of GenerateRequest unset."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_TOKENS_FIELD_NUMBER: _builtins.int
+    TEMPERATURE_FIELD_NUMBER: _builtins.int
+    TOP_P_FIELD_NUMBER: _builtins.int
+    TOP_K_FIELD_NUMBER: _builtins.int
+    MIN_P_FIELD_NUMBER: _builtins.int
+    REPETITION_PENALTY_FIELD_NUMBER: _builtins.int
+    max_tokens: _builtins.int
+    """Most tokens to generate; absent where only the context ends an answer."""
+    temperature: _builtins.float
+    """Sampling temperature; 0 is greedy."""
+    top_p: _builtins.float
+    """Nucleus sampling; 1 keeps all tokens."""
+    top_k: _builtins.int
+    """Keep only the k most likely tokens; 0 keeps all."""
+    min_p: _builtins.float
+    """Least probability of a token, relative to the most likely one; 0 keeps all."""
+    repetition_penalty: _builtins.float
+    """Divides the logits of tokens seen before; 1 is none."""
+    def __init__(
+        self,
+        *,
+        max_tokens: _builtins.int | None = ...,
+        temperature: _builtins.float | None = ...,
+        top_p: _builtins.float | None = ...,
+        top_k: _builtins.int | None = ...,
+        min_p: _builtins.float | None = ...,
+        repetition_penalty: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "_min_p", b"_min_p", "_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "max_tokens", b"max_tokens", "min_p", b"min_p", "repetition_penalty", b"repetition_penalty", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "_min_p", b"_min_p", "_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "max_tokens", b"max_tokens", "min_p", b"min_p", "repetition_penalty", b"repetition_penalty", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_tokens: _TypeAlias = _typing.Literal["max_tokens"]  # noqa: Y015
+    _WhichOneofArgType__max_tokens: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__min_p: _TypeAlias = _typing.Literal["min_p"]  # noqa: Y015
+    _WhichOneofArgType__min_p: _TypeAlias = _typing.Literal["_min_p", b"_min_p"]  # noqa: Y015
+    _WhichOneofReturnType__repetition_penalty: _TypeAlias = _typing.Literal["repetition_penalty"]  # noqa: Y015
+    _WhichOneofArgType__repetition_penalty: _TypeAlias = _typing.Literal["_repetition_penalty", b"_repetition_penalty"]  # noqa: Y015
+    _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
+    _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
+    _WhichOneofReturnType__top_k: _TypeAlias = _typing.Literal["top_k"]  # noqa: Y015
+    _WhichOneofArgType__top_k: _TypeAlias = _typing.Literal["_top_k", b"_top_k"]  # noqa: Y015
+    _WhichOneofReturnType__top_p: _TypeAlias = _typing.Literal["top_p"]  # noqa: Y015
+    _WhichOneofArgType__top_p: _TypeAlias = _typing.Literal["_top_p", b"_top_p"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_tokens) -> _WhichOneofReturnType__max_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_p) -> _WhichOneofReturnType__min_p | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__repetition_penalty) -> _WhichOneofReturnType__repetition_penalty | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature) -> _WhichOneofReturnType__temperature | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__top_k) -> _WhichOneofReturnType__top_k | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__top_p) -> _WhichOneofReturnType__top_p | None: ...
+
+Global___SamplingDefaults: _TypeAlias = SamplingDefaults  # noqa: Y015
+
+@_typing.final
+class RolloutProgress(_message.Message):
+    """How far the rollout of a route is; `AdminService` has all of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TO_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
+    to: _builtins.str
+    """Variant with the new version."""
+    weight: _builtins.float
+    """The new version's share of the traffic of both, 0 to 1."""
+    held: _builtins.bool
+    """Whether it stands still: paused by an operator, or out of time without evidence."""
+    def __init__(
+        self,
+        *,
+        to: _builtins.str = ...,
+        weight: _builtins.float = ...,
+        held: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "to", b"to", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RolloutProgress: _TypeAlias = RolloutProgress  # noqa: Y015
 
 @_typing.final
 class Replica(_message.Message):

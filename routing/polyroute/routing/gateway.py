@@ -298,6 +298,7 @@ class Gateway:
                 context_length=readiest.context_length,
                 chat=readiest.chat,
                 ready_since=readiest.ready_since,
+                defaults=readiest.defaults,
             ),
             default=rule.id == self.default_model,
             variants=tuple(VariantView(v.name, v.deployment, rule.share(v)) for v in rule.variants),

@@ -40,7 +40,7 @@ class ModelView:
 
 @dataclass(frozen=True, slots=True)
 class RolloutStanding:
-    """Where a route's rollout stands: its state, and the new version's share of the traffic of both, 0 to 1.
+    """Where a route's rollout stands: its state, and the share that variant `to`, the new version, has of both, 0 to 1.
 
     `moves` has every state, with how often this router saw the rollout move into or within it. States are the names of
     `polyroute.v1.RolloutState` in small letters.
@@ -50,6 +50,7 @@ class RolloutStanding:
     state: str
     weight: float
     moves: Mapping[str, int]
+    to: str = ""
 
 
 @dataclass(frozen=True, slots=True)

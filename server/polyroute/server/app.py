@@ -96,7 +96,8 @@ class Server:
             reporting=None if self._journal is None else Reporting(self.gateway, self._journal),
         )
         inference = InferenceService(self.gateway, self._feedback)
-        self._services = Services(inference, ModelService(self.gateway), admin)
+        standings = tuple if self._rollouts is None else self._rollouts.standings
+        self._services = Services(inference, ModelService(self.gateway, standings), admin)
         self.grpc_address, self.http_address, self.admin_address = settings.grpc, settings.http, settings.admin
         self._health = Health(self.gateway, answering=(_INFERENCE,), standing=(*_PUBLIC[1:], _HEALTH, *_ADMIN))
         self._ends = AsyncExitStack()  # what was begun last ends first

@@ -181,6 +181,7 @@ class LocalBackend:
             greedy_default=facts.greedy_default,
             ready_since=facts.ready_since,
             max_sequences=facts.max_sequences,
+            defaults=ready.defaults if ready else None,
             replicas=(replica,),
         )
 

@@ -126,7 +126,7 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     is the slow one, `graphs` and `why_eager` as those of `Engine`, and in `kv_cache_tokens` how long a sequence may get
     that has the KV memory for itself. `memory_bytes` is what the process holds of its device without any keys and
     values, 0 when not known; `kv_cache_bytes` what these may add, and `device_bytes` the memory that the device has, 0
-    for the machine's own.
+    for the machine's own. `defaults` is what the model does where a request leaves it open.
     """
 
     version: str
@@ -145,6 +145,7 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     device_bytes: int = 0
     graphs: bool = False
     why_eager: str = ""
+    defaults: Sampling = Sampling()
 
 
 class LoadFailed(msgspec.Struct, frozen=True, tag="load_failed"):

@@ -207,6 +207,7 @@ class Pool:
             greedy_default=facts.greedy_default,
             ready_since=facts.ready_since,
             max_sequences=facts.max_sequences,
+            defaults=next((status.defaults for status in serving if status.defaults), None),
             replicas=tuple(replica for status in all_of for replica in status.replicas),
         )
 

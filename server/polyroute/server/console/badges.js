@@ -38,14 +38,10 @@ export function badgesOf(entry) {
     badges.push({
       text: `rollout ${share}%`,
       tone: "new",
-      title: `${entry.rollout.to} has ${share}% of the traffic; the rollout is ${stateOf(entry.rollout)}`,
+      title: `variant ${entry.rollout.to} has ${share}% of the traffic; ${entry.rollout.held ? "it is held there" : "more will follow"}`,
     });
   }
   return badges;
-}
-
-function stateOf(rollout) {
-  return (rollout.state ?? "").replace("ROLLOUT_STATE_", "").toLowerCase().replace("_", " ") || "under way";
 }
 
 /** The percentage in words such as `40 of 269 MB`; null where there is none. */

@@ -28,7 +28,7 @@ const KINDS = { MODEL_TYPE_LOCAL: "local", MODEL_TYPE_REMOTE: "remote", MODEL_TY
  * @property {object[]} replicas as in `polyroute.v1.Model`
  * @property {object[]} variants as in `polyroute.v1.Model`
  * @property {string[]} fallback
- * @property {object|null} rollout `{state, weight, to}` of a route that rolls out
+ * @property {object|null} rollout `{to, weight, held}` of a route that rolls out: see `polyroute.v1.RolloutProgress`
  * @property {object} defaults what the model samples with where a request says nothing, as far as it is known
  */
 

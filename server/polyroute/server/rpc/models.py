@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import grpc.aio
@@ -11,6 +12,7 @@ from polyroute.core.call import Call
 from polyroute.core.errors import InvalidArgument
 from polyroute.core.validate import validate
 from polyroute.routing.gateway import Gateway
+from polyroute.routing.views import RolloutStanding
 from polyroute.server.sticky import headers_of
 from polyroute.server.wire.models import model_to_wire, plan_to_wire
 from polyroute.server.wire.request import request_from_wire
@@ -23,10 +25,11 @@ _TOKEN_MARK: Final = b"after:"
 
 
 class ModelService(ModelServiceServicer):
-    """Shows what one gateway can run."""
+    """Shows what one gateway can run; `standings()` are its rollouts."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, standings: Callable[[], Iterable[RolloutStanding]] = tuple) -> None:
         self._gateway = gateway
+        self._standings = standings
 
     async def ListModels(  # noqa: N802
         self, request: pb.ListModelsRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -35,8 +38,9 @@ class ModelService(ModelServiceServicer):
         after = read_token(request.page_token)
         views = self._gateway.models(after, size + 1)
         page = views[:size]
+        rollouts = {rollout.route: rollout for rollout in self._standings()}
         return pb.ListModelsResponse(
-            models=map(model_to_wire, page),
+            models=[model_to_wire(view, rollouts.get(view.id)) for view in page],
             next_page_token=write_token(page[-1].id) if len(views) > size else "",
             default_model=self._gateway.default_model,
         )
@@ -44,7 +48,9 @@ class ModelService(ModelServiceServicer):
     async def GetModel(  # noqa: N802
         self, request: pb.GetModelRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.GetModelResponse:
-        return pb.GetModelResponse(model=model_to_wire(self._gateway.model(request.model)))
+        view = self._gateway.model(request.model)
+        rollout = next((rollout for rollout in self._standings() if rollout.route == view.id), None)
+        return pb.GetModelResponse(model=model_to_wire(view, rollout))
 
     async def ExplainRoute(  # noqa: N802
         self, request: pb.ExplainRouteRequest, context: grpc.aio.ServicerContext[Any, Any]

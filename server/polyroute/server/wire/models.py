@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from polyroute.core.backend import ModelState, ReplicaStatus
-from polyroute.routing.views import ModelView, Plan
+from polyroute.core.request import Sampling
+from polyroute.routing.views import ModelView, Plan, RolloutStanding
 from polyroute.server.wire.values import timestamp
 from polyroute.v1 import models_pb2 as pb
 
@@ -22,8 +23,12 @@ _BREAKERS: Final = {
 }
 
 
-def model_to_wire(view: ModelView) -> pb.Model:
-    """A model or route as it stands now."""
+_OVER: Final = frozenset({"promoted", "rolled_back"})
+_HELD: Final = frozenset({"paused", "inconclusive"})
+
+
+def model_to_wire(view: ModelView, rollout: RolloutStanding | None = None) -> pb.Model:
+    """A model or route as it stands now, with its rollout where it has one that is not over."""
     status = view.status
     return pb.Model(
         id=view.id,
@@ -42,7 +47,24 @@ def model_to_wire(view: ModelView) -> pb.Model:
         fallback=view.fallback,
         chat=status.chat,
         ready_since=timestamp(status.ready_since) if status.ready_since else None,
+        sampling_defaults=None if status.defaults is None else _defaults(status.defaults),
+        rollout=None if rollout is None or rollout.state in _OVER else _progress(rollout),
     )
+
+
+def _defaults(sampling: Sampling) -> pb.SamplingDefaults:
+    return pb.SamplingDefaults(
+        max_tokens=sampling.max_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        min_p=sampling.min_p,
+        repetition_penalty=sampling.repetition_penalty,
+    )
+
+
+def _progress(rollout: RolloutStanding) -> pb.RolloutProgress:
+    return pb.RolloutProgress(to=rollout.to, weight=rollout.weight, held=rollout.state in _HELD)
 
 
 def plan_to_wire(plan: Plan) -> pb.ExplainRouteResponse:

@@ -52,6 +52,17 @@ class SamplingDefaults:
             max_new_tokens=value("max_new_tokens", None),
         )
 
+    def told(self) -> Sampling:
+        """The same as a request would have to say it."""
+        return Sampling(
+            max_tokens=self.max_new_tokens,
+            temperature=self.temperature if self.sample else 0.0,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+        )
+
 
 class Sampler:
     """How one answer's tokens are chosen, and what that hangs on besides the scores: it outlives a preemption.

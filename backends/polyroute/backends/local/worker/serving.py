@@ -52,6 +52,7 @@ def serve(order: Load, link: Link, inbox: Inbox) -> None:
             memory_bytes=memory_bytes,
             kv_cache_bytes=limits["kv_cache_bytes"],
             device_bytes=device_bytes,
+            defaults=loaded.defaults.told(),
         )
     )
     Conversation(engine, reader, constraints, link.send, inbox, torch.set_num_threads).run()

@@ -149,7 +149,7 @@ class Rollouts:
         Any thread may ask.
         """
         return tuple(
-            RolloutStanding(route, name(each.row.standing.state), each.row.weight, each.moves)
+            RolloutStanding(route, name(each.row.standing.state), each.row.weight, each.moves, each.case.plan.to)
             for route, each in self._followed.items()
             if not each.foreign
         )
