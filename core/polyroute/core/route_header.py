@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
+from operator import attrgetter
 from typing import Any, Final
 
 import orjson
@@ -24,6 +25,7 @@ _TEXTS = ("requested", "model", "version", "deployment", "replica", "variant", "
 _NUMBERS = ("hash_point", "probability", "cache_age_s")
 _ATTEMPT_TEXTS = ("deployment", "replica", "variant", "reason", "message")
 _SHORT = 40
+_texts, _numbers, _attempt_texts = attrgetter(*_TEXTS), attrgetter(*_NUMBERS), attrgetter(*_ATTEMPT_TEXTS)
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -33,7 +35,7 @@ def route_to_header(route: Route) -> str:
     A longer one loses its reasons, then what stands upstream, then its attempts, and at last the ends of its names.
     """
     for shorter in _ever_shorter(route):
-        text = _encode(_plain(shorter, MAX_DEPTH)).replace("\x7f", "\\u007f")
+        text = _written(_plain(shorter, MAX_DEPTH))
         if len(text) <= MAX_BYTES:
             return text
     return "{}"
@@ -45,6 +47,15 @@ def route_from_header(text: str) -> Route | None:
         return _route(orjson.loads(text), MAX_DEPTH)
     except ValueError:  # orjson's JSONDecodeError is one
         return None
+
+
+def _written(plain: Mapping[str, Any]) -> str:
+    try:
+        data = orjson.dumps(plain)
+    except orjson.JSONEncodeError:  # half a surrogate pair
+        data = b"\x7f"
+    text = data.decode() if data.isascii() else ""
+    return text if text.isprintable() and text else _encode(plain).replace("\x7f", "\\u007f")
 
 
 def _ever_shorter(route: Route) -> Iterator[Route]:
@@ -71,8 +82,10 @@ def _without_reasons(route: Route) -> Route:
 
 
 def _plain(route: Route, depth: int) -> dict[str, Any]:
-    plain: dict[str, Any] = {name: value for name in _TEXTS if (value := getattr(route, name))}
-    plain |= {name: value for name in _NUMBERS if (value := getattr(route, name)) is not None and math.isfinite(value)}
+    plain: dict[str, Any] = {name: value for name, value in zip(_TEXTS, _texts(route), strict=True) if value}
+    for name, value in zip(_NUMBERS, _numbers(route), strict=True):
+        if value is not None and math.isfinite(value):
+            plain[name] = value
     if route.cache is not CacheResult.UNSPECIFIED:
         plain["cache"] = route.cache.name
     if route.attempts:
@@ -85,7 +98,8 @@ def _plain(route: Route, depth: int) -> dict[str, Any]:
 
 
 def _plain_attempt(attempt: Attempt) -> dict[str, Any]:
-    plain: dict[str, Any] = {name: value for name in _ATTEMPT_TEXTS if (value := getattr(attempt, name))}
+    given = zip(_ATTEMPT_TEXTS, _attempt_texts(attempt), strict=True)
+    plain: dict[str, Any] = {name: value for name, value in given if value}
     if attempt.duration_s and math.isfinite(attempt.duration_s):
         plain["duration_s"] = round(attempt.duration_s, 6)
     return plain

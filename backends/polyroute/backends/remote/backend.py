@@ -22,7 +22,7 @@ from polyroute.core.backend import BackendStatus, Facts, ModelState, ReplicaStat
 from polyroute.core.call import Call
 from polyroute.core.config import ModelConfig, RemoteConfig
 from polyroute.core.errors import PeerUnreachable, PolyrouteError, Unimplemented
-from polyroute.core.event import Event, Route, Started, Token
+from polyroute.core.event import Event, Route, Started
 from polyroute.core.route_header import ROUTE_HEADER, route_from_header
 from polyroute.core.trace import Span
 
@@ -30,7 +30,6 @@ UNVERSIONED: Final = "unversioned"
 """Version of a model whose peer does not tell one."""
 
 _DIALECTS: dict[str, Dialect] = {"openai": OpenAIDialect(), "generate": GenerateDialect()}
-_NOTHING = Token()
 _log = structlog.get_logger(__name__)
 
 
@@ -115,7 +114,7 @@ class RemoteBackend:
                         if started is not None:
                             yield started
                             started = None
-                        if event != _NOTHING:
+                        if event is not exchange.NOTHING:
                             yield event
             finally:
                 response.close()

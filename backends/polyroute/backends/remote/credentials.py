@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import structlog
@@ -32,27 +32,27 @@ class Credentials:
         self._headers = {name: value.get_secret_value() for name, value in config.headers.items()}
         self._clock = clock
         self._keys: deque[str] = deque(maxlen=_KEYS_REMEMBERED)  # the last one is in use
+        self._settled: Mapping[str, str] | None = None  # where no file can change them
         self._look_at = float("-inf")
         self._missed = False
 
-    async def headers(self) -> dict[str, str]:
+    async def headers(self) -> Mapping[str, str]:
         """The headers; raises `Unavailable` where a key or a header cannot be had or cannot be sent."""
-        headers: dict[str, str] = {}
-        key = await self._key()
-        if key:
-            headers["Authorization"] = f"Bearer {key}"
-        headers.update(self._headers)
+        if self._settled is not None:
+            return self._settled
+        if isinstance(self._api_key, SecretFile):
+            return self._with(await self._key_of(self._api_key))
+        key = "" if self._api_key is None else self._api_key.get_secret_value().strip()
+        self._remember(key)
+        self._settled = self._with(key)
+        return self._settled
+
+    def _with(self, key: str) -> dict[str, str]:
+        headers = ({"Authorization": f"Bearer {key}"} if key else {}) | self._headers
         for name, value in headers.items():
             if not (name.isascii() and value.isprintable() and value.isascii()):
                 raise Unavailable(f"`{self._model}`: the header `{name}` for its peer is not printable ASCII")
         return headers
-
-    async def _key(self) -> str:
-        if isinstance(self._api_key, SecretFile):
-            return await self._key_of(self._api_key)
-        key = "" if self._api_key is None else self._api_key.get_secret_value().strip()
-        self._remember(key)
-        return key
 
     async def _key_of(self, secret: SecretFile) -> str:
         now = self._clock()

@@ -15,36 +15,27 @@ from polyroute.backends.remote.sse import MAX_LINE_BYTES, LineTooLong, ServerSen
 from polyroute.core.call import Call
 from polyroute.core.event import Finished, Token
 
+NOTHING: Final = Token()
+"""Stands for an answer that has begun without text."""
 MAX_WHOLE_BYTES: Final = 32 * 1024 * 1024
 """Largest answer that is taken in one piece."""
 
 
-async def answer(
+def answer(
     peer: Peer, call: Call, response: aiohttp.ClientResponse, reader: AnswerReader
 ) -> AsyncGenerator[Token | Finished, None]:
     """The tokens of a 2xx answer and then its end. An answer without its end raises `PeerFailed`."""
     kind = response.content_type
     if kind == "text/event-stream":
-        tokens = _streamed(peer, call, response, reader)
-    elif kind == "application/json" or kind.endswith("+json"):
-        tokens = _whole(peer, call, response, reader)
-    else:
-        async with aclosing(peer.pieces(response, call)) as pieces:
-            beginning = await anext(pieces, b"")
-        raise peer.failed(f"answered with {kind} instead of an event stream or JSON", beginning)
-    async with aclosing(tokens):
-        async for token in tokens:
-            yield token
-    try:
-        finished = reader.finished()
-    except Malformed as error:
-        raise peer.failed(f"its answer {error}") from error
-    yield finished
+        return _streamed(peer, call, response, reader)
+    if kind == "application/json" or kind.endswith("+json"):
+        return _whole(peer, call, response, reader)
+    return _foreign(peer, call, response, kind)
 
 
 async def _streamed(
     peer: Peer, call: Call, response: aiohttp.ClientResponse, reader: AnswerReader
-) -> AsyncGenerator[Token, None]:
+) -> AsyncGenerator[Token | Finished, None]:
     parser = SseParser()
     async with aclosing(peer.pieces(response, call)) as pieces:
         async for piece in pieces:
@@ -53,10 +44,27 @@ async def _streamed(
             if reader.done:
                 break
     await peer.drain(response)
+    yield _finished(peer, reader)
+
+
+async def _foreign(
+    peer: Peer, call: Call, response: aiohttp.ClientResponse, kind: str
+) -> AsyncGenerator[Token | Finished, None]:
+    async with aclosing(peer.pieces(response, call)) as pieces:
+        beginning = await anext(pieces, b"")
+    raise peer.failed(f"answered with {kind} instead of an event stream or JSON", beginning)
+    yield  # which makes this a generator
+
+
+def _finished(peer: Peer, reader: AnswerReader) -> Finished:
+    try:
+        return reader.finished()
+    except Malformed as error:
+        raise peer.failed(f"its answer {error}") from error
 
 
 def _tokens(peer: Peer, parser: SseParser, piece: bytes, reader: AnswerReader) -> Iterator[Token]:
-    """The tokens in one piece, text that comes together as one; an empty one where the answer begins without text."""
+    """The tokens in one piece, text that comes together as one; `NOTHING` where the answer begins without text."""
     texts: list[str] = []
     try:
         for event in parser.feed(piece):
@@ -89,12 +97,12 @@ def _event(peer: Peer, event: ServerSentEvent, reader: AnswerReader) -> Iterator
         silent = False
         yield token
     if silent and reader.begun:
-        yield Token()
+        yield NOTHING
 
 
 async def _whole(
     peer: Peer, call: Call, response: aiohttp.ClientResponse, reader: AnswerReader
-) -> AsyncGenerator[Token, None]:
+) -> AsyncGenerator[Token | Finished, None]:
     body = bytearray()
     async with aclosing(peer.pieces(response, call)) as pieces:
         async for piece in pieces:
@@ -104,6 +112,7 @@ async def _whole(
     data = bytes(body)
     for token in _checked(peer, partial(reader.whole, data), data):
         yield token
+    yield _finished(peer, reader)
 
 
 def _checked(peer: Peer, read: Callable[[], Iterable[Token]], data: bytes) -> Iterator[Token]:

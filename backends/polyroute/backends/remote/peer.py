@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping
-from contextlib import contextmanager
-from types import SimpleNamespace
+from collections.abc import AsyncGenerator, Awaitable, Mapping
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import aiohttp
 import orjson
+from yarl import URL
 
+from polyroute.backends.remote.connection import Answer, KeptConnectionLost
 from polyroute.backends.remote.credentials import Credentials
 from polyroute.backends.remote.failures import QUOTE_CHARS, status_failure, transport_failure
 from polyroute.backends.remote.names import Fixed, url_at
@@ -29,8 +30,6 @@ _ERROR_BYTES = 16 * 1024
 _ERROR_WAIT_S = 2.0
 _DRAIN_WAIT_S = 0.25
 _KEEPALIVE_S = 30.0
-
-_LOST = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientConnectionResetError)
 
 _BROKEN = (aiohttp.ClientError, OSError, RuntimeError)
 """What reading a body raises: TimeoutError is an OSError, and aiohttp tells a lost connection as RuntimeError too."""
@@ -50,6 +49,7 @@ class Peer:
         self.where = f"`{config.id}` at {base_url if address is None else url_at(base_url, address)}"
         self._address = address
         self._root = base_url.removesuffix("/v1")
+        self._urls: dict[str, URL] = {}
         self._credentials = Credentials(config)
         self._tls_config = config.tls
         self.adopt(config)
@@ -83,40 +83,65 @@ class Peer:
         if body is not None:
             headers.setdefault("Content-Type", "application/json")
             content = _json(body)
-        connection = SimpleNamespace(reused=False)
-        request = {"method": method, "url": self._root + path, "headers": headers, "data": content}
         try:
             try:
-                return await self.within(call, self._request(self._session(fresh=False), connection, request))
-            except _LOST as error:
-                if not connection.reused or _answer_begun(error):
-                    raise
-                # The peer had closed a connection that was kept from an earlier call: it never saw this one.
-                return await self.within(call, self._request(self._session(fresh=True), connection, request))
+                return await self._asked(call, method, path, headers, content, fresh=False)
+            except KeptConnectionLost:
+                return await self._asked(call, method, path, headers, content, fresh=True)
         except (aiohttp.ClientError, OSError) as error:
             raise self._failure(error, answering=False) from error
 
-    async def _request(
-        self, session: aiohttp.ClientSession, connection: SimpleNamespace, request: Mapping[str, Any]
-    ) -> aiohttp.ClientResponse:
-        return await session.request(
-            **request, timeout=self._timeout, allow_redirects=False, trace_request_ctx=connection
+    def _asked(
+        self,
+        call: Call | None,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        content: bytes | None,
+        *,
+        fresh: bool,
+    ) -> Awaitable[aiohttp.ClientResponse]:
+        session = self._session(fresh=fresh)
+        return self.within(
+            call,
+            session.request(
+                method, self._url(path), headers=headers, data=content, timeout=self._timeout, allow_redirects=False
+            ),
         )
+
+    def _url(self, path: str) -> URL | str:
+        """The URL, parsed once for each of the few paths; as text where it is none, which is for aiohttp to tell."""
+        url = self._urls.get(path)
+        if url is None:
+            try:
+                url = self._urls[path] = URL(self._root + path)
+            except ValueError:
+                return self._root + path
+        return url
 
     async def pieces(self, response: aiohttp.ClientResponse, call: Call | None = None) -> AsyncGenerator[bytes, None]:
         """The answer's body in the pieces that it comes in; raises `PeerFailed`, `DeadlineExceeded`."""
-        with _loss_told(response):
+        content = response.content
+        closed, tell = _closed(response), partial(_tell_loss, content)
+        if closed is not None:
+            closed.add_done_callback(tell)
+        try:
             while True:
                 try:
-                    piece = await self.within(call, response.content.readany())
+                    piece = await self.within(call, content.readany())
                 except _BROKEN as error:
                     raise self._failure(error, answering=True) from error
                 if not piece:
                     return
                 yield piece
+        finally:
+            if closed is not None:
+                closed.remove_done_callback(tell)
 
     async def drain(self, response: aiohttp.ClientResponse) -> None:
         """Waits shortly for the end of an answer that is already complete, so that its connection can be kept."""
+        if response.content.is_eof():  # there already, as a rule
+            return
         try:
             async with asyncio.timeout(_DRAIN_WAIT_S):
                 while await response.content.readany():
@@ -147,8 +172,9 @@ class Peer:
 
     async def within(self, call: Call | None, step: Awaitable[T]) -> T:
         """`step`, no longer than until the call's deadline; raises `DeadlineExceeded`."""
-        remaining = None if call is None else call.remaining_s(time.monotonic())
-        limit = asyncio.timeout(remaining)
+        if call is None or call.deadline is None:
+            return await step
+        limit = asyncio.timeout(call.remaining_s(time.monotonic()))
         try:
             async with limit:
                 return await step
@@ -184,14 +210,12 @@ class Peer:
     def _open(self, **keeping: Any) -> aiohttp.ClientSession:
         resolver = None if self._address is None else Fixed(self._address)
         connector = aiohttp.TCPConnector(limit=0, ssl=self._tls(), resolver=resolver, **keeping)
-        tracing = aiohttp.TraceConfig()
-        tracing.on_connection_reuseconn.append(_note_reuse)
         return aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "polyroute", "Accept-Encoding": "identity"},
             max_field_size=MAX_HEADER_BYTES,
-            trace_configs=[tracing],
+            response_class=Answer,
             trust_env=False,
         )
 
@@ -206,38 +230,21 @@ class Peer:
             raise PeerUnreachable(f"{self.where}: tls.ca_file cannot be used: {error.strerror or error}") from error
 
 
-async def _note_reuse(_session: aiohttp.ClientSession, connection: SimpleNamespace, _params: object) -> None:
-    connection.trace_request_ctx.reused = True
+def _closed(response: aiohttp.ClientResponse) -> asyncio.Future[None] | None:
+    """What is done once the connection of an answer is; None where the answer has been read to its end."""
+    connection = response.connection
+    protocol = None if connection is None else connection.protocol
+    return None if protocol is None else protocol.closed
 
 
-@contextmanager
-def _loss_told(response: aiohttp.ClientResponse) -> Iterator[None]:
-    """While it is entered, a connection that is lost ends the body with an error, whatever the reason.
+def _tell_loss(content: aiohttp.StreamReader, closed: asyncio.Future[None]) -> None:
+    """A connection that is lost ends the body with an error, whatever the reason.
 
     aiohttp 3.14 forgets that where a later piece of the body breaks HTTP's framing, and its reader waits for ever.
     """
-    connection = response.connection
-    protocol = None if connection is None else connection.protocol
-    closed = None if protocol is None else protocol.closed
-    if closed is None:
-        yield
-        return
-
-    def tell(closed: asyncio.Future[None]) -> None:
-        closed.exception()  # retrieved here, or it would be reported as unheard
-        if not response.content.is_eof() and response.content.exception() is None:
-            response.content.set_exception(aiohttp.ClientPayloadError("the connection was lost"))
-
-    closed.add_done_callback(tell)
-    try:
-        yield
-    finally:
-        closed.remove_done_callback(tell)
-
-
-def _answer_begun(error: Exception) -> bool:
-    """Whether a lost connection had brought a part of an answer (aiohttp then holds the parsed head as message)."""
-    return isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str)
+    closed.exception()  # retrieved here, or it would be reported as unheard
+    if not content.is_eof() and content.exception() is None:
+        content.set_exception(aiohttp.ClientPayloadError("the connection was lost"))
 
 
 def _call_headers(call: Call | None) -> dict[str, str]:

@@ -148,6 +148,8 @@ async def read_raw(request: web.Request) -> bytes:
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise InvalidArgument("", f"the body has {request.content_length} bytes, limit {MAX_BODY_BYTES}")
     try:
+        if request.content.is_eof():  # it has come with the head, as most do
+            return await request.read()
         async with asyncio.timeout(READ_LIMIT_S):
             return await request.read()
     except web.HTTPRequestEntityTooLarge:
