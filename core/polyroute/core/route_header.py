@@ -51,11 +51,12 @@ def route_from_header(text: str) -> Route | None:
 
 def _written(plain: Mapping[str, Any]) -> str:
     try:
-        data = orjson.dumps(plain)
+        text = orjson.dumps(plain).decode()
     except orjson.JSONEncodeError:  # half a surrogate pair
-        data = b"\x7f"
-    text = data.decode() if data.isascii() else ""
-    return text if text.isprintable() and text else _encode(plain).replace("\x7f", "\\u007f")
+        text = "\x7f"
+    if text.isascii() and text.isprintable():
+        return text
+    return _encode(plain).replace("\x7f", "\\u007f")
 
 
 def _ever_shorter(route: Route) -> Iterator[Route]:
@@ -83,9 +84,8 @@ def _without_reasons(route: Route) -> Route:
 
 def _plain(route: Route, depth: int) -> dict[str, Any]:
     plain: dict[str, Any] = {name: value for name, value in zip(_TEXTS, _texts(route), strict=True) if value}
-    for name, value in zip(_NUMBERS, _numbers(route), strict=True):
-        if value is not None and math.isfinite(value):
-            plain[name] = value
+    numbers = zip(_NUMBERS, _numbers(route), strict=True)
+    plain |= {name: value for name, value in numbers if value is not None and math.isfinite(value)}
     if route.cache is not CacheResult.UNSPECIFIED:
         plain["cache"] = route.cache.name
     if route.attempts:

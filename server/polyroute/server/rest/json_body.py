@@ -8,7 +8,7 @@ import math
 import re
 import zlib
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from aiohttp import ClientError, web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -64,16 +64,11 @@ def parse_json(raw: bytes) -> Any:
         text = raw.decode()
     except UnicodeDecodeError as error:
         raise InvalidArgument("", f"the body is not UTF-8: byte {error.start} is wrong") from None
-    infinite = False
-
-    def number(literal: str) -> float:
-        nonlocal infinite
-        value = float(literal)
-        infinite = infinite or not math.isfinite(value)
-        return value
-
     try:
-        tree = json.loads(text, object_pairs_hook=_unique, parse_float=number, parse_constant=number)
+        try:
+            tree, doubtful = _STRICT.decode(text), False
+        except _NotFinite:  # to be told with its place
+            tree, doubtful = _LENIENT.decode(text), True
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise InvalidArgument("", f"the body is not JSON: {error.msg} at {where}") from None
@@ -81,7 +76,7 @@ def parse_json(raw: bytes) -> Any:
         raise InvalidArgument("", f"the body is nested more than {MAX_DEPTH} deep") from None
     except ValueError:  # an integer of thousands of digits
         raise InvalidArgument("", "the body has a number with too many digits") from None
-    if infinite or _SURROGATE.search(raw) or raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
+    if doubtful or _SURROGATE.search(raw) or raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
         _look_through(tree)
     return tree
 
@@ -95,6 +90,21 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
                 raise InvalidArgument(clip(key, 80), "is given twice")
             seen.add(key)
     return tree
+
+
+class _NotFinite(Exception):
+    """A number is none that JSON can hold."""
+
+
+def _finite(literal: str) -> float:
+    value = float(literal)
+    if not math.isfinite(value):
+        raise _NotFinite
+    return value
+
+
+_STRICT: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_finite, parse_constant=_finite)
+_LENIENT: Final = json.JSONDecoder(object_pairs_hook=_unique)
 
 
 def _look_through(tree: Any) -> None:
