@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -31,6 +31,19 @@ class Entrance(msgspec.Struct, frozen=True, gc=False):
     streams: bool = False
 
 
+class Worked:
+    """What was worked out of one request, for whoever asks the same again. It holds of that very object, no other.
+
+    `keys` are the cache's, by all else that goes into one.
+    """
+
+    __slots__ = ("keys", "request")
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.keys: dict[tuple[str, ...], Any] = {}
+
+
 class Call(msgspec.Struct, frozen=True, gc=False):
     """A request together with who asks, until when, and as part of which trace.
 
@@ -43,6 +56,7 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     own, and waits for that as long as any of the calls that share it.
     `copy` says that the call is a shadow's copy of another one: it is made once, and neither takes of nor decides what
     callers' calls share, such as retry budgets, trials and breakers.
+    `worked` belongs to the request: calls that ask the very same may share it. None where nobody would read it.
     """
 
     request: Request
@@ -57,6 +71,7 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     entrance: Entrance = Entrance()
     tenant: str = ""
     start_by: float | None = None
+    worked: Worked | None = None
 
     def under(self, trace: Trace) -> Call:
         """The same call in another trace."""
@@ -73,6 +88,7 @@ class Call(msgspec.Struct, frozen=True, gc=False):
             entrance=self.entrance,
             tenant=self.tenant,
             start_by=self.start_by,
+            worked=self.worked,
         )
 
     @property

@@ -148,12 +148,14 @@ class Finished(msgspec.Struct, frozen=True, gc=False):
 class Whole(msgspec.Struct, frozen=True, gc=False):
     """A whole answer that was there before the call: one event in the place of all those that it is made of.
 
-    So a stored answer passes each layer once, however many parts it has. Backends yield none.
+    So a stored answer passes each layer once, however many parts it has. Backends yield none. In `forms`, where it has
+    any, who writes it keeps what is the same each time that this answer is given: each under names of its own, and few.
     """
 
     started: Started
     tokens: tuple[Token, ...]
     finished: Finished
+    forms: dict[tuple[str, ...], bytes] | None = None
 
 
 Event: TypeAlias = Started | Token | Finished | Whole

@@ -15,7 +15,7 @@ from polyroute.core.backend import BackendStatus, ModelState, Preview, Previewin
 from polyroute.core.call import Call
 from polyroute.core.config import LimitsConfig
 from polyroute.core.errors import InvalidArgument, NoReplica, PolyrouteError, clip
-from polyroute.core.event import Event
+from polyroute.core.event import Event, Whole
 from polyroute.core.trace import Begin, untraced
 from polyroute.core.validate import is_model_name
 from polyroute.routing.cache.answers import Answers
@@ -69,8 +69,11 @@ class Gateway:
         self._answers = answers
         self._metrics = metrics
         recorded = None if recorder is None else Recorded(recorder, shadows=shadows)
-        self._intake = Intake(Router(lambda: self._snapshot, metrics, recorded=recorded))
-        self._observed = Observed(self._intake, metrics, begin=begin, content_chars=content_chars)
+        router = Router(lambda: self._snapshot, metrics, recorded=recorded)
+        self._intake = Intake(router, router.at_hand)
+        self._observed = Observed(
+            self._intake, metrics, begin=begin, content_chars=content_chars, ready=self._intake.at_hand
+        )
         self._loads: set[asyncio.Task[None]] = set()
         metrics.know(snapshot.rules)
         metrics.watch(self._deployed)
@@ -121,6 +124,13 @@ class Gateway:
     def generate(self, call: Call) -> AsyncIterator[Event]:
         """Answers a call: `Started` with the complete route, `Token`s, `Finished` with the complete timing."""
         return self._observed(call)
+
+    def at_hand(self, call: Call) -> Whole | None:
+        """The whole answer of a call, where it is stored in memory: then the call is over, as if it was generated.
+
+        For who gives answers in one piece, and asks this before `generate`; None says nothing but that. Never waits.
+        """
+        return self._observed.at_hand(call)
 
     def refused(self, call: Call, error: PolyrouteError) -> None:
         """Tells of a call that was refused before it could be made: it counts, and leaves its line and its span.

@@ -71,10 +71,19 @@ class Observation:
         if isinstance(event, Finished):
             self.complete = True
             return self._finished(event)
+        return self._whole(event)
+
+    def took(self, whole: Whole) -> Whole:
+        """Notes an answer that its caller has at once, and completes it."""
+        self.complete = True
+        return self._whole(whole)
+
+    def _whole(self, event: Whole) -> Whole:
         if self._kept:
             for token in event.tokens:
                 self._token(token)
-        return Whole(self._started(event.started), event.tokens, self._finished(event.finished))
+        started, finished = self._started(event.started), self._finished(event.finished)
+        return Whole(started, event.tokens, finished, event.forms)
 
     def _token(self, event: Token) -> None:
         if event.usage is not None:

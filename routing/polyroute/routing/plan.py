@@ -70,6 +70,11 @@ class Rule:
         return variant.weight / sum(each.weight for each in self.variants)
 
     @property
+    def foregone(self) -> bool:
+        """Whether every call without a pin gets the same decision: there is one model, and nothing to draw."""
+        return not (self.variants[0].name or self.fallback or self.shadows)
+
+    @property
     def control_variant(self) -> Variant:
         """The variant that others are compared with, and that keys get which are kept out."""
         return next((variant for variant in self.variants if variant.name == self.control), self.variants[0])

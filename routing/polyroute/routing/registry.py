@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
 
@@ -86,6 +86,8 @@ class Snapshot:
     limits: LimitsConfig
     near: NearNames
     sticky_headers: frozenset[str]
+    foregone: dict[str, Decision] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """The decisions of names, as callers send them, that leave nothing to decide: made when they are first asked."""
 
     @classmethod
     def of(cls, config: Config, deployments: Mapping[str, Deployment], before: Snapshot | None = None) -> Snapshot:
@@ -123,7 +125,14 @@ class Snapshot:
 
     def decide(self, call: Call) -> Decision:
         """The plan of a call, by how the deployments are now; raises `UnknownModel` and `InvalidArgument`."""
-        return decide(self.resolve(call.request.model), call, self.rules, self._failed)
+        name, pinned = call.request.model, bool(call.request.routing.variant)
+        found = None if pinned else self.foregone.get(name)
+        if found is None:
+            rule = self.resolve(name)
+            found = decide(rule, call, self.rules, self._failed)
+            if rule.foregone and not pinned:
+                self.foregone[name] = found
+        return found
 
     def _failed(self, id: str) -> bool:
         return self.deployments[id].backend.facts().state is ModelState.FAILED

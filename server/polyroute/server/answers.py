@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from polyroute.core.event import Event, Finished, Route, Started, Token, TokenLogprob
+from polyroute.core.call import Call
+from polyroute.core.event import Event, Finished, Route, Started, Token, TokenLogprob, Whole
 from polyroute.core.request import ToolCall
+from polyroute.routing.gateway import Gateway
 from polyroute.routing.streams import generator
 
 
@@ -26,6 +28,19 @@ class Answer:
     logprobs: tuple[TokenLogprob, ...]
     end: Finished
     created: float
+
+
+async def answer_to(call: Call, gateway: Gateway) -> Answer:
+    """The answer to a call: the stored one where it is at hand, else what is generated for it."""
+    whole = gateway.at_hand(call)
+    if whole is None:
+        return await answered(gateway.generate(call))
+    return whole_answer(whole)
+
+
+def whole_answer(whole: Whole) -> Answer:
+    """The answer that a whole one makes."""
+    return _made(whole.started.route, whole.tokens, whole.finished, time.time())
 
 
 async def answered(events: AsyncIterator[Event]) -> Answer:
@@ -47,13 +62,17 @@ async def answered(events: AsyncIterator[Event]) -> Answer:
                 tokens.extend(event.tokens)
     if started is None or finished is None:
         raise BrokenStream(f"ended without {'Started' if started is None else 'Finished'}")
+    return _made(started.route, tokens, finished, created)
+
+
+def _made(route: Route, tokens: Sequence[Token], end: Finished, created: float) -> Answer:
     more = [token for token in tokens if token.tool_calls or token.logprobs]  # most have nothing but text
     return Answer(
-        route=started.route,
+        route=route,
         text="".join([token.text for token in tokens]),
         tool_calls=_tool_calls(more),
         logprobs=tuple(each for token in more for each in token.logprobs),
-        end=finished,
+        end=end,
         created=created,
     )
 

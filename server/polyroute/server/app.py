@@ -41,7 +41,7 @@ from polyroute.server.rpc.reflection import add_reflection
 from polyroute.server.services import Services
 from polyroute.server.settings import Address, Settings, set_variables
 from polyroute.server.tracing import Tracing
-from polyroute.v1 import admin_pb2, admin_pb2_grpc, inference_pb2, inference_pb2_grpc, models_pb2, models_pb2_grpc
+from polyroute.v1 import admin_pb2, admin_pb2_grpc, inference_pb2, models_pb2, models_pb2_grpc
 
 _LAST_WORDS_S: Final = 1.0
 """How long answers that are complete may take to reach their callers once the server stops, in seconds."""
@@ -173,7 +173,7 @@ class Server:
 
     async def _serve_public(self) -> Address:
         server = self._grpc_server()
-        inference_pb2_grpc.add_InferenceServiceServicer_to_server(self._services.inference, server)
+        self._services.inference.add_to(server)
         models_pb2_grpc.add_ModelServiceServicer_to_server(self._services.models, server)
         add_reflection(server, (*_PUBLIC, _HEALTH), _files(inference_pb2, models_pb2, health_pb2, error_details_pb2))
         return await self._listen(server, self.settings.grpc)

@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec.structs import fields
 
-from polyroute.core.call import Call, Entrance, new_request_id
+from polyroute.core.call import Call, Entrance, Worked, new_request_id
 from polyroute.core.request import Request
 from polyroute.core.trace import Trace
 
@@ -25,6 +25,7 @@ def test_a_call_in_another_trace_differs_in_nothing_else() -> None:
         "entrance": Entrance("grpc", "m"),
         "tenant": "t",
         "start_by": 3.0,
+        "worked": Worked(Request("m")),
     }
     assert set(given) == {field.name for field in fields(Call)}
     other = Trace("c" * 32, "d" * 16)

@@ -17,7 +17,7 @@ from polyroute.routing.cache.guarded import Counts, GuardedTier
 from polyroute.routing.cache.invalidation_log import Kind, Record
 from polyroute.routing.cache.invalidations import Invalidations
 from polyroute.routing.cache.memory_tier import MemoryTier, footprint
-from polyroute.routing.cache.terms import MAX_ANSWER_BYTES, AnswerKey, Found, Stay, Terms
+from polyroute.routing.cache.terms import MAX_ANSWER_BYTES, AnswerKey, Found, Moment, Stay, Terms
 from polyroute.routing.cache.tier import Held, Label
 from polyroute.routing.cache.tier_stats import AnswersStats, Reading, stats_of
 from polyroute.routing.cache.upkeep import Upkeep
@@ -83,21 +83,29 @@ class Answers:
         """The key of a call that begins now: answers invalidated from here on are not found or kept under it."""
         return AnswerKey.of(canonical, self._invalidations.moment(model))
 
+    def moment(self, model: str) -> Moment:
+        """That of a call which begins now, for its key."""
+        return self._invalidations.moment(model)
+
     def at_hand(self, key: AnswerKey, terms: Terms) -> Found | None:
-        """The answer in this process's memory, if it is there. Never waits. Counts a hit, and no miss: `find` does."""
+        """The answer in this process's memory, if it is there. Never waits, and counts nothing: who gives it does."""
         if terms.memory is None:
             return None
         answer = self.memory.get(key)
         if answer is None or (terms.ttl_s is not None and terms.outlived(self._wall() - answer.created)):
             return None
-        self.counts.hits += 1
-        self._hits["memory", terms.model] += 1
         return Found(answer, "memory")
+
+    def given(self, model: str) -> None:
+        """Counts an answer that was at hand, and was given."""
+        self.counts.hits += 1
+        self._hits["memory", model] += 1
 
     async def find(self, key: AnswerKey, terms: Terms) -> Found | None:
         """The answer in the nearest tier that has it, which fills the tiers above; None where no tier does."""
         found = self.at_hand(key, terms)
         if found is not None:
+            self.given(terms.model)
             return found
         if terms.memory is not None:
             self.counts.misses += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from polyroute.core.event import Finished, Token
@@ -24,6 +24,8 @@ class StoredAnswer:
     created: float
     took_s: float
     gaps_ms: tuple[int, ...] = ()
+    forms: dict[tuple[str, ...], bytes] = field(default_factory=dict, repr=False, compare=False)
+    """See `polyroute.core.event.Whole`; not stored."""
 
 
 class Codec(Protocol):

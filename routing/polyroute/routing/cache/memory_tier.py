@@ -13,6 +13,7 @@ from polyroute.routing.cache.terms import AnswerKey
 
 _TOKEN_BYTES: Final = 128
 _LOGPROB_BYTES: Final = 256
+_FORMS_BYTES: Final = 512
 _LARGEST_PART: Final = 4
 """An answer that takes more than this part of the tier would push out too many others."""
 
@@ -26,9 +27,12 @@ class _Entry:
 
 
 def footprint(answer: StoredAnswer, encoded: int) -> int:
-    """About how many bytes an answer takes as objects; `encoded` is its size as the codec's bytes."""
+    """About how many bytes an answer takes as objects; `encoded` is its size as the codec's bytes.
+
+    What is given again is there twice: its parts, and one form of it that is written.
+    """
     logprobs = sum(1 + len(each.top) for token in answer.tokens for each in token.logprobs)
-    return encoded + _TOKEN_BYTES * (1 + len(answer.tokens)) + _LOGPROB_BYTES * logprobs
+    return 2 * encoded + _FORMS_BYTES + _TOKEN_BYTES * (1 + len(answer.tokens)) + _LOGPROB_BYTES * logprobs
 
 
 class MemoryTier:

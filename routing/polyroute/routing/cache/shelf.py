@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from polyroute.core.backend import Facts
 from polyroute.core.call import Call
@@ -14,7 +15,11 @@ from polyroute.routing.cache.eligibility import Use, eligibility
 from polyroute.routing.cache.flights import Flights
 from polyroute.routing.cache.key import canonical
 from polyroute.routing.cache.parts import Part, Stored, weight
+from polyroute.routing.cache.terms import AnswerKey, Moment
 from polyroute.routing.views import ModelCacheStats
+
+_MOST_KEYS: Final = 8
+"""Most keys of one request that are remembered: it goes to few models, whose versions change seldom."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,20 @@ class Shelf:
         """The full key of a call's answer at `version`."""
         user = "" if self.local else call.request.routing.user  # peers are told, and may answer by it
         return canonical(self.model, version, self.fingerprint, call.request, user, call.tenant)
+
+    def answer_key(self, call: Call, version: str, moment: Moment) -> AnswerKey:
+        """What a call's answer at `version` is found under; calls that share what was worked out of them share it."""
+        request, worked = call.request, call.worked
+        if worked is None or worked.request is not request:
+            return AnswerKey.of(self.key(call, version), moment)
+        beside = (self.model, version, self.fingerprint, "" if self.local else request.routing.user, call.tenant)
+        found: AnswerKey | None = worked.keys.get(beside)
+        if found is not None and found.moment == moment:
+            return found
+        if len(worked.keys) >= _MOST_KEYS:
+            worked.keys.clear()
+        made = worked.keys[beside] = AnswerKey.of(self.key(call, version), moment)
+        return made
 
 
 class Ledger:

@@ -13,6 +13,8 @@ from polyroute.core.call import Call, Service
 from polyroute.core.event import CacheResult, Event, Finished, Route, Started, Timing, Whole
 from polyroute.core.request import CacheMode
 from polyroute.routing.cache.answers import Answers
+from polyroute.routing.cache.codec import StoredAnswer
+from polyroute.routing.cache.eligibility import Use
 from polyroute.routing.cache.flights import Follower, RunFailed, own
 from polyroute.routing.cache.freshness import Freshness
 from polyroute.routing.cache.look_event import note_look
@@ -67,13 +69,12 @@ class Cached:
                 async for event in passing:
                     yield _told(event, CacheResult.BYPASS, use.reason) if isinstance(event, Started) else event
             return
-        key = self._answers.key(shelf.model, shelf.key(call, facts.version))
-        asked = Question(call, use, facts.version, key)
-        found = self._answers.at_hand(key, self._runs.terms) if use.read else None
-        if found is not None and (state := self._runs.state(found, key, call)) in GIVEN:
-            started = self._hit(found, asked, state)
-            if not call.request.cache.original_pace:  # straight away, for a hit is to cost next to nothing
-                yield Whole(started, found.answer.tokens, found.answer.finished)
+        asked = self._question(call, use, facts.version)
+        begun = self._begun(asked) if use.read else None
+        if begun is not None:
+            found, started = begun
+            if not call.request.cache.original_pace:
+                yield _whole(started, found.answer)
                 return
             answering = paced(found.answer, started, call.deadline)
         elif use.read and use.write and shelf.config.coalesce:
@@ -83,6 +84,33 @@ class Cached:
         async with aclosing(answering) as events:
             async for event in events:
                 yield event
+
+    def at_hand(self, call: Call) -> Whole | None:
+        """The stored answer that the call would get, where it is in memory and comes at once; never waits.
+
+        Nothing is noted on a span: whoever asks this may not have begun one.
+        """
+        facts = self._shelf.facts()
+        use = self._shelf.use(call, facts)
+        if not use.read or call.request.cache.original_pace:
+            return None
+        begun = self._begun(self._question(call, use, facts.version))
+        if begun is None:
+            return None
+        found, started = begun
+        return _whole(started, found.answer)
+
+    def _question(self, call: Call, use: Use, version: str) -> Question:
+        shelf = self._shelf
+        return Question(call, use, version, shelf.answer_key(call, version, self._answers.moment(shelf.model)))
+
+    def _begun(self, asked: Question) -> tuple[Found, Started] | None:
+        """The answer that is in memory, where it will do, and how it begins."""
+        found = self._answers.at_hand(asked.key, self._runs.terms)
+        if found is None or (state := self._runs.state(found, asked.key, asked.call)) not in GIVEN:
+            return None
+        self._answers.given(self._shelf.model)
+        return found, self._hit(found, asked, state)
 
     async def close(self) -> None:
         """Ends the runs that are shared, and those that renew stored answers."""
@@ -166,7 +194,7 @@ class Cached:
                 async for event in events:
                     yield event
             return
-        yield Whole(started, found.answer.tokens, found.answer.finished)
+        yield _whole(started, found.answer)
 
     def _suits(self, stored: Stored, asked: Question) -> bool:
         """Whether a stored answer, which another call may have looked for, will do for this one."""
@@ -201,6 +229,10 @@ def _share(timing: Timing, follower: Follower[Part]) -> Timing:
     if follower.led:
         return Timing(queue_s=timing.queue_s, backend_s=timing.backend_s)
     return Timing(backend_s=min(follower.waited_s, timing.queue_s + timing.backend_s))
+
+
+def _whole(started: Started, answer: StoredAnswer) -> Whole:
+    return Whole(started, answer.tokens, answer.finished, answer.forms)
 
 
 def _told(started: Started, result: CacheResult, *reasons: str) -> Started:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Final, cast
 
 from polyroute.core.call import Call, Service
 from polyroute.core.errors import Draining
-from polyroute.core.event import Event
+from polyroute.core.event import Event, Whole
 from polyroute.routing.occupancy import Occupancy
 from polyroute.routing.streams import generator
 
@@ -17,10 +17,11 @@ _COME_BACK_S: Final = 5.0
 
 
 class Intake:
-    """Lets calls in until it is closed, and knows when the last has left."""
+    """Lets calls in until it is closed, and knows when the last has left. `ready` is what `inner` has at hand."""
 
-    def __init__(self, inner: Service) -> None:
+    def __init__(self, inner: Service, ready: Callable[[Call], Whole | None] = lambda _: None) -> None:
         self._inner = inner
+        self._ready = ready
         self._occupancy = Occupancy()
         self._waits: set[_Wait] = set()
         self._cut = False
@@ -42,6 +43,10 @@ class Intake:
                     yield event
         finally:
             self._occupancy.leave()
+
+    def at_hand(self, call: Call) -> Whole | None:
+        """The answer that is there without waiting, if there is one: the call has left before anybody could wait."""
+        return None if self.closed else self._ready(call)
 
     async def _next(self, events: AsyncGenerator[Event, None], wait: _Wait) -> Event:
         if self._cut:

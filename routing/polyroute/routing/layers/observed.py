@@ -15,6 +15,7 @@ from polyroute.core.call import Call, Service
 from polyroute.core.errors import Internal, PolyrouteError
 from polyroute.core.event import Event, Whole
 from polyroute.core.trace import Begin, untraced
+from polyroute.routing.cache.look_event import note_look
 from polyroute.routing.call_line import write_line
 from polyroute.routing.call_span import describe, entrance_attributes
 from polyroute.routing.metrics import Metrics
@@ -29,6 +30,7 @@ log = structlog.get_logger(__name__)
 class Observed:
     """Outermost of the layers: what it sees is what the caller sees.
 
+    `ready` gives whole answers that are there without waiting; they need not pass the layers (`at_hand`).
     `begin` begins the trace of each call. Prompts and answers it looks at only where `content_chars` is above 0: then
     the spans of calls have so many characters of each.
     """
@@ -40,9 +42,11 @@ class Observed:
         *,
         begin: Begin = untraced,
         content_chars: int = 0,
+        ready: Callable[[Call], Whole | None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._inner = inner
+        self._ready = ready
         self._metrics = metrics
         self._begin = begin
         self._content_chars = content_chars
@@ -72,6 +76,22 @@ class Observed:
             raise internal from error
         finally:
             self._over(seen)
+
+    def at_hand(self, call: Call) -> Whole | None:
+        """The whole answer, where it is there without waiting: then the call is over, and has left what it leaves.
+
+        None is no refusal, and nothing is told of it: the call goes the way of all others.
+        """
+        whole = self._ready(call)
+        if whole is None:
+            return None
+        seen = self._seen(call)
+        self._metrics.call_begun()
+        if seen.call.trace.span is not None:
+            note_look(seen.call.trace.span, "hit", "memory")
+        whole = seen.took(whole)
+        self._over(seen)
+        return whole
 
     def refused(self, call: Call, error: PolyrouteError) -> None:
         """A call that never came this far, since what it asks makes no sense, is one all the same."""

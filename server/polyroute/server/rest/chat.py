@@ -8,7 +8,7 @@ from aiohttp import web
 
 from polyroute.core.event import Finished, Route, Token
 from polyroute.routing.gateway import Gateway
-from polyroute.server.answers import Answer, answered
+from polyroute.server.answers import Answer, answer_to
 from polyroute.server.rest.answer_headers import route_headers
 from polyroute.server.rest.call_headers import accept, call
 from polyroute.server.rest.chat_body import ChatBody
@@ -46,7 +46,7 @@ class ChatEndpoint:
         name = f"chatcmpl-{made.request_id}"
         if body.stream:
             return await stream(http, self._gateway, made, _Frames(name, bool(body.logprobs), body.wants_usage))
-        answer = await answered(self._gateway.generate(made))
+        answer = await answer_to(made, self._gateway)
         response = json_response(_answer(answer, name, bool(body.logprobs)))
         response.headers.update(route_headers(answer.route))
         return response

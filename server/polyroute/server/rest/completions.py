@@ -8,7 +8,7 @@ from aiohttp import web
 
 from polyroute.core.event import Finished, Route, Token, TokenLogprob
 from polyroute.routing.gateway import Gateway
-from polyroute.server.answers import answered
+from polyroute.server.answers import answer_to
 from polyroute.server.rest.answer_headers import route_headers
 from polyroute.server.rest.call_headers import accept, call
 from polyroute.server.rest.edge import DIALECT
@@ -34,7 +34,7 @@ class CompletionEndpoint:
         shape = _Shape(f"cmpl-{made.request_id}", body.logprobs is not None)
         if body.stream:
             return await stream(http, self._gateway, made, _Frames(shape, body.wants_usage))
-        answer = await answered(self._gateway.generate(made))
+        answer = await answer_to(made, self._gateway)
         told = shape.answer(answer.route, int(answer.created), [shape.choice(answer.text, answer.logprobs, answer.end)])
         told["usage"] = usage(answer.end.usage)
         response = json_response(told)

@@ -15,7 +15,7 @@ from polyroute.core.event import CacheResult, Finished, Route, Token, Usage
 from polyroute.core.request import Request
 from polyroute.core.validate import validate
 from polyroute.routing.gateway import Gateway
-from polyroute.server.answers import Answer, answered
+from polyroute.server.answers import Answer, answer_to
 from polyroute.server.rest.answer_headers import ascii_header, route_headers
 from polyroute.server.rest.bodies import MAX_BATCH, NATIVE, BatchBody, GenerateBody
 from polyroute.server.rest.call_headers import CALLED, REQUEST_ID, accept, call
@@ -98,7 +98,7 @@ class NativeEndpoints:
 
     async def generate(self, http: web.Request) -> web.Response:
         """One prompt, one whole answer."""
-        answer = await answered(self._gateway.generate(await self._call(http)))
+        answer = await answer_to(await self._call(http), self._gateway)
         response = json_response(_answer(answer, http[REQUEST_ID]))
         response.headers.update(route_headers(answer.route))
         return response
@@ -147,7 +147,7 @@ class NativeEndpoints:
         async def one(i: int, made: Call) -> Answer:
             async with turns:
                 try:
-                    return await answered(self._gateway.generate(made))
+                    return await answer_to(made, self._gateway)
                 except PolyrouteError as error:
                     raise _indexed(error, i) from error
 

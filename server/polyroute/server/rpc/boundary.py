@@ -26,6 +26,7 @@ from polyroute.core.errors import (
 )
 from polyroute.core.request import Request
 from polyroute.server.patience import Patience
+from polyroute.server.rpc.asked import Asked, Known
 from polyroute.server.rpc.status import refusal
 from polyroute.server.trace import trace_of
 from polyroute.v1.inference_pb2 import GenerateRequest
@@ -38,6 +39,8 @@ GENERATING: Final = ("/polyroute.v1.InferenceService/Generate", "/polyroute.v1.I
 
 REQUEST_ID_FORM: Final = re.compile(r"[\x21-\x7e]{1,128}")
 """What a caller's request ID must be to be taken over."""
+
+_GENERATE: Final = (GenerateRequest, Asked, Known)
 
 _Rpc: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -125,8 +128,8 @@ class _Edge:
 
     def begin(self, request: Any, rpc: _Rpc) -> None:
         """Gives the RPC its frame and its ID: the caller's own where it is usable, else a new one."""
-        given = request.request_id if isinstance(request, GenerateRequest) else ""
-        usable = REQUEST_ID_FORM.fullmatch(given) is not None
+        given = request.request_id if isinstance(request, _GENERATE) else ""
+        usable = given and REQUEST_ID_FORM.fullmatch(given) is not None
         frame = Frame(self.entrance, given if usable else new_request_id(), time.monotonic())
         enter(frame)
         rpc.set_trailing_metadata((("x-request-id", frame.request_id),))
@@ -135,7 +138,7 @@ class _Edge:
         """Tells of the RPC, unless the gateway does."""
         frame = current_frame()
         if not frame.called:
-            model = request.model if isinstance(request, GenerateRequest) else ""
+            model = request.model if isinstance(request, _GENERATE) else ""
             trace = trace_of(rpc.invocation_metadata() or ())
             call = Call(
                 Request(model), frame.request_id, frame.arrived, caller=rpc.peer(), trace=trace, entrance=self.entrance

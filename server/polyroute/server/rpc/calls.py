@@ -7,9 +7,8 @@ from collections.abc import Collection
 from typing import Any, Final
 
 import grpc.aio
-from msgspec.structs import replace
 
-from polyroute.core.call import Call
+from polyroute.core.call import Call, Worked
 from polyroute.core.config import LimitsConfig
 from polyroute.core.request import Request
 from polyroute.core.validate import validate
@@ -28,15 +27,18 @@ def call_from(
 
     `headers` names the metadata that the call carries along.
     """
-    arrived = time.monotonic()
     validate(request, limits)
+    return call_of(Worked(request), rpc, headers)
+
+
+def call_of(worked: Worked, rpc: grpc.aio.ServicerContext[Any, Any], headers: Collection[str]) -> Call:
+    """The same for a request that was checked before."""
+    arrived = time.monotonic()
     left_s = rpc.time_remaining()
     frame = current_frame()
-    if request.request_id != frame.request_id:
-        request = replace(request, request_id=frame.request_id)
-    metadata = tuple(rpc.invocation_metadata() or ())
+    metadata = rpc.invocation_metadata() or ()
     call = Call(
-        request=request,
+        request=worked.request,
         request_id=frame.request_id,
         arrived=arrived,
         deadline=arrived + left_s if left_s is not None and left_s < _LONGEST_S else None,
@@ -44,6 +46,7 @@ def call_from(
         trace=trace_of(metadata),
         headers=headers_of(metadata, headers),
         entrance=frame.entrance,
+        worked=worked,
     )
     frame.called = True
     return call

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
+import grpc
 import grpc.aio
 
 from polyroute.core.call import Call
@@ -14,15 +15,16 @@ from polyroute.core.event import parts_of
 from polyroute.core.request import Request
 from polyroute.routing.gateway import Gateway
 from polyroute.routing.streams import generator
-from polyroute.server.answers import answered
+from polyroute.server.answers import answer_to, answered
 from polyroute.server.feedback import FeedbackIntake
-from polyroute.server.rpc.boundary import current_frame
-from polyroute.server.rpc.calls import call_from
+from polyroute.server.rpc.asked import Asked, Known, KnownRequests
+from polyroute.server.rpc.calls import call_from, call_of
+from polyroute.server.wire.again import whole_to_bytes
 from polyroute.server.wire.answer import answer_to_wire, event_to_wire
 from polyroute.server.wire.request import request_from_count, request_from_wire
 from polyroute.server.wire.values import unix_of
 from polyroute.v1 import inference_pb2 as pb
-from polyroute.v1.inference_pb2_grpc import InferenceServiceServicer
+from polyroute.v1.inference_pb2_grpc import InferenceServiceServicer, add_InferenceServiceServicer_to_server
 
 
 class InferenceService(InferenceServiceServicer):
@@ -31,12 +33,36 @@ class InferenceService(InferenceServiceServicer):
     def __init__(self, gateway: Gateway, feedback: FeedbackIntake) -> None:
         self._gateway = gateway
         self._feedback = feedback
+        self._known = KnownRequests(lambda: gateway.limits)
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Serves it by gRPC: `Generate` takes and gives bytes, of which what comes again is not read and made again."""
+        add_InferenceServiceServicer_to_server(self, server)
+        generate: grpc.RpcMethodHandler[Any, Any] = grpc.unary_unary_rpc_method_handler(
+            self._generate_bytes,
+            self._known.read,
+        )
+        name = pb.DESCRIPTOR.services_by_name["InferenceService"].full_name
+        server.add_registered_method_handlers(name, {"Generate": generate})
+
+    async def _generate_bytes(self, asked: Asked | Known, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+        if isinstance(asked, Known):
+            call = call_of(asked.worked, context, self._gateway.sticky_headers)
+        else:
+            call = self._generate(asked.wire, context)
+        whole = self._gateway.at_hand(call)
+        if whole is None:
+            answer = await answered(self._gateway.generate(call))
+            return answer_to_wire(answer, call.request_id).SerializeToString()
+        if isinstance(asked, Asked) and call.worked is not None:
+            self._known.keep(asked, call.worked)
+        return whole_to_bytes(whole, call.request_id)
 
     async def Generate(  # noqa: N802
         self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.GenerateResponse:
         call = self._generate(request, context)
-        return answer_to_wire(await answered(self._gateway.generate(call)), call.request_id)
+        return answer_to_wire(await answer_to(call, self._gateway), call.request_id)
 
     async def StreamGenerate(  # noqa: N802
         self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -73,7 +99,7 @@ class InferenceService(InferenceServiceServicer):
         return pb.RecordFeedbackResponse(matched=matched)
 
     def _generate(self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext[Any, Any]) -> Call:
-        asked = request_from_wire(request, self._gateway.limits.max_messages, current_frame().request_id)
+        asked = request_from_wire(request, self._gateway.limits.max_messages)
         return self._call(asked, context)
 
     def _call(self, asked: Request, context: grpc.aio.ServicerContext[Any, Any]) -> Call:

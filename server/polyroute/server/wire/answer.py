@@ -121,6 +121,14 @@ def _logprob(item: TokenLogprob) -> pb.TokenLogprob:
 # Messages are filled where they stand: one that is made by itself and given to another is copied.
 
 
+def put_timing(wire: pb.Timing, timing: Timing) -> None:
+    """Where the time of an answer went."""
+    put_duration(wire.queue, timing.queue_s)
+    put_duration(wire.first_token, timing.first_token_s)
+    put_duration(wire.total, timing.total_s)
+    put_duration(wire.router_overhead, timing.router_overhead_s)
+
+
 def _put_delta(wire: pb.GenerateDelta, event: Token) -> None:
     wire.text = event.text
     if event.tool_calls:
@@ -131,14 +139,11 @@ def _put_delta(wire: pb.GenerateDelta, event: Token) -> None:
 
 def _put_end(wire: pb.GenerateEnd | pb.GenerateResponse, end: Finished) -> None:
     wire.finish_reason = pb.FinishReason.ValueType(end.reason.value)
-    usage, timing = wire.usage, wire.timing
+    usage = wire.usage
     usage.prompt_tokens = end.usage.prompt_tokens
     usage.completion_tokens = end.usage.completion_tokens
     usage.cached_prompt_tokens = end.usage.cached_prompt_tokens
-    put_duration(timing.queue, end.timing.queue_s)
-    put_duration(timing.first_token, end.timing.first_token_s)
-    put_duration(timing.total, end.timing.total_s)
-    put_duration(timing.router_overhead, end.timing.router_overhead_s)
+    put_timing(wire.timing, end.timing)
     if end.matched_stop is not None:
         wire.matched_stop = end.matched_stop
     if end.seed is not None:

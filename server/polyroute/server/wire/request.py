@@ -39,11 +39,10 @@ _NO_ROUTING: Final = RoutingOptions()
 _NO_CACHE_OPTIONS: Final = CacheOptions()
 
 
-def request_from_wire(wire: pb.GenerateRequest, max_messages: int | None = None, request_id: str = "") -> Request:
+def request_from_wire(wire: pb.GenerateRequest, max_messages: int | None = None) -> Request:
     """A request as core knows it; what only the wire can get wrong raises `InvalidArgument`.
 
-    More than `max_messages` are refused before they are turned into anything, which would take its time. `request_id`
-    is the ID of a request that brings none.
+    More than `max_messages` are refused before they are turned into anything, which would take its time.
     """
     prompt, messages = _input(wire, max_messages)
     return Request(
@@ -56,7 +55,7 @@ def request_from_wire(wire: pb.GenerateRequest, max_messages: int | None = None,
         tools=_tools(wire.tools),
         tool_choice=wire.tool_choice,
         extra=plain("extra", wire.extra) if wire.HasField("extra") else {},
-        request_id=wire.request_id or request_id,
+        request_id=wire.request_id,
         routing=_routing(wire.routing) if wire.HasField("routing") else _NO_ROUTING,
         cache=_cache(wire.cache) if wire.HasField("cache") else _NO_CACHE_OPTIONS,
         labels=dict(wire.labels),

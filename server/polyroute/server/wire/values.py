@@ -14,6 +14,7 @@ from polyroute.core.request import Json
 
 _EXACT_INTEGERS: Final = 2.0**53
 _NANOS: Final = 1_000_000_000
+_NEARLY_ONE: Final = 0.999_999_999
 
 MAX_STRUCT_BYTES: Final = 1024 * 1024
 """Largest structured field, such as a tool's parameters or `extra`."""
@@ -28,6 +29,9 @@ def duration(seconds: float) -> Duration:
 
 def put_duration(wire: Duration, seconds: float) -> None:
     """Sets a wire duration to `seconds`; it is there afterwards, zero too."""
+    if 0.0 <= seconds < _NEARLY_ONE:  # nearly all are
+        wire.nanos = round(seconds * _NANOS)
+        return
     whole, nanos = _split(seconds)
     if whole < 0 and nanos:  # both parts of a wire duration have one sign
         whole, nanos = whole + 1, nanos - _NANOS

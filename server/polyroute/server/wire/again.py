@@ -1,0 +1,62 @@
+"""Stored answers as the bytes of `polyroute.v1.GenerateResponse`: what is the same each time is written once."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from polyroute.core.event import CacheResult, Route, Whole
+from polyroute.server.answers import whole_answer
+from polyroute.server.wire.answer import answer_to_wire, put_timing
+from polyroute.server.wire.values import put_duration, put_time
+from polyroute.v1 import inference_pb2 as pb
+
+_MOST_FORMS: Final = 2
+"""Most ways to write one answer that are kept: it is given under few names, and for few reasons."""
+
+
+def whole_to_bytes(whole: Whole, request_id: str) -> bytes:
+    """One whole answer."""
+    forms, route = whole.forms, whole.started.route
+    if forms is None or not _writable(route):
+        return answer_to_wire(whole_answer(whole), request_id).SerializeToString()
+    *reasons, age = route.reasons
+    name = ("grpc", route.requested, route.model, route.version, route.deployment, route.cache_key, *reasons)
+    form = forms.get(name)
+    if form is None:
+        if len(forms) >= _MOST_FORMS:
+            forms.clear()
+        form = forms[name] = _form(whole)
+    wire = pb.GenerateResponse.FromString(form)
+    wire.request_id = request_id
+    put_time(wire.created, time.time())
+    put_timing(wire.timing, whole.finished.timing)
+    told = wire.route
+    told.trace_id = route.trace_id
+    told.reasons.append(age)
+    put_duration(told.cache_age, route.cache_age_s or 0.0)
+    put_duration(told.attempts[0].duration, route.attempts[0].duration_s)
+    return wire.SerializeToString()
+
+
+def _writable(route: Route) -> bool:
+    """Whether what differs from one time to the next is what `whole_to_bytes` writes, and nothing else."""
+    if route.cache is not CacheResult.HIT or len(route.attempts) != 1 or not route.reasons:
+        return False
+    (attempt,) = route.attempts
+    drawn = route.sticky_by or route.hash_point is not None or route.probability is not None
+    elsewhere = route.replica or route.variant or route.upstream is not None
+    answered = attempt.deployment == route.deployment and not (attempt.replica or attempt.variant or attempt.reason)
+    return answered and not drawn and not elsewhere and not attempt.message and route.cache_age_s is not None
+
+
+def _form(whole: Whole) -> bytes:
+    """The answer without what differs from one time to the next."""
+    wire = answer_to_wire(whole_answer(whole), "")
+    wire.ClearField("created")
+    wire.ClearField("timing")
+    wire.route.ClearField("trace_id")
+    wire.route.ClearField("cache_age")
+    wire.route.reasons.pop()
+    wire.route.attempts[0].ClearField("duration")
+    return wire.SerializeToString()
