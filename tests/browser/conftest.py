@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from tests.browser.looks import LIGHT, Look
 from tests.browser.peer import Peer, listening
@@ -22,6 +22,8 @@ from tests.e2e.running import Running, free_address, serving
 
 WAIT_MS: Final = 60_000
 """Longest wait for what must appear; how long it takes is no part of any test."""
+
+expect.set_options(timeout=WAIT_MS)
 
 Opens: TypeAlias = Callable[..., Awaitable[Page]]
 

@@ -12,7 +12,7 @@ import orjson
 from tests.integration.peers import END, SSE, Connection, PeerRequest, Play, ScriptedPeer, chunk, head, models, said
 
 CHAT: Final = "/v1/chat/completions"
-MODELS: Final = ("team/plain", "team/terse", "team/wordy")
+MODELS: Final = ("team/plain", "team/terse", "team/wordy", "team/brittle", "team/cached")
 """What the peer lists. Each says its name and the question, unless a test has it say something else."""
 
 

@@ -12,6 +12,8 @@ models:
   - {{id: team/plain, type: remote, base_url: "{peer}", api: openai, version: v1}}
   - {{id: team/terse, type: remote, base_url: "{peer}", api: openai, version: v2}}
   - {{id: team/wordy, type: remote, base_url: "{peer}", api: openai, version: v1}}
+  - {{id: team/brittle, type: remote, base_url: "{peer}", api: openai, version: v1, retries: 0, breaker: off}}
+  - {{id: team/cached, type: remote, base_url: "{peer}", api: openai, version: v1, cache: {{mode: always}}}}
   - {{id: team/absent, type: remote, base_url: "{nobody}", api: openai, version: v1, retries: 0}}
 routes:
   - id: chat
@@ -25,11 +27,13 @@ routes:
       - {{name: old, model: team/plain}}
       - {{name: new, model: team/wordy, weight: 0}}
     rollout: {{from: old, to: new, steps: [{{weight: 10%, hold: 1h}}, {{weight: 50%, hold: 1h}}], run: 1}}
-  - {{id: safe, model: team/absent, fallback: [team/plain]}}
+  - {{id: safe, model: team/brittle, fallback: [team/plain]}}
 """
-"""`models.yaml`: `demo` is the packaged model and warm, `spare` the same and cold; `team/` are remote, one is away.
+"""`models.yaml`: `demo` is the packaged model and warm, `spare` the same and cold; `team/` are remote.
 
-`chat` is an experiment, `rolling` a rollout, and `safe` answers by its fallback.
+`team/absent` is away, and `team/cached` answers repeats from the cache whatever the temperature.
+
+`chat` is an experiment, `rolling` a rollout, and `safe` has a fallback.
 """
 
 

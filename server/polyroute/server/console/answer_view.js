@@ -1,6 +1,7 @@
 // One answer as it stands: its text, its tool calls, what went wrong, and its figures.
 
 import { tokensPerSecond } from "./answer.js";
+import { CopyAs } from "./copy_as.js";
 import { html } from "./preact.js";
 import { Rendered } from "./markdown.js";
 import { Why } from "./why.js";
@@ -28,7 +29,7 @@ export function AnswerView({ answer }) {
       ${answer.state === "done" && !answer.text && answer.toolCalls.length === 0 && html`<p class="soft">An empty answer.</p>`}
       ${answer.error && html`<${Failure} error=${answer.error} />`}
       ${!streaming && html`<p class="answer-facts numbers">${factsOf(answer).join(" · ")}</p>`}
-      ${answer.route && html`<${Why} answer=${answer} />`}
+      ${!streaming && html`<${Why} answer=${answer} /><${CopyAs} answer=${answer} />`}
     </div>
   `;
 }

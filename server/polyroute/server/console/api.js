@@ -50,21 +50,23 @@ export async function stream(message, { signal, onEvent, onHeaders } = {}) {
   onHeaders?.(response.headers);
   const reader = response.body.getReader();
   const frames = createFrames();
+  let last = null;
   try {
     for (;;) {
       const { value, done } = await reader.read().catch((error) => {
         throw lost(error, response);
       });
-      if (done) throw lost(null, response);
+      if (done) break; // it is read to its end: a body that is left before counts as aborted
       for (const { end, message: told } of frames.push(value)) {
-        if (!end) onEvent?.(told);
-        else if (told.error) throw failure(told.error, response);
-        else return;
+        if (end) last = told;
+        else onEvent?.(told);
       }
     }
   } finally {
     reader.cancel().catch(() => {});
   }
+  if (!last) throw lost(null, response);
+  if (last.error) throw failure(last.error, response);
 }
 
 function post(service, method, body, type, signal) {

@@ -1,0 +1,111 @@
+// A comparison: who is asked what, and what they answer.
+
+import { recallJson, rememberJson } from "../memory.js";
+import { html, useMemo, useRef, useState } from "../preact.js";
+import { Ballot, Verdict } from "./ballot.js";
+import { nameOf, requestOf } from "./choices.js";
+import { Chooser } from "./chooser.js";
+import { Column } from "./column.js";
+import { DiffView } from "./diff_view.js";
+import { hasEnded, useRun } from "./run.js";
+import { together } from "./scrolling.js";
+
+const CHOICES = "compare.choices";
+
+/** The choices of the last visit. */
+export function keptChoices() {
+  return recallJson(CHOICES, []);
+}
+
+/** The page once the models are known; `first` are the choices that it begins with. */
+export function Comparison({ entries, first }) {
+  const [choices, setChoices] = useState(first);
+  const [question, setQuestion] = useState({ prompt: "", system: "", blind: false });
+  const { run, busy, start, stop, reveal } = useRun();
+  const [verdict, setVerdict] = useState(null);
+  const choose = (chosen) => {
+    setChoices(chosen);
+    rememberJson(CHOICES, chosen);
+  };
+  const send = () => {
+    if (busy || !question.prompt.trim()) return;
+    setVerdict(null);
+    const entryOf = ({ model }) => entries.find(({ id }) => id === model);
+    const requests = choices.map((choice) => requestOf(choice, entryOf(choice), question, {}));
+    start(choices, requests, question.blind);
+  };
+  const onVote = (vote, route) => {
+    setVerdict({ vote, route });
+    reveal();
+  };
+  return html`
+    <div class="compare">
+      <h1 class="unseen">Compare</h1>
+      <section class="card compare-ask" aria-label="Question">
+        <${Chooser} choices=${choices} entries=${entries} onChange=${choose} />
+        <${Question} question=${question} busy=${busy} onChange=${setQuestion} onSend=${send} onStop=${stop} />
+      </section>
+      ${run === null
+        ? html`<p class="empty">Every model gets the same prompt at the same moment.</p>`
+        : html`<${Answers} run=${run} verdict=${verdict} onVote=${onVote} onGiveUp=${reveal} />`}
+    </div>
+  `;
+}
+
+function Question({ question, busy, onChange, onSend, onStop }) {
+  const change = (field) => (event) => onChange({ ...question, [field]: event.currentTarget.value });
+  const onKeyDown = (event) => {
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+      event.preventDefault();
+      onSend();
+    } else if (event.key === "Escape") onStop();
+  };
+  return html`
+    <label class="field">Prompt
+      <textarea rows="3" value=${question.prompt} onInput=${change("prompt")} onKeyDown=${onKeyDown} placeholder="Ask them all" />
+    </label>
+    <details>
+      <summary>System prompt</summary>
+      <label class="field">System prompt
+        <textarea rows="2" value=${question.system} onInput=${change("system")} />
+      </label>
+    </details>
+    <div class="row">
+      <button type="button" class="primary" disabled=${busy || !question.prompt.trim()} onClick=${onSend}>Ask all</button>
+      <button type="button" disabled=${!busy} onClick=${onStop}>Stop all</button>
+      <label class="check">
+        <input type="checkbox" checked=${question.blind} disabled=${busy}
+          onChange=${(event) => onChange({ ...question, blind: event.currentTarget.checked })} />
+        Blind: hide the names until I vote
+      </label>
+    </div>
+  `;
+}
+
+function Answers({ run, verdict, onVote, onGiveUp }) {
+  const [linked, setLinked] = useState(true);
+  const isLinked = useRef(linked);
+  isLinked.current = linked;
+  const scroll = useMemo(() => together(() => isLinked.current), []);
+  const { answers, choices, order, open } = run;
+  const nameAt = (at) => (open ? nameOf(choices[at]) : `Answer ${order.indexOf(at) + 1}`);
+  const shown = open || hasEnded(run);
+  const texts = order.filter((at) => answers[at].text && answers[at].state !== "streaming");
+  return html`
+    ${!open && html`<${Ballot} run=${run} nameAt=${nameAt} onVote=${onVote} onGiveUp=${onGiveUp} />`}
+    ${verdict && html`<${Verdict} ...${verdict} nameAt=${nameAt} />`}
+    <label class="check">
+      <input type="checkbox" checked=${linked} onChange=${(event) => setLinked(event.currentTarget.checked)} />
+      Scroll together
+    </label>
+    <div class="columns">
+      ${order.map((at) => html`
+        <${Column} key=${at} name=${nameAt(at)} answer=${answers[at]} answers=${answers} shown=${shown} open=${open}
+          chosen=${verdict?.vote === at} scroll=${scroll} />
+      `)}
+    </div>
+    ${shown && texts.length >= 2 && html`
+      <${DiffView} answers=${texts.map((at) => ({ name: nameAt(at), text: answers[at].text }))} />
+    `}
+  `;
+}
