@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from tests.integration.peers import END, SSE, Connection, PeerRequest, Play, ScriptedPeer, chunk, head, models, said
+from tests.integration.peers import SSE, Connection, PeerRequest, Play, ScriptedPeer, chunk, data, head, models, said
 
 CHAT: Final = "/v1/chat/completions"
 MODELS: Final = ("team/plain", "team/terse", "team/wordy", "team/brittle", "team/cached")
@@ -73,9 +73,16 @@ def speaking(parts: Iterable[str], *, pause_s: float = 0.0, ends: bool = True) -
         if not ends:
             await connection.gone.wait()
             return
-        await connection.send(chunk(END), chunk(b""))
+        await connection.send(chunk(ended(len(told))), chunk(b""))
 
     return play
+
+
+def ended(tokens: int) -> bytes:
+    """The end of a streamed answer of so many tokens."""
+    finish = data({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    usage = data({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": tokens}})
+    return finish + usage + data(b"[DONE]")
 
 
 async def listening() -> Peer:

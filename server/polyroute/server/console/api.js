@@ -54,6 +54,7 @@ export async function stream(message, { signal, onEvent, onHeaders } = {}) {
   try {
     for (;;) {
       const { value, done } = await reader.read().catch((error) => {
+        if (last) return { done: true }; // whatever became of the connection, the answer is whole
         throw lost(error, response);
       });
       if (done) break; // it is read to its end: a body that is left before counts as aborted
