@@ -39,11 +39,9 @@ class Case:
     @property
     def title(self) -> str:
         """For people."""
-        return f"{TITLES[self.name]}, {PROTOCOLS[self.protocol]}"
+        return f"{TITLES[self.name]}, {'gRPC' if self.protocol == 'grpc' else 'REST'}"
 
 
-PROTOCOLS: Final = {"grpc": "gRPC", "http": "REST"}
-"""The protocols, as people call them."""
 TITLES: Final = {
     "unary-miss": f"unary miss, {WORDS} words",
     "memory-hit": f"memory hit, {WORDS} words",
