@@ -3,6 +3,8 @@
 import { stream } from "./api.js";
 import { oncePerFrame } from "./frames.js";
 
+const LEAST_MS = 20; // a stored answer has no speed
+
 /**
  * @typedef {object} Answer
  * @property {object} request the `GenerateRequest` that was sent, as proto3 JSON
@@ -78,11 +80,11 @@ export async function ask(request, { signal, onChange } = {}) {
   return ended;
 }
 
-/** Tokens a second after the first one; null where they are too few to tell. */
+/** Tokens a second after the first one; null where they are too few to tell, or came at once. */
 export function tokensPerSecond(answer) {
   const tokens = Number(answer.usage?.completionTokens ?? 0);
   const lasted = answer.endedAt - answer.startedAt - answer.firstTokenMs;
-  return tokens > 1 && answer.firstTokenMs !== null && lasted > 0 ? ((tokens - 1) * 1000) / lasted : null;
+  return tokens > 1 && answer.firstTokenMs !== null && lasted >= LEAST_MS ? ((tokens - 1) * 1000) / lasted : null;
 }
 
 /** Puts one `GenerateEvent` into the answer. */

@@ -1,15 +1,28 @@
-// Copying to the clipboard, wherever the page comes from.
+// Copies text, also where the page came over plain HTTP from another host and has no clipboard of its own.
 
-/** Copies `text`, which `element` shows; returns false where the browser refuses, with the element's text selected. */
-export async function copyText(text, element) {
+/** Puts the text on the clipboard; says whether that was allowed. */
+export async function copyText(text) {
   try {
-    await navigator.clipboard.writeText(text); // is not there on a page without TLS that is not local
+    await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    const range = document.createRange();
-    range.selectNodeContents(element);
-    getSelection().removeAllRanges();
-    getSelection().addRange(range);
+    return copySelected(text);
+  }
+}
+
+function copySelected(text) {
+  const area = document.createElement("textarea");
+  area.value = text;
+  area.className = "unseen";
+  document.body.append(area);
+  const focused = document.activeElement;
+  area.select();
+  try {
+    return document.execCommand("copy");
+  } catch {
     return false;
+  } finally {
+    area.remove();
+    focused?.focus?.();
   }
 }

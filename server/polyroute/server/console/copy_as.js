@@ -4,7 +4,7 @@ import { copyText } from "./clipboard.js";
 import { openai } from "./copy/openai.js";
 import { python } from "./copy/python.js";
 import { curl, grpcurl } from "./copy/shell.js";
-import { html, useRef, useState } from "./preact.js";
+import { html, useState } from "./preact.js";
 import { session } from "./session.js";
 import { useStore } from "./store.js";
 
@@ -31,10 +31,9 @@ function Forms({ answer }) {
   const { grpc_port: port } = useStore(session);
   const [chosen, setChosen] = useState(0);
   const [told, setTold] = useState("");
-  const shown = useRef(null);
   const text = FORMS[chosen].write(answer.request, serverOf(answer, port));
   const copy = async () => {
-    setTold((await copyText(text, shown.current)) ? "Copied" : "Press Ctrl+C to copy it");
+    setTold((await copyText(text)) ? "Copied" : "Not allowed: select the text instead");
     setTimeout(() => setTold(""), TOLD_MS);
   };
   return html`
@@ -47,7 +46,7 @@ function Forms({ answer }) {
       <button type="button" class="small" onClick=${copy}>Copy</button>
       <span class="soft small" role="status">${told}</span>
     </div>
-    <pre class="copy-text" tabindex="0" aria-label=${`The request as ${FORMS[chosen].name}`} ref=${shown}>${text}</pre>
+    <pre class="copy-text" tabindex="0" aria-label=${`The request as ${FORMS[chosen].name}`}>${text}</pre>
   `;
 }
 

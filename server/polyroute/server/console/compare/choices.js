@@ -44,11 +44,14 @@ export function nameOf({ model, variant }) {
 export function requestOf(choice, entry, { prompt, system }, options) {
   const routing = { ...options.routing, noShadow: true };
   if (choice.variant) Object.assign(routing, { variant: choice.variant, noFallback: true });
-  const request = { ...options, model: choice.model, routing };
-  if (entry && !entry.chat) return { ...request, prompt: system ? `${system}\n\n${prompt}` : prompt };
+  return { model: choice.model, ...inputOf(entry, prompt, system), ...options, routing };
+}
+
+function inputOf(entry, prompt, system) {
+  if (entry && !entry.chat) return { prompt: system ? `${system}\n\n${prompt}` : prompt };
   const messages = [{ role: "user", content: prompt }];
   if (system) messages.unshift({ role: "system", content: system });
-  return { ...request, messages: { messages } };
+  return { messages: { messages } };
 }
 
 function exists({ model, variant }, entries) {

@@ -1,7 +1,7 @@
 // Where the time of an answer went, as a bar.
 
 import { html } from "../preact.js";
-import { msOf, span } from "./times.js";
+import { LEAST_MS, msOf, span } from "./times.js";
 
 /** The parts of a `Timing`: waiting for a permit, to the first token, and from there to the end. */
 export function TimeBar({ timing }) {
@@ -27,5 +27,5 @@ function partsOf({ queue, firstToken, total }) {
     { name: "queue", what: "in the queue", ms: msOf(queue) },
     { name: "first", what: "to the first token", ms: Math.max(0, msOf(firstToken) - msOf(queue)) },
     { name: "rest", what: "writing", ms: Math.max(0, msOf(total) - msOf(firstToken)) },
-  ].filter(({ ms }) => ms > 0);
+  ].filter(({ ms }) => ms >= LEAST_MS);
 }

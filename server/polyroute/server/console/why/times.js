@@ -1,5 +1,8 @@
 // Times of the protocol, for people.
 
+/** What is shorter is told as none. */
+export const LEAST_MS = 0.05;
+
 /** A duration of the protocol (`0.012s`) in milliseconds; what is absent took none. */
 export function msOf(duration) {
   return duration ? Number.parseFloat(duration) * 1_000 : 0;
@@ -8,7 +11,7 @@ export function msOf(duration) {
 /** A span of time in milliseconds, in words: `0.3 ms`, `42 ms`, `1.25 s`. */
 export function span(ms) {
   if (ms >= 1_000) return `${(ms / 1_000).toFixed(2)} s`;
-  return ms >= 10 || ms === 0 ? `${Math.round(ms)} ms` : `${ms.toFixed(1)} ms`;
+  return ms >= 10 || ms < LEAST_MS ? `${Math.round(ms)} ms` : `${ms.toFixed(1)} ms`;
 }
 
 /** How long ago something was, in words, from milliseconds. */
