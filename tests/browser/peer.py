@@ -85,9 +85,9 @@ def ended(tokens: int) -> bytes:
     return finish + usage + data(b"[DONE]")
 
 
-async def listening() -> Peer:
-    """A peer that listens."""
+async def listening(names: Iterable[str] = MODELS) -> Peer:
+    """A peer with these models that listens."""
     peer = Peer(ScriptedPeer())
-    peer.scripted.plays = {"/v1/models": models(*({"id": name} for name in MODELS)), CHAT: peer.answer}
+    peer.scripted.plays = {"/v1/models": models(*({"id": name} for name in names)), CHAT: peer.answer}
     await peer.scripted.listen()
     return peer
