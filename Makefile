@@ -13,7 +13,7 @@ STUBS := build/stubs
 BASELINE := protos/released.binpb
 ARGS ?=
 
-.PHONY: help install run test test-programs bench bench-peers bench-engine bench-cache bench-metrics bench-registry bench-records bench-routing bench-telemetry bench-experiments check fmt dashboards proto proto-release constraints image clean
+.PHONY: help install run test test-programs bench bench-peers bench-check bench-engine bench-cache bench-metrics bench-registry bench-records bench-routing bench-telemetry bench-experiments check fmt dashboards proto proto-release constraints image clean
 
 help:  ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1mmake %-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ bench: install  ## measure what the router costs a call, beside bare servers (AR
 bench-peers: install  ## the same beside other routers too, which it installs (a gigabyte)
 	@$(BIN)/python -m benchmarks.rig.install_peers
 	@$(BIN)/python -m benchmarks.router --contenders floor,ours,peers $(ARGS)
+
+bench-check: install  ## fail where the router takes far more beside bare servers than it did (a minute; no test)
+	@$(BIN)/python -m benchmarks.router --check $(ARGS)
 
 bench-engine: install  ## measure the local engine beside other engines (ARGS=--help tells all; ARGS=--quick tries it)
 	@$(BIN)/python -m benchmarks.engine $(ARGS)

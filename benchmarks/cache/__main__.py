@@ -17,13 +17,15 @@ from pathlib import Path
 
 import grpc
 
-from benchmarks.cache import bare, contenders, programs, table, workload
+from benchmarks.cache import bare, contenders, table
 from benchmarks.cache.contenders import Contender, rows
-from benchmarks.cache.programs import CannotRun, Figures
 from benchmarks.cache.serving import Serve
 from benchmarks.cache.table import Row
+from benchmarks.rig import asking, peers, programs
+from benchmarks.rig.programs import CannotRun, Figures
+from benchmarks.rig.starting import floor
+from benchmarks.rig.workload import GENERATE, Ask, filled
 
-_LOAD = ("taskset", "-c", "1")
 _LITELLM_KEYS = 1000
 _QUICK = {"entries": [100], "callers": [2], "rounds": 1, "seconds": 0.3}
 
@@ -58,14 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _measure(folder: Path, options: argparse.Namespace) -> dict[Row, list[Figures]]:
     """Everything is started first, so that rounds go through all of them in turn."""
     programs.build(folder)
-    (folder / "grpc.body").write_bytes(workload.grpc_body())
-    (folder / "http.body").write_bytes(workload.http_body())
+    ask = Ask(options.tokens)
     found: dict[Row, list[Figures]] = {}
     with ExitStack() as stack:
-        whole, stream = workload.peer_answer(options.tokens), workload.peer_stream(options.tokens)
-        upstream = stack.enter_context(programs.upstream(folder, whole, stream, _LOAD))
+        upstream = stack.enter_context(programs.upstream(folder)).port
         listed, folders = _ours(stack, folder, options, upstream)
-        listed = [*_floors(stack, folder, listed[0], listed[1]), *listed]
+        listed = [*_floors(stack, folder, ask, listed[0], listed[1]), *listed]
         listed += _litellm(stack, folder, options, upstream)
         if options.pause:
             _say("everything is ready: press Enter to measure")
@@ -93,6 +93,7 @@ def _ours(
     """The router with each tier alone at each size, and without a cache; and the folders of the disk tiers."""
     listed: list[Contender] = []
     folders: dict[str, Path] = {}
+    ask = Ask(options.tokens)
     for tier in options.tiers:
         for entries in options.entries:
             name = f"{tier}, {entries:,} entries"
@@ -108,50 +109,49 @@ def _ours(
             place = folder / f"{tier}-{entries}"
             place.mkdir()
             cache = {"tiers": {tier: sized}}
-            serve = Serve("", "", cache, entries, options.tokens, str(place), upstream, url)
-            listed += rows(name, folder, stack.enter_context(contenders.serving(serve)), keys=entries, cached=True)
+            serve = Serve(cache, str(place), upstream, entries, options.tokens, url)
+            listed += rows(name, ask, stack.enter_context(contenders.serving(serve)), keys=entries, cached=True)
             if tier == "disk":
                 folders[f"{entries:,} entries"] = place / "answers"
     place = folder / "off"
     place.mkdir()
-    off = Serve(cache={"mode": "off"}, tokens=options.tokens, folder=str(place), upstream=upstream)
-    listed += rows("no cache, fast peer", folder, stack.enter_context(contenders.serving(off)), keys=10**9)
+    off = Serve({"mode": "off"}, str(place), upstream, tokens=options.tokens)
+    listed += rows("no cache, fast peer", ask, stack.enter_context(contenders.serving(off)), keys=10**9)
     return listed, folders
 
 
-def _floors(stack: ExitStack, folder: Path, over_grpc: Contender, over_http: Contender) -> list[Contender]:
+def _floors(stack: ExitStack, folder: Path, ask: Ask, over_grpc: Contender, over_http: Contender) -> list[Contender]:
     """Servers that answer with the bytes of a hit."""
-    hit = folder / "hit.grpc"
+    hit = {"grpc": folder / "hit.grpc", "http": folder / "hit.http"}
     with grpc.insecure_channel(f"127.0.0.1:{over_grpc.target.port}") as channel:
-        hit.write_bytes(channel.unary_unary(workload.GENERATE)(workload.filled(workload.grpc_body(), 0), timeout=60))
-    (folder / "hit.http").write_bytes(contenders.ask(over_http.target.port, 0))
+        hit["grpc"].write_bytes(channel.unary_unary(GENERATE)(filled(ask.grpc(), 0), timeout=60))
+    hit["http"].write_bytes(asking.answer(over_http.target.port, ask))
     listed = []
-    for name, floor, file in (("grpc echo", "grpc", hit), ("grpc echo of messages", "messages", hit)):
-        ports = stack.enter_context(contenders.serving(Serve(floor=floor, answer=str(file))))
-        listed += rows(name, folder, ports)
-    ports = stack.enter_context(contenders.serving(Serve(floor="http", answer=str(folder / "hit.http"))))
-    return [*listed, *rows("http echo", folder, ports)]
+    for name in ("grpc echo", "grpc echo of messages", "http echo"):
+        ports, _ = stack.enter_context(floor(name, answer=hit[name.split()[0]]))
+        listed += rows(name, ask, ports)
+    return listed
 
 
 def _litellm(stack: ExitStack, folder: Path, options: argparse.Namespace, upstream: int) -> list[Contender]:
     listed: list[Contender] = []
-    if not options.litellm_python:
-        _say("LiteLLM is left out: see benchmarks/README.md for how it is found")
+    if not (options.peers / "litellm").exists():
+        _say("LiteLLM is left out: python -m benchmarks.rig.install_peers installs it")
         return listed
     keys = min(_LITELLM_KEYS, *options.entries)
     for kind in ("local", "disk"):
         name = f"LiteLLM, {'memory' if kind == 'local' else kind}, {keys:,} entries"
         _say(f"{name}: filling")
-        ports = stack.enter_context(contenders.litellm(options.litellm_python, folder, upstream, kind))
+        ports = stack.enter_context(contenders.litellm(options.peers, folder, upstream, kind))
         for number in range(keys):
-            contenders.ask(ports["http"], number)
-        listed += rows(name, folder, ports, keys=keys)
+            asking.answer(ports["http"], Ask(options.tokens), number)
+        listed += rows(name, Ask(options.tokens), ports, keys=keys)
     return listed
 
 
 def _load(folder: Path, contender: Contender, callers: int, seconds: float, seed: int) -> Figures:
     before = contender.hits()
-    figures = programs.load(folder, contender.target, callers, seconds, seed, _LOAD)
+    figures = programs.load(folder, contender.target, callers, seconds, seed)
     if contender.admin and contender.hits() - before < figures.answers:
         raise CannotRun(f"{contender.name}: fewer hits than answers: something was not found")
     line = f"{figures.per_s:9,.0f} a second, p50 {figures.p50_us:,.0f} us"
@@ -173,12 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seconds", type=float, default=3.0, help="of each load (default: %(default)s)")
     add("--rounds", type=int, default=3, help="how often each is measured; medians count (default: %(default)s)")
     add("--folder", type=Path, help="where answers are kept meanwhile, some 3 GB at a million (default: the system's)")
-    variable = "BENCH_LITELLM_PYTHON"
-    add(
-        "--litellm-python",
-        default=os.environ.get(variable),
-        help=f"interpreter that has litellm[proxy] (or {variable})",
-    )
+    add("--peers", type=Path, default=peers.FOLDER, help="where peers are installed (default: %(default)s)")
     add("--json", type=Path, metavar="FILE", help="write the figures of all rounds there too")
     add("--pause", action="store_true", help="once all is filled, wait for Enter: time to make the machine quiet")
     add("--quick", action="store_true", help="few entries, short: shows that all runs, measures nothing")

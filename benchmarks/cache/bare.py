@@ -10,7 +10,7 @@ from typing import Final
 
 import diskcache
 
-from benchmarks.cache.programs import Figures
+from benchmarks.rig.programs import Figures
 from polyroute.routing.cache.disk import BytesDisk
 
 _KEYS: Final = 20_000
@@ -33,7 +33,8 @@ def measure(folder: Path, seconds: float) -> Figures:
             if after - begun > seconds:
                 break
     count = len(times)
-    mean, per_s, each = sum(times) / count, count / (after - begun), size / count
-    times.sort()
+    per_s, each = count / (after - begun), size / count
+    mean, times = sum(times) / count, sorted(times)
     p50, p90, p99 = (times[count * part // 100] for part in (50, 90, 99))
-    return Figures(count, per_s, each, mean, p50, p90, p99, times[-1])
+    summed = (mean, p50, p90, p99, times[-1])
+    return Figures(count, count, per_s, 0.0, each, *summed, *summed)

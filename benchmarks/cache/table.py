@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import TypeAlias
 
-from benchmarks.cache.programs import Figures
+from benchmarks.rig.programs import Figures
 
 Row: TypeAlias = tuple[str, str, int]
 """Contender, protocol and number of callers."""

@@ -193,7 +193,7 @@ async def _serving(server: grpc.aio.Server) -> AsyncIterator[dict[str, int]]:
 async def _serving_http(chat: Any) -> AsyncIterator[dict[str, int]]:
     app = web.Application()
     app.router.add_post(CHAT, chat)
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, backlog=4096).start()
     try:

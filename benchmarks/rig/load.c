@@ -3,14 +3,15 @@
    usage: load http|grpc PORT PATH BODY_FILE CALLERS CONNECTIONS SECONDS|hold KEYS SEED WORDS
 
    Every caller has one request out at a time; callers are spread over the connections, over HTTP/1.1 one on each. In the
-   body the ten characters `##########` become a number below KEYS, drawn anew for each request, and `@@@@@@@@@@` one that
-   no other request has where no other run has SEED (and none asks more than ten million); both in ten digits, so that
-   lengths never change. An answer is right where it has WORDS words, or more: each has one `~`, whatever is around it.
+   body the ten characters `##########` become a number below KEYS, drawn anew for each request, and `@@@@@@@@@@` one
+   that no other request has where no other run has SEED (below ten thousand, each with a million numbers); both in ten
+   digits, so that lengths never change. An answer is right where it has WORDS words, or more: each has one `~`.
 
    The first tenth of the time is for warming up, and does not count. Rates are of what came within the rest; times are
-   those of requests that began in it, the last of which are waited for; where none did, it goes on until one has come. Prints one line of JSON. With `hold`, every
-   caller asks once; once all have their first word, one line says so, and all stays as it is until standard input ends.
-   An answer that is wrong, and a connection that breaks, end the run with exit code 1. */
+   those of requests that began in it, the last of which are waited for; where there is none, it goes on until one has
+   come. Prints one line of JSON. With `hold`, every caller asks once; once all have their first word, one line says so,
+   and all stays as it is until standard input ends. An answer that is wrong, and a connection that breaks, end the run
+   with exit code 1. */
 #define _GNU_SOURCE
 #include "load.h"
 #include <arpa/inet.h>
@@ -24,7 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MOST_TIMES = 20000000, DIGITS = 10, PER_SEED = 10000000 };
+enum { MOST_TIMES = 20000000, DIGITS = 10, PER_SEED = 1000000 };
 static const int64_t OVERTIME = 60000000000;
 
 int port, calls_each;
@@ -35,7 +36,7 @@ size_t request_size;
 static const Protocol *protocol;
 static int poll_fd, hold;
 static unsigned char *drawn_at, *unique_at;
-static uint64_t keys, chance, unique;
+static uint64_t keys, chance, unique, last_unique;
 static size_t words_due, out, started;
 static int64_t since, until;
 static float *times, *firsts;
@@ -79,6 +80,7 @@ static void put_number(unsigned char *at, uint64_t number) {
 static void ask(Connection *connection, Call *call) {
     put_number(drawn_at, draw() % keys);
     put_number(unique_at, unique++);
+    if (unique_at && unique == last_unique) fail("more requests than one SEED has numbers for", "", 0);
     call->body = call->words = 0, call->first = 0, call->out = 1;
     out++;
     call->begun = now();
@@ -217,7 +219,7 @@ int main(int count, char **given) {
     hold = !strcmp(given[7], "hold");
     double seconds = hold ? 1e6 : atof(given[7]);
     uint64_t seed = strtoull(given[9], NULL, 10);
-    keys = strtoull(given[8], NULL, 10), chance = seed * 2 + 1, unique = seed * PER_SEED;
+    keys = strtoull(given[8], NULL, 10), chance = seed * 2 + 1, unique = seed * PER_SEED, last_unique = unique + PER_SEED;
     words_due = strtoull(given[10], NULL, 10);
     calls_each = (callers + connections - 1) / connections;
     if (protocol == &http && calls_each > 1) fail("over HTTP/1.1 every caller needs a connection", "", 0);

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import shutil
@@ -11,7 +10,6 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,74 +17,87 @@ from benchmarks.rig import peers, programs
 from benchmarks.rig.collector import collector
 from benchmarks.rig.floors import FLOORS
 from benchmarks.rig.programs import CannotRun
-from benchmarks.router import machine, summary, table
+from benchmarks.router import footprint, gate, many_models, report, results
 from benchmarks.router.cases import DIRECT, OURS, OURS_DISK, PEERS, TITLES, chosen
 from benchmarks.router.contenders import Place, everyone
+from benchmarks.router.footprint import Wanted
+from benchmarks.router.machine import this_machine
+from benchmarks.router.results import Results
 from benchmarks.router.rounds import Found, Plan, measure, say
+from benchmarks.router.summary import lines
 
-_QUICK: Final = {"callers": [2], "rounds": 1, "seconds": 0.3, "keys": 20}
+_QUICK: Final = {"callers": [2], "rounds": 1, "seconds": 0.3, "keys": 20, "calls": 10, "streams": 20, "models": [1, 10]}
+_CHECK: Final = {
+    "cases": list(dict.fromkeys(name for name, _ in gate.BOUNDS)),
+    "callers": [gate.CALLERS],
+    "contenders": [*FLOORS, OURS],
+    "rounds": 3,
+    "seconds": 1.0,
+}
 _GROUPS: Final = {"floor": (*FLOORS, DIRECT), "ours": (OURS, OURS_DISK), "peers": PEERS}
 _PROTOCOLS: Final = {"grpc": "grpc", "rest": "http"}
+_FOOTPRINT: Final = "footprint"
+_MODELS: Final = "models"
+_CALLS_S: Final = 120.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures what the command line asks for and prints tables; returns 1 where something could not be measured."""
     options = _parser().parse_args(arguments)
-    if options.quick:
-        for name, value in _QUICK.items():
+    for asked, chosen_for in ((options.quick, _QUICK), (options.check, _CHECK)):
+        for name, value in chosen_for.items() if asked else ():
             setattr(options, name, value)
+    if options.read:
+        found = results.read(options.read)
+    elif (run := _run(options)) is not None:
+        found = run
+    else:
+        return 1
+    print(report.tables(found), flush=True)
+    if options.json:
+        results.save(found, options.json)
+    if options.docs:
+        report.write(found)
+    slower = gate.broken(lines(found.found)) if options.check else []
+    for said in slower:
+        say(f"slower than it should be: {said}")
+    return int(bool(found.found.failures or slower))
+
+
+def _run(options: argparse.Namespace) -> Results | None:
     if shutil.which("taskset") is None or (os.cpu_count() or 1) < 2:
         say("this needs two cores and taskset (util-linux)")
-        return 1
+        return None
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # thousands of callers, each with a connection
-    plan = _plan(options)
-    with tempfile.TemporaryDirectory(prefix="bench-router-", dir=options.folder) as folder:
-        try:
-            found = _measure(Path(folder), plan, options)
-        except CannotRun as error:
-            say(f"cannot go on: {error}")
-            return 1
-    lines = summary.lines(found)
-    print(table.markdown(lines), flush=True)
-    if options.json:
-        options.json.write_text(json.dumps(_as_json(plan, found, lines), indent=1) + "\n")
-    return int(bool(found.failures))
-
-
-def _measure(folder: Path, plan: Plan, options: argparse.Namespace) -> Found:
+    cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {programs.PEER_CORE})  # spans arrive here
-    programs.build(folder)
-    with programs.upstream(folder) as upstream, collector() as spans:
-        return measure(plan, Place(folder, upstream, spans, options.peers))
+    try:
+        with tempfile.TemporaryDirectory(prefix="bench-router-", dir=options.folder) as folder:
+            programs.build(Path(folder))
+            with programs.upstream(Path(folder)) as upstream, collector() as spans:
+                return _measure(Place(Path(folder), upstream, spans, options.peers), options)
+    except CannotRun as error:
+        say(f"cannot go on: {error}")
+        return None
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
-def _plan(options: argparse.Namespace) -> Plan:
+def _measure(place: Place, options: argparse.Namespace) -> Results:
     protocols = [_PROTOCOLS[name] for name in options.over]
-    return Plan(
-        chosen(options.cases, protocols),
-        options.contenders,
-        options.rounds,
-        options.seconds,
-        options.keys,
-        options.callers,
-    )
-
-
-def _as_json(plan: Plan, found: Found, lines: Sequence[summary.Line]) -> dict[str, Any]:
-    cells = [
-        {"case": case.name, "protocol": case.protocol, "callers": callers, "contender": name}
-        | {"rounds": [asdict(sample) for sample in samples]}
-        for (case, callers, name), samples in found.samples.items()
-    ]
-    run = {"rounds": plan.rounds, "seconds": plan.seconds, "command": " ".join(sys.argv[1:])}
-    return {
-        "machine": asdict(machine.this_machine()),
-        "run": run,
-        "lines": [asdict(line) for line in lines],
-        "cells": cells,
-        "failures": found.failures,
-    }
+    cases = chosen(options.cases, protocols)
+    plan = Plan(cases, options.contenders, options.rounds, options.seconds, options.keys, options.callers)
+    found = measure(plan, place) if cases else Found()
+    footprints, sizes = [], []
+    if _FOOTPRINT in options.cases:
+        wanted = Wanted(options.rounds, options.calls, options.seconds, _CALLS_S, options.streams)
+        footprints, failures = footprint.measure(options.contenders, protocols, wanted, place, say)
+        found.failures.extend(failures)
+    if _MODELS in options.cases and OURS in options.contenders:
+        sizes = many_models.measure(protocols, options.rounds, options.seconds, place, say, options.models)
+    command = " ".join(["python -m benchmarks.router", *sys.argv[1:]])
+    return Results(this_machine(), command, plan.rounds, plan.seconds, found, footprints, sizes)
 
 
 def _names(text: str) -> list[str]:
@@ -116,21 +127,24 @@ def _some_of(known: Sequence[str]) -> Any:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.router", description=__doc__)
     add = parser.add_argument
-    add("--cases", type=_some_of([*TITLES]), default=[*TITLES], help=f"of {','.join(TITLES)} (default: all)")
+    cases = [*TITLES, _FOOTPRINT, _MODELS]
+    add("--cases", type=_some_of(cases), default=cases, help=f"of {','.join(cases)} (default: all)")
     add("--over", type=_some_of([*_PROTOCOLS]), default=[*_PROTOCOLS], help="grpc, rest (default: both)")
-    add(
-        "--contenders",
-        type=_names,
-        default=_names("floor,ours"),
-        help="groups or names, comma separated: floor, ours, peers (default: floor,ours)",
-    )
+    groups = "groups or names, comma separated: floor, ours, peers (default: floor,ours)"
+    add("--contenders", type=_names, default=_names("floor,ours"), help=groups)
     add("--callers", type=_numbers, default=[], help="numbers, comma separated (default: those of each case)")
     add("--rounds", type=int, default=5, help="how often each is measured; medians count (default: %(default)s)")
     add("--seconds", type=float, default=2.0, help="of each load (default: %(default)s)")
     add("--keys", type=int, default=500, help="questions whose answers caches hold (default: %(default)s)")
+    add("--calls", type=int, default=100_000, help="before memory is read again (default: %(default)s)")
+    add("--streams", type=int, default=5_000, help="open at once, for the memory of one (default: %(default)s)")
+    add("--models", type=_numbers, default=list(many_models.SIZES), help="sizes of a registry (default: %(default)s)")
     add("--json", type=Path, metavar="FILE", help="write the figures of all rounds there too")
+    add("--read", type=Path, metavar="FILE", help="take the figures of an earlier run from there, and measure nothing")
+    add("--docs", action="store_true", help=f"write {report.PAGE.name} and its picture, too")
     add("--folder", type=Path, help="where servers keep their files meanwhile (default: the system's)")
     add("--peers", type=Path, default=peers.FOLDER, help="where peers are installed (default: %(default)s)")
+    add("--check", action="store_true", help="measure little, and fail where the router is slower than it should be")
     add("--quick", action="store_true", help="short: shows that all runs, measures nothing")
     return parser
 

@@ -39,9 +39,11 @@ class Case:
     @property
     def title(self) -> str:
         """For people."""
-        return f"{TITLES[self.name]}, {'gRPC' if self.protocol == 'grpc' else 'REST'}"
+        return f"{TITLES[self.name]}, {PROTOCOLS[self.protocol]}"
 
 
+PROTOCOLS: Final = {"grpc": "gRPC", "http": "REST"}
+"""The protocols, as people call them."""
 TITLES: Final = {
     "unary-miss": f"unary miss, {WORDS} words",
     "memory-hit": f"memory hit, {WORDS} words",

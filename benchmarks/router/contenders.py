@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from benchmarks.rig.floors import FLOORS
 from benchmarks.rig.processes import SERVER_CORES, Running, free_port, started, wait
 from benchmarks.rig.programs import Target, Upstream
 from benchmarks.rig.starting import floor
-from benchmarks.rig.workload import CHAT, MODEL, Ask
+from benchmarks.rig.workload import CHAT, DRAWN, MODEL, Ask
 from benchmarks.router.cases import DIRECT, LITELLM, LITELLM_DISK, OURS, OURS_DISK, PEERS
 
 _MOST_AT_ONCE: Final = 8192
@@ -47,12 +48,16 @@ class Contender:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What contenders are started with: a folder of this run, the upstream, where spans go, and the installed peers."""
+    """What contenders are started with: a folder of this run, the upstream, where spans go, and the installed peers.
+
+    `seeds` gives each load one that no other has, so that a question that should be new is.
+    """
 
     folder: Path
     upstream: Upstream
     spans: str
     peers: Path
+    seeds: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,13 @@ class Ours:
 def everyone() -> list[str]:
     """Names of all contenders."""
     return [*FLOORS, DIRECT, OURS, OURS_DISK, *PEERS]
+
+
+def model_name(number: int | None, models: int) -> str:
+    """The name of one of so many models; None leaves its number to the load generator, which draws one."""
+    if models == 1:
+        return MODEL
+    return f"{MODEL}-{DRAWN if number is None else f'{number:0{len(DRAWN)}}'}"
 
 
 @contextmanager
@@ -93,10 +105,18 @@ def ours(how: Ours, place: Place, name: str = OURS) -> Iterator[Contender]:
     config = folder / "models.yaml"
     config.write_text(json.dumps(_config(how, place)))  # JSON is YAML, too
     ports = {protocol: free_port() for protocol in ("grpc", "http", "admin")}
-    command = [str(Path(sys.executable).parent / "polyroute"), "serve", "--config", str(config), *how.flags]
+    command = [
+        str(Path(sys.executable).parent / "polyroute"),
+        "serve",
+        "--config",
+        str(config),
+        "--drain-timeout",
+        "1",
+        *how.flags,
+    ]
     for protocol, port in ports.items():
         command += [f"--{protocol}-address", f"127.0.0.1:{port}"]
-    probe = replace(_PROBE, model=_model(0, how.models))
+    probe = replace(_PROBE, model=model_name(0, how.models))
     with started(command, _environ(folder, place), cores=how.cores, log=folder / "log") as process:
         wait(lambda: asking.answer(ports["http"], probe), process, name)
         yield Contender(name, ports, process)
@@ -116,14 +136,9 @@ def _peer(name: str, place: Place) -> Iterator[Contender]:
 def _config(how: Ours, place: Place) -> dict[str, Any]:
     peer = {"type": "remote", "base_url": f"http://127.0.0.1:{place.upstream.port}", "api": "openai", "version": "1"}
     limits = {"max_concurrency": _MOST_AT_ONCE, "max_queue": _MOST_AT_ONCE, "peer_model": MODEL}
-    models = [{"id": _model(number, how.models), **peer, **limits} for number in range(how.models)]
+    models = [{"id": model_name(number, how.models), **peer, **limits} for number in range(how.models)]
     cache: dict[str, Any] = {"tiers": list(how.tiers)} if how.tiers else {}
     return {"default_model": models[0]["id"], "models": models, "cache": cache}
-
-
-def _model(number: int, models: int) -> str:
-    """The name of one of so many: its number has as many digits as the load generator fills in."""
-    return MODEL if models == 1 else f"{MODEL}-{number:010}"
 
 
 def _environ(folder: Path, place: Place) -> dict[str, str]:

@@ -94,7 +94,6 @@ class _Run:
     found: Found = field(default_factory=Found)
     up: dict[str, Contender] = field(default_factory=dict)
     given_up: set[Cell] = field(default_factory=set)
-    seeds: Iterator[int] = field(default_factory=lambda: iter(range(1, 999)))
 
     def start(self, stack: ExitStack, name: str) -> None:
         self.tell(f"{time.strftime('%H:%M:%S')} starting {name}")
@@ -127,7 +126,7 @@ class _Run:
     def _loaded(self, case: Case, callers: int, contender: Contender) -> Sample:
         target, process = contender.target(case.protocol, case.ask, self.plan.keys), contender.running
         posts, cpu_s = self.place.upstream.seen().posts, process.cpu_s if process else 0.0
-        figures = load(self.place.folder, target, callers, self.plan.seconds, next(self.seeds))
+        figures = load(self.place.folder, target, callers, self.plan.seconds, next(self.place.seeds))
         cpu_s = process.cpu_s - cpu_s if process else 0.0
         posts = self.place.upstream.seen().posts - posts
         if case.hits and posts:

@@ -25,8 +25,8 @@ class Line:
 
     `rate` is of answers a second, or of words where the case counts those; `cpu_us` is its processor time for one of
     them, None of the upstream itself. `of_floor` and `ours_is` compare rates round by round (the median of the
-    ratios): this one's to the floor's, and ours to this one's. `added_first_us` is how much later than without a router
-    the first word comes. What was not measured is None.
+    ratios), this one's to the floor's and ours to this one's; `..._by_cpu` compare what a second of processor gives.
+    `added_first_us` is how much later than without a router the first word comes. What was not measured is None.
     """
 
     case: Case
@@ -39,6 +39,7 @@ class Line:
     first_us: float
     cpu_us: Spread | None
     of_floor: float | None
+    of_floor_by_cpu: float | None
     ours_is: float | None
     ours_is_by_cpu: float | None
     added_first_us: float | None
@@ -95,6 +96,7 @@ def _line(cell: Cell, found: Found) -> Line:
         first,
         spread([sample.cpu_us / units for sample in samples]) if name != DIRECT else None,
         beside(case.floors[0], lambda sample: rate(case, sample)),
+        inverse(beside(case.floors[0], lambda sample: sample.cpu_us)),
         inverse(beside(ours, lambda sample: rate(case, sample))) if name != ours else None,
         beside(ours, lambda sample: sample.cpu_us) if name != ours else None,
         first - statistics.median(s.figures.first_p50_us for s in direct) if direct and name != DIRECT else None,

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
+from benchmarks.router.cases import PROTOCOLS
+from benchmarks.router.footprint import Footprint
+from benchmarks.router.many_models import Size
 from benchmarks.router.summary import Line, Spread
 
 _HEADS = (
@@ -12,6 +15,7 @@ _HEADS = (
     ("{unit} a second", "---:"),
     ("quartiles", "---:"),
     ("of the floor", "---:"),
+    ("by processor", "---:"),
     ("p50 / p99, us", "---:"),
     ("first word p50, us", "---:"),
     ("us of processor {each}", "---:"),
@@ -19,9 +23,9 @@ _HEADS = (
 )
 
 
-def markdown(lines: Sequence[Line]) -> str:
+def loads(lines: Sequence[Line]) -> str:
     """A table for each load: a contender a row."""
-    parts = []
+    parts: list[str] = []
     for (case, callers), group in groupby(lines, key=lambda line: (line.case, line.callers)):
         unit, each = ("words", "a word") if case.by_words else ("answers", "an answer")
         heads = [head.format(unit=unit, each=each) for head, _ in _HEADS]
@@ -30,6 +34,41 @@ def markdown(lines: Sequence[Line]) -> str:
         parts += [_row(_cells(line)) for line in group]
         parts += [""]
     return "\n".join(parts)
+
+
+def footprints(found: Sequence[Footprint]) -> str:
+    """A server and protocol a row."""
+    heads = ["", "over", "start, s", "MB then", "calls", "MB after a tenth", "MB after all", "KB an open stream", "of"]
+    rows = [
+        [
+            one.name,
+            PROTOCOLS[one.protocol],
+            f"{one.start_s:.2f}",
+            f"{one.start_mb:.0f}",
+            f"{one.calls:,}",
+            f"{one.tenth_mb:.0f}",
+            f"{one.calls_mb:.0f}",
+            "-" if one.stream_kb is None else number(one.stream_kb),
+            f"{one.streams:,}",
+        ]
+        for one in found
+    ]
+    return "\n".join([_row(heads), _row(["---", "---", *["---:"] * 7]), *map(_row, rows)])
+
+
+def sizes(found: Sequence[Size]) -> str:
+    """A number of models a row."""
+    protocols = list(found[0].rounds)
+    heads = ["models", "start, s", "MB then", "of a core, idle"]
+    for protocol in protocols:
+        heads += [f"{PROTOCOLS[protocol]}: answers a second", "us of processor an answer"]
+    lines = [_row(heads), _row(["---:"] * len(heads))]
+    for size in found:
+        cells = [f"{size.models:,}", f"{size.start_s:.2f}", f"{size.start_mb:.0f}", f"{size.idle_share:.1%}"]
+        for protocol in protocols:
+            cells += [number(size.per_s(protocol)), number(size.cpu_us(protocol))]
+        lines.append(_row(cells))
+    return "\n".join(lines)
 
 
 def number(value: float) -> str:
@@ -44,12 +83,17 @@ def _cells(line: Line) -> list[str]:
         f"*{line.name}*" if line.name in line.case.floors else line.name,
         number(line.rate.median),
         _quartiles(line.rate),
-        "1" if floor else "-" if line.of_floor is None else f"{line.of_floor:.2f}",
+        "1" if floor else _ratio(line.of_floor),
+        "1" if floor else _ratio(line.of_floor_by_cpu),
         f"{number(line.p50_us)} / {number(line.p99_us)}",
         f"{number(line.first_us)}{added}" if line.case.by_words else "-",
         number(line.cpu_us.median) if line.cpu_us else "-",
         _beside(line),
     ]
+
+
+def _ratio(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def _beside(line: Line) -> str:

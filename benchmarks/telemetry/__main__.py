@@ -18,12 +18,8 @@ from statistics import median
 from typing import Final
 
 import grpc.aio
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
-    TraceServiceServicer,
-    add_TraceServiceServicer_to_server,
-)
 
+from benchmarks.rig.collector import collector
 from benchmarks.telemetry.server import MODES
 from polyroute.v1 import inference_pb2 as pb
 from polyroute.v1.inference_pb2_grpc import InferenceServiceStub
@@ -52,22 +48,10 @@ class _Running:
         return (int(fields[11]) + int(fields[12])) * _TICK_S
 
 
-class _Sink(TraceServiceServicer):
-    """Takes spans and forgets them; this process bears the cost."""
-
-    async def Export(  # noqa: N802
-        self, request: trace_service_pb2.ExportTraceServiceRequest, context: object
-    ) -> trace_service_pb2.ExportTraceServiceResponse:
-        return trace_service_pb2.ExportTraceServiceResponse()
-
-
 async def measure(rounds: int, calls: int, callers: int) -> list[Row]:
     """Starts a server for each mode and asks them in turn, `calls` a round, `callers` at once."""
-    sink = grpc.aio.server()
-    add_TraceServiceServicer_to_server(_Sink(), sink)
-    endpoint = f"http://127.0.0.1:{sink.add_insecure_port('127.0.0.1:0')}"
-    await sink.start()
     with ExitStack() as ends, tempfile.TemporaryDirectory() as folder:
+        endpoint = ends.enter_context(collector())
         servers = {mode: ends.enter_context(_server(mode, Path(folder) / mode, endpoint)) for mode in MODES}
         took: dict[str, list[tuple[float, float]]] = {mode: [] for mode in MODES}
         for round in range(rounds + 1):
@@ -75,7 +59,6 @@ async def measure(rounds: int, calls: int, callers: int) -> list[Row]:
                 figures = await _round(servers[mode], calls, callers)
                 if round:  # the first one warms up
                     took[mode].append(figures)
-    await sink.stop(None)
     return [
         Row(mode, median(cpu for cpu, _ in figures) * 1e6, median(wall for _, wall in figures) * 1e6)
         for mode, figures in took.items()

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from benchmarks.cache import wordings
 from benchmarks.cache.__main__ import main
-from benchmarks.cache.programs import Figures
 from benchmarks.cache.table import markdown
+from benchmarks.rig.programs import Figures
 
 LACKS = [name for name in ("cc", "taskset") if shutil.which(name) is None and os.environ.get("CI") != "true"]
 
@@ -21,7 +21,7 @@ LACKS = [name for name in ("cc", "taskset") if shutil.which(name) is None and os
 def test_a_run_measures_everything_that_it_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "figures.json"
     options = ["--quick", "--tiers", "memory,disk", "--folder", str(tmp_path), "--json", str(file)]
-    assert main([*options, "--litellm-python", ""]) == 0
+    assert main([*options, "--peers", str(tmp_path / "none")]) == 0
     figures = json.loads(file.read_text())["figures"]
     measured = {(f["contender"], f["protocol"]) for f in figures}
     for name in ("memory, 100 entries", "disk, 100 entries", "no cache, fast peer"):
@@ -34,7 +34,7 @@ def test_a_run_measures_everything_that_it_names(tmp_path: Path, capsys: pytest.
 
 def test_the_table_compares_with_the_echo_of_the_same_protocol() -> None:
     def took(per_s: float) -> list[Figures]:
-        return [Figures(10, rate, 1, 1, 1, 1, 1, 1) for rate in (per_s, 2 * per_s, per_s / 2)]
+        return [Figures(10, 10, rate, *[1.0] * 12) for rate in (per_s, 2 * per_s, per_s / 2)]
 
     found = {
         ("grpc echo", "grpc", 1): took(200),

@@ -11,11 +11,15 @@ import pytest
 from benchmarks.rig import programs
 from benchmarks.rig.programs import CannotRun, Figures, Target
 from benchmarks.rig.workload import Ask
+from benchmarks.router import gate, report
 from benchmarks.router.__main__ import main
 from benchmarks.router.cases import CASES, DIRECT, OURS
+from benchmarks.router.footprint import Footprint
+from benchmarks.router.machine import this_machine
+from benchmarks.router.results import Results
 from benchmarks.router.rounds import Found, Sample
 from benchmarks.router.summary import lines, spread
-from benchmarks.router.table import markdown
+from benchmarks.router.table import loads
 
 LACKS = [name for name in ("cc", "taskset") if shutil.which(name) is None and os.environ.get("CI") != "true"]
 needs_programs = pytest.mark.skipif(
@@ -28,22 +32,43 @@ needs_cores = pytest.mark.skipif(
 
 @needs_programs
 @needs_cores
-def test_a_run_measures_every_case_over_both_protocols(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_measures_calls_over_both_protocols(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "figures.json"
     cores = os.sched_getaffinity(0)
-    try:
-        assert main(["--quick", "--folder", str(tmp_path), "--json", str(file)]) == 0
-    finally:
-        os.sched_setaffinity(0, cores)
+    names = ["unary-miss", "memory-hit", "disk-hit", "stream-burst"]
+    options = ["--quick", "--cases", ",".join(names), "--folder", str(tmp_path)]
+    assert main([*options, "--json", str(file)]) == 0
+    assert os.sched_getaffinity(0) == cores
     told = json.loads(file.read_text())
     assert told["failures"] == []
     measured = {(c["case"], c["protocol"], c["contender"]) for c in told["cells"]}
-    expected = {(case.name, case.protocol, name) for case in CASES for name in case.floors}
-    expected |= {(case.name, case.protocol, n) for case in CASES for n in case.contenders if n.startswith(OURS)}
+    cases = [case for case in CASES if case.name in names]
+    expected = {(case.name, case.protocol, name) for case in cases for name in case.floors}
+    expected |= {(case.name, case.protocol, n) for case in cases for n in case.contenders if n.startswith(OURS)}
     assert expected <= measured
     assert all(one["figures"]["answers"] > 0 for c in told["cells"] for one in c["rounds"])
-    assert "### unary miss, 16 words, gRPC, 2 callers" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "### unary miss, 16 words, gRPC, 2 callers" in printed
+    assert main(["--read", str(file)]) == 0
+    assert capsys.readouterr().out == printed, "what was saved is what was found"
     assert [path.name for path in tmp_path.iterdir()] == [file.name], "nothing is left behind"
+
+
+@needs_programs
+@needs_cores
+def test_a_run_measures_memory_and_many_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "figures.json"
+    options = ["--quick", "--cases", "footprint,models", "--over", "grpc", "--folder", str(tmp_path)]
+    assert main([*options, "--json", str(file)]) == 0
+    told = json.loads(file.read_text())
+    assert told["failures"] == []
+    assert {one["name"] for one in told["footprints"]} == {OURS, "grpc pass-through"}
+    assert all(one["calls"] >= 10 and one["start_mb"] > 0 for one in told["footprints"])
+    assert all(one["stream_kb"] is not None for one in told["footprints"])
+    assert [size["models"] for size in told["sizes"]] == [1, 10]
+    printed = capsys.readouterr().out
+    assert main(["--read", str(file)]) == 0
+    assert capsys.readouterr().out == printed, "what was saved is what was found"
 
 
 @needs_programs
@@ -102,7 +127,7 @@ def test_ratios_are_those_of_each_round_and_not_of_the_medians() -> None:
     assert summed["litellm"].ours_is == 50
     assert summed["litellm"].ours_is_by_cpu == 100
     assert summed[DIRECT].cpu_us is None
-    assert "| litellm | 1 | 1 - 5.5 | 0.01 |" in markdown(list(summed.values()))
+    assert "| litellm | 1 | 1 - 5.5 | 0.01 | 0.01 |" in loads(list(summed.values()))
 
 
 def test_what_streams_cost_is_told_by_the_word_and_beside_the_direct_call() -> None:
@@ -113,6 +138,44 @@ def test_what_streams_cost_is_told_by_the_word_and_beside_the_direct_call() -> N
     assert ours.cpu_us is not None
     assert ours.cpu_us.median == 10
     assert ours.of_floor is None
+
+
+def test_the_page_says_which_aims_are_met_and_draws_who_was_measured(tmp_path: Path) -> None:
+    grpc, http = (next(c for c in CASES if c.name == "unary-miss" and c.protocol == p) for p in ("grpc", "http"))
+    samples = {
+        (grpc, 32, grpc.floors[0]): [_sample(100)],
+        (grpc, 32, OURS): [_sample(79)],
+        (http, 32, http.floors[0]): [_sample(100)],
+        (http, 32, OURS): [_sample(65)],
+    }
+    memory = [Footprint(OURS, "grpc", 1.0, 121.0, 10, 121.0, 121.0, 5000, 20.0)]
+    results = Results(this_machine(), "make bench", 1, 1.0, Found(samples, ["litellm: not\ninstalled"]), memory)
+    page, picture = tmp_path / "page.md", tmp_path / "images" / "picture.svg"
+    report.write(results, page, picture)
+    said = page.read_text()
+    assert "| gRPC miss, of bare grpc.aio over aiohttp | at least 0.8 | 0.79 | missed |" in said
+    assert "| REST miss, of a bare aiohttp proxy | at least 0.65 | 0.65 | met |" in said
+    assert "| memory after start | at most 120 MB | 121 MB | missed |" in said
+    assert "| an open stream over gRPC | at most 20 KB | 20 KB | met |" in said
+    assert "| misses, times LiteLLM's | at least 25 | - | not measured |" in said
+    assert "- litellm: not installed" in said
+    drawn = picture.read_bytes()
+    assert b"http proxy, REST" in drawn
+    report.write(results, page, picture)
+    assert picture.read_bytes() == drawn, "equal figures give an equal picture"
+
+
+def test_the_gate_names_what_is_slower_than_its_bound() -> None:
+    def found(cpu_us: float) -> Found:
+        cases = [case for case in CASES if (case.name, case.protocol) in gate.BOUNDS]
+        samples = {(case, 32, case.floors[0]): [_sample(1, cpu_us=100)] for case in cases}
+        return Found(samples | {(case, 32, OURS): [_sample(1, cpu_us=cpu_us)] for case in cases})
+
+    assert gate.broken(lines(found(100))) == []
+    said = gate.broken(lines(found(100_000)))
+    assert len(said) == len(gate.BOUNDS)
+    assert said[0].startswith("unary-miss, grpc: 0.00 of the floor for a second of processor, at least ")
+    assert gate.broken([]) == [f"{name}, {protocol}: not measured" for name, protocol in gate.BOUNDS]
 
 
 def test_a_spread_is_of_quartiles_where_there_are_enough_rounds() -> None:
