@@ -20,6 +20,12 @@ class CacheResult(Enum):
     COALESCED = 3
     BYPASS = 4
 
+    def __init__(self, _number: int) -> None:
+        self.label = self._name_.lower()
+        """As logs and metrics have it."""
+
+    __hash__ = object.__hash__  # each is one object; that of enums is their name's, found anew each time
+
 
 class FinishReason(Enum):
     """Why an answer ended; names as in `polyroute.v1.FinishReason`."""

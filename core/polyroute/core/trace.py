@@ -18,6 +18,8 @@ Kind: TypeAlias = Literal["server", "client", "internal"]
 """What a span is of: a call that came in, one that went out, or work in between."""
 
 SAMPLED: Final = 0x01
+_NO_TRACE_ID: Final = "0" * 32
+_NO_SPAN_ID: Final = "0" * 16
 """The flag by which a caller says that it keeps the spans of its trace."""
 MOST_EVENTS: Final = 64
 """Most events that one span keeps; later ones are counted only."""
@@ -83,6 +85,15 @@ def parse(parent: str, state: str = "") -> Trace:
 def new_trace_id() -> str:
     """A trace ID that no other trace has."""
     return f"{_chance.getrandbits(128) or 1:032x}"
+
+
+def begun() -> Trace:
+    """A new trace, which nobody keeps spans of."""
+    digits = f"{_chance.getrandbits(192):048x}"
+    trace_id, span_id = digits[:32], digits[32:]
+    if trace_id == _NO_TRACE_ID or span_id == _NO_SPAN_ID:  # never, in practice; neither may be all zeros
+        return begun()
+    return Trace(trace_id, span_id)
 
 
 def new_span_id() -> str:
@@ -195,4 +206,4 @@ by which may be decided whether it is kept. The answer has a trace ID in any cas
 
 def untraced(parent: Trace, name: str = "", attributes: Callable[[], Mapping[str, Value]] = dict) -> Trace:
     """The `Begin` of a router that keeps no spans: it passes on the trace of its caller as it is, or begins one."""
-    return parent if parent.trace_id else Trace(new_trace_id(), new_span_id())
+    return parent if parent.trace_id else begun()

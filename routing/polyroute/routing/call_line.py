@@ -38,7 +38,7 @@ def fields(seen: Observation) -> dict[str, Any]:
         "deployment": route.deployment,
         "replica": route.replica,
         "variant": route.variant,
-        "cache": route.cache.name.lower(),
+        "cache": route.cache.label,
         "attempts": [_told(attempt) for attempt in route.attempts],
         "outcome": seen.outcome,
         "queue_s": round(timing.queue_s, _DIGITS),

@@ -68,7 +68,7 @@ def _answered(seen: Observation) -> Mapping[str, Value]:
     route, timing, usage = seen.route, seen.timing, seen.usage
     told: dict[str, Value] = {
         names.OUTCOME: seen.outcome,
-        names.CACHE: route.cache.name.lower(),
+        names.CACHE: route.cache.label,
         names.INPUT_TOKENS: usage.prompt_tokens,
         names.OUTPUT_TOKENS: usage.completion_tokens,
         names.WAIT: timing.queue_s,

@@ -149,8 +149,11 @@ def _complete(
     if failed:
         reasons += tuple(_why_not(attempt) for attempt in failed)
         reasons += (f"`{step.deployment}` answered as fallback",)
-    here = _of(step, route.attempts)
-    answered_s = max(0.0, duration_s - sum(attempt.duration_s for attempt in here))
+    here: tuple[Attempt, ...] = ()
+    answered_s = duration_s
+    if route.attempts:
+        here = _of(step, route.attempts)
+        answered_s = max(0.0, duration_s - sum(attempt.duration_s for attempt in here))
     return Route(  # in full, for it is done for every call: `replace` takes twice the time
         requested=decision.requested,
         model=route.model,

@@ -33,6 +33,7 @@ from polyroute.server.rest.app import build_rest
 from polyroute.server.rest.session import SessionEndpoint
 from polyroute.server.rpc.admin import AdminService
 from polyroute.server.rpc.boundary import Boundary
+from polyroute.server.rpc.framed import Framed
 from polyroute.server.rpc.health import Health
 from polyroute.server.rpc.inference import InferenceService
 from polyroute.server.rpc.models import ModelService
@@ -190,7 +191,7 @@ class Server:
 
     def _grpc_server(self) -> grpc.aio.Server:
         options = channel_options(self.settings.config.limits)
-        server = grpc.aio.server(interceptors=(Boundary(self.gateway.refused),), options=options)
+        server = Framed(grpc.aio.server(options=options), Boundary(self.gateway.refused))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         return server
 

@@ -16,7 +16,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import Decision, Sampler
+from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, TraceIdRatioBased
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
     Link,
@@ -30,7 +30,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from polyroute.core.trace import SAMPLED, Begin, Span, Trace, Value, new_span_id, new_trace_id, untraced
+from polyroute.core.trace import SAMPLED, Begin, Span, Trace, Value, begun, new_span_id, untraced
 from polyroute.server.span_export import exporter_for
 
 CONTENT_CHARS = 16 * 1024
@@ -98,11 +98,17 @@ class Sampling:
     def __init__(self, sampler: Sampler, outlet: Outlet) -> None:
         self._sampler = sampler
         self._outlet = outlet
+        self._bound = _bound_of(sampler)
 
     def begin(self, parent: Trace, name: str, attributes: Callable[[], Mapping[str, Value]]) -> Trace:
         """As `polyroute.core.trace.Begin`. A call that is not sampled costs an ID or two, and no span."""
+        trace_id = parent.trace_id
+        if not trace_id:
+            fresh = begun()
+            trace_id = fresh.trace_id
+            if self._bound is not None and int(trace_id[-16:], 16) >= self._bound:
+                return fresh
         told = attributes()
-        trace_id = parent.trace_id or new_trace_id()
         result = self._sampler.should_sample(
             _context(parent), int(trace_id, 16), name, SpanKind.SERVER, told, trace_state=_state(parent.state)
         )
@@ -119,6 +125,15 @@ class Sampling:
             parent_is_remote=True,
         )
         return trace.under(span)
+
+
+def _bound_of(sampler: Sampler) -> int | None:
+    """What the last 64 bits of a new trace's ID are below where a sampler by ratio keeps it; None for other samplers.
+
+    It is asked only about those, then: each time costs as much as the rest of what is told of a call.
+    """
+    root = getattr(sampler, "_root", None) if type(sampler) is ParentBased else sampler
+    return root.bound if type(root) is TraceIdRatioBased else None
 
 
 class Outlet:

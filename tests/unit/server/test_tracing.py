@@ -10,7 +10,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, Sampler, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Decision, ParentBased, Sampler, TraceIdRatioBased
 from opentelemetry.trace import SpanKind, StatusCode
 from structlog.testing import capture_logs
 
@@ -68,6 +68,19 @@ def test_a_call_that_is_not_sampled_has_a_trace_and_no_span() -> None:
     assert (len(trace.trace_id), len(trace.span_id), trace.sampled) == (32, 16, False)
     assert begun.begin(PARENT, "call", dict).headers()["traceparent"].endswith(f"{PARENT.span_id}-00")
     assert not spans.get_finished_spans()
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
+def test_a_ratio_keeps_the_very_traces_that_opentelemetry_would(rate: float, wrapped: bool) -> None:
+    ratio = TraceIdRatioBased(rate)
+    begun, _ = sampling(ParentBased(ratio) if wrapped else ratio)
+    traces = [begun.begin(NO_TRACE, "call", dict) for _ in range(300)]
+    for trace in traces:
+        decision = ratio.should_sample(None, int(trace.trace_id, 16), "call").decision
+        assert trace.sampled == (trace.span is not None) == (decision is Decision.RECORD_AND_SAMPLE)
+    assert len({trace.trace_id for trace in traces}) == len({trace.span_id for trace in traces}) == 300
+    assert {(len(trace.trace_id), len(trace.span_id)) for trace in traces} == {(32, 16)}
 
 
 def test_the_callers_decision_is_followed_where_the_sampler_follows_it() -> None:

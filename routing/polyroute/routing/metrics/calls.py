@@ -93,12 +93,12 @@ class Calls:
 
     def _tokens_of(self, kind: _Kind, type: str) -> Histogram:
         requested, model, _, result, _, operation = kind
-        more = (operation, telemetry.PROVIDER, result.name.lower(), type)
+        more = (operation, telemetry.PROVIDER, result.label, type)
         return self._series.between(self._tokens, (requested, model), more)
 
     def _find(self, kind: _Kind) -> _Ending:
         requested, model, variant, result, outcome, operation = kind
-        names, described, cache = (requested, model), (operation, telemetry.PROVIDER), result.name.lower()
+        names, described, cache = (requested, model), (operation, telemetry.PROVIDER), result.label
         ok, between = outcome == "ok", self._series.between
         modelled = ok and result in _FROM_A_MODEL
         return _Ending(

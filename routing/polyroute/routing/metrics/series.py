@@ -24,6 +24,7 @@ class Series:
         self._known = set(known)
         self._found: dict[_Key, Instrument] = {}
         self._of_name: dict[str, dict[_Key, None]] = {}
+        self._seen: dict[tuple[Instrument, tuple[str, ...], tuple[str, ...]], Instrument] = {}
 
     def known(self, name: str) -> str:
         """The name as a label: itself, or `_other`."""
@@ -35,6 +36,7 @@ class Series:
         Returns those others.
         """
         before, self._known = self._known, set(names)
+        self._seen.clear()
         ended = before - self._known
         for name in ended:
             self._end(name)
@@ -43,6 +45,7 @@ class Series:
     def forget(self, name: str) -> None:
         """This is none of the names any more; its series end."""
         self._known.discard(name)
+        self._seen.clear()
         self._end(name)
 
     def of(self, instrument: _InstrumentT, name: str, *more: str) -> _InstrumentT:
@@ -51,7 +54,17 @@ class Series:
 
     def between(self, instrument: _InstrumentT, names: tuple[str, ...], more: tuple[str, ...] = ()) -> _InstrumentT:
         """The series of several names, whose labels are the first ones; it ends with any of them."""
-        names = tuple(map(self.known, names))
+        said = (instrument, names, more)
+        seen = self._seen.get(said)
+        if seen is not None:
+            return cast("_InstrumentT", seen)
+        labels = tuple(map(self.known, names))
+        found = self._find(instrument, labels, more)
+        if labels == names:  # of others there may be any number
+            self._seen[said] = found
+        return found
+
+    def _find(self, instrument: _InstrumentT, names: tuple[str, ...], more: tuple[str, ...]) -> _InstrumentT:
         key: _Key = (instrument, (*names, *more))
         found = self._found.get(key)
         if found is None:

@@ -43,7 +43,8 @@ REQUEST_ID_FORM: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _GENERATE: Final = (GenerateRequest, Asked, Known)
 
 _Rpc: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+"""What serves one method."""
 _Refused: TypeAlias = Callable[[Call, PolyrouteError], None]
 _log = structlog.get_logger(__name__)
 
@@ -75,7 +76,7 @@ def enter(frame: Frame) -> None:
     _FRAME.set(frame)
 
 
-class Boundary(grpc.aio.ServerInterceptor):
+class Boundary:
     """Catches everything that a servicer lets out, so that gRPC never shows an exception's text to a caller.
 
     Stock services pass through it too. `refused` is told of what should have become a call and did not.
@@ -83,27 +84,10 @@ class Boundary(grpc.aio.ServerInterceptor):
 
     def __init__(self, refused: _Refused = lambda _call, _error: None) -> None:
         self._refused = refused
-        self._wrapped: dict[str, _Handler] = {}
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any]:
-        method = handler_call_details.method
-        wrapped = self._wrapped.get(method)
-        if wrapped is None:
-            found = await continuation(handler_call_details)
-            if found is None:  # not kept: callers may make up as many names as they like
-                return grpc.unary_unary_rpc_method_handler(_unary(_unknown(method), self._edge(method), _checked))
-            wrapped = self._wrapped[method] = self._wrap(found, self._edge(method))
-        return wrapped
-
-    def _edge(self, method: str) -> _Edge:
-        entrance = Entrance("grpc", method.removeprefix("/"))
-        return _Edge(entrance, self._refused if method in GENERATING else _told)
-
-    def _wrap(self, found: _Handler, edge: _Edge) -> _Handler:
+    def around(self, found: Handler, method: str) -> Handler:
+        """The handler of a method, which has this as its outermost frame."""
+        edge = self._edge(method)
         decode = _forgiving(found.request_deserializer)
         checked = _each_checked if found.request_streaming else _checked
         if found.response_streaming:
@@ -117,6 +101,14 @@ class Boundary(grpc.aio.ServerInterceptor):
         plain = _unary(found.stream_unary or found.unary_unary, edge, checked)
         unary = grpc.stream_unary_rpc_method_handler if found.request_streaming else grpc.unary_unary_rpc_method_handler
         return unary(plain, decode, found.response_serializer)
+
+    def unknown(self, method: str) -> Handler:
+        """A handler for a method that there is not."""
+        return grpc.unary_unary_rpc_method_handler(_unary(_unknown(method), self._edge(method), _checked))
+
+    def _edge(self, method: str) -> _Edge:
+        entrance = Entrance("grpc", method.removeprefix("/"))
+        return _Edge(entrance, self._refused if method in GENERATING else _told)
 
 
 @dataclass(frozen=True, slots=True)
