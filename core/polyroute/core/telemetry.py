@@ -289,6 +289,8 @@ CONFIG_LOADED = Metric(
     gauge=True,
 )
 BUILD = Metric("polyroute_build_info", "1 for the version of Polyroute that runs.", ("version",), gauge=True)
+ROUTER_PROCESSES = Metric("polyroute_router_processes", "Router processes that answer calls now.", gauge=True)
+ROUTER_RESTARTS = Metric("polyroute_router_process_restarts", "Router processes that died and were replaced.")
 LOOP_LAG = Metric(
     "polyroute_event_loop_lag_seconds",
     "How late the event loop is with what is due; every call waits that long at each of its turns.",

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 
 from polyroute.core.errors import DeadlineExceeded, Overloaded, PolyrouteError
 from polyroute.routing.adaptive import AdaptiveLimit
@@ -31,29 +31,68 @@ class Refusal(StrEnum):
     DEADLINE = "deadline"
 
 
+class Source(Protocol):
+    """Where a permit comes from, and what is told of it; times are on the clock of `time.monotonic`, in seconds."""
+
+    def answered(self, began: float) -> None:
+        """A call that got its permit at `began` has its first token."""
+
+    def overloaded(self, began: float) -> None:
+        """A call that got its permit at `began` was too much for the backend."""
+
+    def returned(self) -> None:
+        """A permit is free again."""
+
+
+class AnyPermits(Protocol):
+    """The permits of a deployment as its layers and views see them: `Permits`, or those of another process."""
+
+    name: str
+    max_queue: int
+
+    @property
+    def max_concurrency(self) -> int:
+        """How many permits there are now."""
+        ...
+
+    @property
+    def in_flight(self) -> int:
+        """Permits that calls hold."""
+        ...
+
+    @property
+    def queued(self) -> int:
+        """Calls that wait for one."""
+        ...
+
+    async def acquire(self, caller: str = "", deadline: float | None = None) -> Permit:
+        """See `Permits.acquire`."""
+        ...
+
+
 class Permit:
     """Held by one call from before the backend is asked until its stream closes."""
 
     __slots__ = ("_began", "_held", "_permits")
 
-    def __init__(self, permits: Permits, began: float) -> None:
+    def __init__(self, permits: Source, began: float) -> None:
         self._permits = permits
         self._began = began
         self._held = True
 
     def answered(self) -> None:
         """The backend has begun to answer: an adaptive limit learns from when."""
-        self._permits._answered(self._began)
+        self._permits.answered(self._began)
 
     def overloaded(self) -> None:
         """The backend had too much to do: an adaptive limit backs off."""
-        self._permits._overloaded(self._began)
+        self._permits.overloaded(self._began)
 
     def release(self) -> None:
         """Gives it back, to the next in the queue if there is one. May be called twice; never waits."""
         if self._held:
             self._held = False
-            self._permits._returned()
+            self._permits.returned()
 
 
 @dataclass(slots=True, eq=False)
@@ -89,6 +128,8 @@ class Permits:
         self.name = name
         self._clock = clock
         self._in_flight = 0
+        self.idle = 0
+        """Those of them that were lent to another process, and that it does not use now."""
         self._queue: FairQueue[_Turn] = FairQueue()
         self._pace = Pace()
         self._full_since: float | None = None  # or since a permit came back last, all of them having been in use
@@ -122,8 +163,30 @@ class Permits:
 
     @property
     def in_flight(self) -> int:
-        """Permits held."""
-        return self._in_flight
+        """Permits that calls hold."""
+        return max(0, self._in_flight - self.idle)
+
+    @property
+    def free(self) -> int:
+        """Permits that a call would have at once; 0 while calls wait."""
+        return 0 if self._queue else max(0, self.max_concurrency - self._in_flight)
+
+    @property
+    def steady(self) -> bool:
+        """Whether the limit stays as it is until it is set anew."""
+        return isinstance(self._limit, int)
+
+    @property
+    def learns(self) -> bool:
+        """Whether the limit adapts to what is told of its permits."""
+        return self._adaptive is not None
+
+    def take(self, most: int) -> int:
+        """Takes permits that are free now, `most` at most, each to be `returned`; says how many."""
+        taken = min(most, self.free)
+        for _ in range(taken):
+            self._take(self._clock())
+        return taken
 
     @property
     def queued(self) -> int:
@@ -194,7 +257,7 @@ class Permits:
             raise (self._late(self._clock() - begun) if hurried else self._too_long(caller)) from None
         except asyncio.CancelledError:
             if _given(turn):  # cancelled in the same moment: the permit goes on to the next
-                self._returned()
+                self.returned()
             raise
         finally:
             self._queue.remove(caller, turn)
@@ -217,7 +280,8 @@ class Permits:
         if self._in_flight >= self.max_concurrency:
             self._full_since = now
 
-    def _returned(self) -> None:
+    def returned(self) -> None:
+        """A permit is free again: the next in the queue has it."""
         now, limit = self._clock(), self.max_concurrency
         if self._full_since is not None and self._in_flight >= limit:
             self._pace.returned(now - self._full_since, self._in_flight)
@@ -225,12 +289,14 @@ class Permits:
         self._full_since = now if self._in_flight >= limit else None
         self._wake()
 
-    def _answered(self, began: float) -> None:
+    def answered(self, began: float) -> None:
+        """A call that got its permit at `began` has its first token: an adaptive limit learns from when."""
         if self._adaptive is not None:
             self._adaptive.answered(began, self._clock(), self._in_flight)
             self._wake()
 
-    def _overloaded(self, began: float) -> None:
+    def overloaded(self, began: float) -> None:
+        """A call that got its permit at `began` was too much for the backend: an adaptive limit backs off."""
         if self._adaptive is not None:
             self._adaptive.overloaded(began, self._clock())
 

@@ -27,7 +27,7 @@ from polyroute.routing.layers.cached import Cached
 from polyroute.routing.layers.semantic import Semantic
 from polyroute.routing.near import NearNames
 from polyroute.routing.occupancy import Occupancy, Occupied
-from polyroute.routing.permits import Permits
+from polyroute.routing.permits import AnyPermits, Permits
 from polyroute.routing.plan import Decision, Layer, Rule, Shadow, Variant, decide
 
 REMOTE_CONCURRENCY = 128
@@ -57,7 +57,7 @@ class Deployment:
 
     config: ModelConfig
     backend: Backend
-    permits: Permits
+    permits: AnyPermits
     shelf: Shelf
     cached: Cached
     service: Service
@@ -156,9 +156,15 @@ def permits_for(config: ModelConfig, facts: Callable[[], Facts]) -> Permits:
     return Permits(config.id, _concurrency(config, facts), config.max_queue, config.queue_timeout)
 
 
-def limit(permits: Permits, config: ModelConfig, facts: Callable[[], Facts]) -> None:
-    """Gives permits that are in use the limits that `permits_for` would give new ones."""
-    permits.limit(_concurrency(config, facts), config.max_queue, config.queue_timeout)
+def limit(permits: AnyPermits, config: ModelConfig, facts: Callable[[], Facts]) -> None:
+    """Gives permits that are in use the limits that `permits_for` would give new ones.
+
+    Where they are another process's, that one has the limits.
+    """
+    if isinstance(permits, Permits):
+        permits.limit(_concurrency(config, facts), config.max_queue, config.queue_timeout)
+    else:
+        permits.max_queue = config.max_queue
 
 
 def _concurrency(config: ModelConfig, facts: Callable[[], Facts]) -> int | Callable[[], int]:

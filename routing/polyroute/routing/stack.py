@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from polyroute.core.backend import Backend
+from collections.abc import Callable
+from typing import TypeAlias
+
+from polyroute.core.backend import Backend, Facts
 from polyroute.core.call import Service
 from polyroute.core.config import CacheConfig, LocalConfig, ModelConfig
 from polyroute.core.embedder import Embedder
@@ -14,7 +17,11 @@ from polyroute.routing.layers.limited import Limited
 from polyroute.routing.layers.semantic import Semantic
 from polyroute.routing.metrics import Metrics
 from polyroute.routing.occupancy import Occupancy
+from polyroute.routing.permits import AnyPermits
 from polyroute.routing.registry import Deployment, fingerprint, permits_for
+
+PermitsFor: TypeAlias = Callable[[ModelConfig, Callable[[], Facts]], AnyPermits]
+"""Makes the permits of a configuration, over what its backend says of itself."""
 
 
 def deploy(
@@ -25,10 +32,12 @@ def deploy(
     metrics: Metrics,
     embedder: Embedder | None = None,
     before: Deployment | None = None,
+    permits_for: PermitsFor = permits_for,
 ) -> Deployment:
     """A deployment of `backend`, to take the place of `before`, the one that the model has now.
 
-    `embedder` makes the vectors of the semantic cache, where the configuration has that on.
+    `embedder` makes the vectors of the semantic cache, where the configuration has that on. `permits_for` makes the
+    permits, where the model has none yet.
 
     What counts goes on: the cache's statistics and shared runs; the permits, where the backend is the same or is a
     peer, whose calls in flight occupy it whoever sent them; the occupancy, where the backend is the same.

@@ -27,6 +27,7 @@ from polyroute.routing.succession import Succession
 from polyroute.server.assembly import Assembly
 from polyroute.server.config_watch import ConfigWatch
 from polyroute.server.feedback import FeedbackIntake
+from polyroute.server.part import WHOLE, Part
 from polyroute.server.process_metrics import metrics_on, watch_loop
 from polyroute.server.reload import Reload
 from polyroute.server.rest.app import build_rest
@@ -67,7 +68,7 @@ class Server:
 
     `backends` stand in for those that the configuration would build, by model ID. After `start`, `gateway` answers
     calls, `reload` reads the configuration again, and `grpc_address`, `http_address` and `admin_address` say where it
-    listens.
+    listens. `part` is what it has of a server whose work several processes share.
     """
 
     def __init__(
@@ -76,25 +77,31 @@ class Server:
         *,
         environ: Mapping[str, str] = os.environ,
         backends: Mapping[str, Backend] | None = None,
+        part: Part = WHOLE,
     ) -> None:
         self.settings = settings
+        self._part = part
         self.registry = CollectorRegistry(auto_describe=True)
         tracing = Tracing(environ)
-        self._metrics = metrics = metrics_on(self.registry)
+        self.begin_trace = tracing.begin
+        self._metrics = metrics = metrics_on(self.registry, part.owns)
         departures = Departures(settings.drain_s)
-        assembly = Assembly(settings, metrics, departures, backends or {})
+        assembly = Assembly(settings, metrics, departures, backends or {}, part)
+        self.embedders = assembly.embedders
         self.gateway = assembly.gateway(tracing)
         self._journal = assembly.journal
         self._feedback = FeedbackIntake(self._journal)
         self._rollouts, self._allocations, self._prepare = assembly.rollouts, assembly.allocations, assembly.prepare
         succession = Succession(self.gateway, assembly.deployment, departures, assembly.adopt, assembly.prepare)
-        self.reload = Reload(settings.source, set_variables(environ), settings.config, succession, metrics)
-        admin = AdminService(
+        variables = set_variables(environ)
+        self.reload = Reload(settings.source, variables, settings.config, succession, metrics, part.after_reload)
+        self.admin = admin = part.operator or AdminService(
             self.gateway,
             self.reload,
             settings.drain_s,
             rollouts=self._rollouts,
             reporting=None if self._journal is None else Reporting(self.gateway, self._journal),
+            cache_stats=part.cache_stats,
         )
         inference = InferenceService(self.gateway, self._feedback)
         standings = tuple if self._rollouts is None else self._rollouts.standings
@@ -133,12 +140,13 @@ class Server:
         """
         await self._prepare(self.gateway.snapshot)
         self.gateway.steer()
-        self.http_address = await self._serve_http()
-        self.grpc_address = await self._serve_public()
-        self.admin_address = await self._serve_admin()
-        log.info(
-            "server.listening", grpc=str(self.grpc_address), http=str(self.http_address), admin=str(self.admin_address)
-        )
+        if self._part.public:
+            self.http_address = await self._serve_http()
+            self.grpc_address = await self._serve_public()
+        if self._part.admin:
+            self.admin_address = await self._serve_admin()
+        if self._part is WHOLE:
+            tell_of(self.grpc_address, self.http_address, self.admin_address)
         async with self.reload.turn:  # what is started must not be replaced meanwhile
             await self.gateway.start()
         if self._rollouts is not None:
@@ -146,11 +154,6 @@ class Server:
         if self._allocations is not None:
             self._allocations.start(self.gateway)
         self._watch()
-        for address in (self.grpc_address, self.http_address, self.admin_address):
-            if not address.loopback:
-                log.warning(
-                    "server.open", address=str(address), risk="anyone who reaches it may use it: there is no auth"
-                )
 
     def _watch(self) -> None:
         lag = asyncio.create_task(watch_loop(self._metrics.loop_late), name="watch of the event loop")
@@ -159,6 +162,10 @@ class Server:
             watch = ConfigWatch(self.settings.source, partial(self.reload.reload, "file"))
             task = asyncio.create_task(watch.run(), name="watch of the configuration")
             self._ends.callback(task.cancel)
+
+    def ready(self) -> bool:
+        """Whether the default model answers."""
+        return self.gateway.ready()
 
     async def drain(self, grace_s: float) -> None:
         """Says that it is leaving, takes no new calls, and waits `grace_s` seconds at most for those in flight."""
@@ -173,14 +180,17 @@ class Server:
         await self._ends.aclose()
 
     async def _serve_public(self) -> Address:
-        server = self._grpc_server()
+        limits = self.settings.config.limits
+        server = self._grpc_server(
+            channel_options(limits, max_age_s=self._part.max_age_s(limits), shared=self._part.shared)
+        )
         self._services.inference.add_to(server)
         models_pb2_grpc.add_ModelServiceServicer_to_server(self._services.models, server)
         add_reflection(server, (*_PUBLIC, _HEALTH), _files(inference_pb2, models_pb2, health_pb2, error_details_pb2))
         return await self._listen(server, self.settings.grpc)
 
     async def _serve_admin(self) -> Address:
-        server = self._grpc_server()
+        server = self._grpc_server(channel_options(self.settings.config.limits))
         admin_pb2_grpc.add_AdminServiceServicer_to_server(self._services.admin, server)
         channelz.add_channelz_servicer(server)
         add_reflection(server, (*_ADMIN, _HEALTH), _files(admin_pb2, channelz_pb2, health_pb2, error_details_pb2))
@@ -189,8 +199,7 @@ class Server:
     def _operate(self) -> Operate:
         return self.reload.config.console.operate
 
-    def _grpc_server(self) -> grpc.aio.Server:
-        options = channel_options(self.settings.config.limits)
+    def _grpc_server(self, options: list[tuple[str, int]]) -> grpc.aio.Server:
         server = Framed(grpc.aio.server(options=options), Boundary(self.gateway.refused))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         return server
@@ -200,7 +209,7 @@ class Server:
         try:
             port = server.add_insecure_port(str(address))
         except RuntimeError as error:
-            raise BindError(_taken(address, "")) from error
+            raise BindError(taken(address, "")) from error
         await server.start()
         return Address(address.host, port, address.source)
 
@@ -214,6 +223,8 @@ class Server:
             session=SessionEndpoint(
                 self._operate, lambda: self.grpc_address.port, experiments=self._journal is not None
             ),
+            max_age_s=self._part.max_age_s(self.settings.config.limits),
+            expose=self._part.expose,
         )
         # A caller that leaves cancels its handler, and so the work below it.
         runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_LAST_WORDS_S)
@@ -221,13 +232,23 @@ class Server:
         self._ends.push_async_callback(runner.cleanup)
         address = self.settings.http
         try:
-            await web.TCPSite(runner, address.host, address.port, backlog=_BACKLOG).start()
+            shared = self._part.shared or None
+            await web.TCPSite(runner, address.host, address.port, backlog=_BACKLOG, reuse_port=shared).start()
         except OSError as error:
-            raise BindError(_taken(address, f": {error.strerror}" if error.strerror else "")) from error
+            raise BindError(taken(address, f": {error.strerror}" if error.strerror else "")) from error
         return Address(address.host, int(runner.addresses[0][1]), address.source)
 
 
-def _taken(address: Address, why: str) -> str:
+def tell_of(grpc: Address, http: Address, admin: Address) -> None:
+    """Tells where the server listens, and of the addresses that others than this machine reach."""
+    log.info("server.listening", grpc=str(grpc), http=str(http), admin=str(admin))
+    for address in (grpc, http, admin):
+        if not address.loopback:
+            log.warning("server.open", address=str(address), risk="anyone who reaches it may use it: there is no auth")
+
+
+def taken(address: Address, why: str) -> str:
+    """What is wrong where an address cannot be listened on."""
     return f"cannot listen on {address}{why or ': the address is in use or not of this machine'} ({address.source})"
 
 

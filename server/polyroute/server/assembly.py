@@ -36,6 +36,7 @@ from polyroute.routing.stack import deploy
 from polyroute.routing.views import MemoryView
 from polyroute.server.cache_tiers import resize, tiers_of
 from polyroute.server.embedders import Embedders
+from polyroute.server.part import WHOLE, Part
 from polyroute.server.settings import Settings
 from polyroute.server.tracing import Tracing
 
@@ -50,9 +51,15 @@ class Assembly:
     """
 
     def __init__(
-        self, settings: Settings, metrics: Metrics, departures: Departures, stand_ins: Mapping[str, Backend]
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        departures: Departures,
+        stand_ins: Mapping[str, Backend],
+        part: Part = WHOLE,
     ) -> None:
         self._settings = settings
+        self._part = part
         self._metrics = metrics
         self._departures = departures
         self._stand_ins = stand_ins
@@ -62,7 +69,7 @@ class Assembly:
         self._turns = Turns(*_PROBES)
         self._names = Names()
         self._answers = tiers_of(settings)
-        self._embedders = Embedders(LocalEmbedder)
+        self.embedders = Embedders(part.embedder or LocalEmbedder)
         database = None if settings.state_url is None else Database(settings.state_url)
         self.rollouts = None if database is None else Rollouts(database, _router())
         """What carries out rollouts; None where the settings name no database."""
@@ -119,21 +126,22 @@ class Assembly:
             backend or self._stand_ins.get(config.id) or self._backend(config),
             answers=self._answers,
             metrics=self._metrics,
-            embedder=self._embedders.of(config),
+            embedder=self.embedders.of(config),
             before=before,
+            permits_for=self._part.permits_for,
         )
 
     def adopt(self, config: Config) -> None:
         """What deployments share takes on a configuration that has come into force."""
         self._memory.resize(config.memory_budget)
-        self._embedders.keep(config)
+        self.embedders.keep(config)
         resize(self._answers, self._settings, config)
         if self.journal is not None:
             self.journal.retention_s = config.experiments.retention
 
     async def close(self) -> None:
         """Ends what deployments share, once they are stopped."""
-        await self._embedders.close()
+        await self.embedders.close()
         self._names.close()
 
     def _journal(self, database: Database) -> Journal:
@@ -141,7 +149,9 @@ class Assembly:
         return Journal(database, self._metrics, retention_s, rater=self.rollouts)
 
     def _backend(self, model: ModelConfig) -> Backend:
-        return self._local(model) if isinstance(model, LocalConfig) else self._remote(model)
+        if not isinstance(model, LocalConfig):
+            return self._remote(model)
+        return self._local(model) if self._part.local is None else self._part.local(model)
 
     def _remote(self, model: RemoteConfig) -> Pool:
         named = [url for url in model.base_urls if url.startswith(DNS_SCHEME)]

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -19,10 +20,11 @@ import structlog
 from polyroute.core.config_file import ConfigError, read_config
 from polyroute.core.errors import PolyrouteError, StateUnavailable
 from polyroute.server import logs
-from polyroute.server.settings import Flags, Settings, SettingsError, settings
+from polyroute.server.settings import MOST_WORKERS, Flags, Settings, SettingsError, settings
 
 if TYPE_CHECKING:
     from polyroute.server.app import Server
+    from polyroute.server.fronts.home import Home
 
 _POLL_S = 0.1
 _YOUNG: Final = 20_000
@@ -54,6 +56,12 @@ def _address_option(name: str, what: str, default: str) -> Callable[[Callable[..
     help="Read the file of --config again when it changes. [env: POLYROUTE_WATCH=on|off; default: on]",
 )
 @click.option(
+    "--workers",
+    type=click.IntRange(1, MOST_WORKERS),
+    metavar="COUNT",
+    help="Router processes that share the ports. [env: POLYROUTE_WORKERS; default: 1]",
+)
+@click.option(
     "--log-format",
     type=click.Choice(logs.FORMATS),
     help="auto is text in a terminal, JSON elsewhere. [env: POLYROUTE_LOG_FORMAT; default: auto]",
@@ -75,14 +83,17 @@ def serve(**given: Any) -> None:
     except ConfigError as error:
         click.echo("\n".join(map(str, error.problems)), err=True)
         sys.exit(2)
-    writer = logs.set_up(format=chosen.log_format, level=chosen.log_level)
-    try:
-        sys.exit(_run(_serve(chosen)))
-    finally:
-        writer.close()
+    with TemporaryFile() as turns:
+        shared = turns.fileno() if chosen.workers > 1 else None
+        writer = logs.set_up(format=chosen.log_format, level=chosen.log_level, turns=shared)
+        try:
+            sys.exit(run(_serve(chosen, shared)))
+        finally:
+            writer.close()
 
 
-def _run(serving: Coroutine[Any, Any, int]) -> int:
+def run(serving: Coroutine[Any, Any, int]) -> int:
+    """Runs a process of the server on the fastest event loop that there is; returns its exit code."""
     try:
         import uvloop
     except ImportError:  # an option: not on every platform
@@ -91,10 +102,11 @@ def _run(serving: Coroutine[Any, Any, int]) -> int:
     return code
 
 
-async def _serve(chosen: Settings) -> int:
+async def _serve(chosen: Settings, turns: int | None) -> int:
     # gRPC, imported below, would warn of the fork by which each worker process begins; that one only calls exec.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     from polyroute.server.app import BindError, Server
+    from polyroute.server.fronts.home import Home
 
     begun = time.monotonic()
     stop, hurry = asyncio.Event(), asyncio.Event()
@@ -113,14 +125,14 @@ async def _serve(chosen: Settings) -> int:
         task.add_done_callback(reloads.discard)
 
     loop.add_signal_handler(signal.SIGHUP, asked_to_reload)  # by default it would end the process, calls and all
-    server = Server(chosen, environ=os.environ)
+    server = Server(chosen, environ=os.environ) if turns is None else Home(chosen, turns, environ=os.environ)
     try:
         await server.start()
     except (BindError, StateUnavailable) as error:
         click.echo(f"polyroute: {error}", err=True)
         await server.stop()
         return 1
-    _unburden()
+    unburden()
     announcing = asyncio.create_task(_announce(server, begun))
     await stop.wait()
     announcing.cancel()
@@ -135,7 +147,7 @@ async def _serve(chosen: Settings) -> int:
     return 0
 
 
-async def _reload(server: Server) -> None:
+async def _reload(server: Server | Home) -> None:
     try:
         await server.reload.reload("SIGHUP")
     except PolyrouteError as error:
@@ -144,7 +156,7 @@ async def _reload(server: Server) -> None:
         pass
 
 
-def _unburden() -> None:
+def unburden() -> None:
     """Spares calls what the interpreter does beside them too often, or in vain: a sixth of a call's time."""
     # What is there now stays: to go through it all at each full collection would hold up calls, with 10,000 models by
     # more than half a second.
@@ -155,14 +167,14 @@ def _unburden() -> None:
     sys.set_asyncgen_hooks(firstiter=None)
 
 
-async def _announce(server: Server, begun: float) -> None:
+async def _announce(server: Server | Home, begun: float) -> None:
     """Prints one line once the default model answers; how its load goes is in the log."""
-    while not server.gateway.ready():  # noqa: ASYNC110 - readiness has many sources, and no event of its own
+    while not server.ready():  # noqa: ASYNC110 - readiness has many sources, and no event of its own
         await asyncio.sleep(_POLL_S)
     click.echo(_ready(server, time.monotonic() - begun))
 
 
-def _ready(server: Server, took_s: float) -> str:
+def _ready(server: Server | Home, took_s: float) -> str:
     model = server.gateway.default_model
     grpc, http = server.grpc_address, server.http_address
     question = "What is the capital of France?"

@@ -17,12 +17,16 @@ class ConfigSource:
         self.path = path
         self.last_read = b""
         """Digest of the content that `read` saw last, whether it could be used or not."""
+        self.content = b""
+        """What `read` has last made a configuration of."""
 
     def read(self, environ: Mapping[str, str]) -> Config:
         """The configuration that stands there now, to be put in force; raises `ConfigError`."""
         content = read_content(self.path)
         self.last_read = _digest(content)
-        return usable_config(content, str(self.path), environ)
+        config = usable_config(content, str(self.path), environ)
+        self.content = content
+        return config
 
     def check(self, environ: Mapping[str, str]) -> Config:
         """As `read`, but the content still counts as not read: nobody puts it in force."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from polyroute.core.config import Config, ModelConfig
-from polyroute.core.embedder import Embedder
+from polyroute.core.embedder import Embedder, NoEmbedding
 
 
 class Embedders:
@@ -23,6 +23,13 @@ class Embedders:
         if source and source not in self._made:
             self._made[source] = self._make(source)
         return self._made.get(source)
+
+    async def embed(self, source: str, text: str) -> bytes:
+        """As `Embedder.embed`, by the one of that source."""
+        embedder = self._made.get(source)
+        if embedder is None:
+            raise NoEmbedding(f"`{source}` is used by no model")
+        return await embedder.embed(text)
 
     def keep(self, config: Config) -> None:
         """Stops those that no model of a configuration names; a call that still has one goes on without."""

@@ -17,16 +17,20 @@ from prometheus_client import (
 )
 
 from polyroute.routing.metrics import Metrics
+from polyroute.routing.views import ModelView
 
 _EVERY_S: Final = 0.1
 
 
-def metrics_on(registry: CollectorRegistry) -> Metrics:
-    """The metrics of a server, with those of its process on the same registry."""
+def metrics_on(registry: CollectorRegistry, owns: Callable[[ModelView], bool] = lambda model: True) -> Metrics:
+    """The metrics of a server, with those of its process on the same registry.
+
+    Of replicas it tells where the process `owns` their model.
+    """
     disable_created_metrics()  # type: ignore[no-untyped-call]
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
-    metrics = Metrics(registry)
+    metrics = Metrics(registry, owns=owns)
     metrics.built(version("polyroute"))
     return metrics
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
@@ -54,7 +54,8 @@ class LastReload:
 class Reload:
     """Reloads the configuration of one server, which began with `config` from `source`.
 
-    One reload at a time; whoever asks while one is running shares the next one, which reads what stands there then.
+    `after` is awaited once a configuration is in force here: other processes may have to follow. One reload at a time;
+    whoever asks while one is running shares the next one, which reads what stands there then.
     """
 
     def __init__(
@@ -64,8 +65,10 @@ class Reload:
         config: Config,
         succession: Succession,
         metrics: Metrics,
+        after: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.source = source
+        self._after = after
         self._environ = environ
         self._first = config.limits
         self._config = config
@@ -117,6 +120,13 @@ class Reload:
             raise Draining("the server is shutting down")
         return task.result()
 
+    async def follow(self, config: Config) -> None:
+        """Puts a configuration in force that another process of this server has read; raises what stands in the way."""
+        digest = await asyncio.to_thread(lambda: config.digest)
+        async with self.turn:
+            await self._enforce(config, digest)
+        self._metrics.config_loaded(digest, self.since)
+
     async def close(self) -> None:
         """Ends the reload that is going on, if it is not in force yet."""
         self._closed = True
@@ -158,10 +168,16 @@ class Reload:
             return self._rejected(error)
         changes = Changes()
         if changed:
-            changes = await self._succession.to(config)
-            self._config, self._digest, self.since = config, digest, time.time()
+            changes = await self._enforce(config, digest)
+            if self._after is not None:
+                await self._after()
         self._metrics.config_loaded(digest, time.time())
         return Reloaded(digest, changed, changes, _needs_restart(self._first, config.limits))
+
+    async def _enforce(self, config: Config, digest: str) -> Changes:
+        changes = await self._succession.to(config)
+        self._config, self._digest, self.since = config, digest, time.time()
+        return changes
 
     def _read(self) -> tuple[Config, str, bool]:
         """The configuration that stands in the file, its digest, and whether it is another one."""
@@ -173,8 +189,10 @@ class Reload:
 
 
 def _needs_restart(first: LimitsConfig, now: LimitsConfig) -> tuple[str, ...]:
-    """What gRPC takes in one message is settled when its servers start."""
-    return ("limits.max_prompt_bytes",) if receive_bytes(now) > receive_bytes(first) else ()
+    """What gRPC takes in one message, and how old connections get, is settled when the servers start."""
+    size = ("limits.max_prompt_bytes",) if receive_bytes(now) > receive_bytes(first) else ()
+    age = ("limits.max_connection_age",) if now.max_connection_age != first.max_connection_age else ()
+    return (*size, *age)
 
 
 def _tell(done: Reloaded, trigger: Trigger, source: ConfigSource, took_s: float) -> None:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from polyroute.core.config import Operate
 from polyroute.server.rest.connect.service import Offer
 from polyroute.server.rest.operators import admit
-from polyroute.server.rpc.admin import AdminService
 from polyroute.server.rpc.inference import InferenceService
 from polyroute.server.rpc.models import ModelService
 from polyroute.v1 import admin_pb2, inference_pb2, models_pb2
+from polyroute.v1.admin_pb2_grpc import AdminServiceServicer
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Services:
 
     inference: InferenceService
     models: ModelService
-    admin: AdminService
+    admin: AdminServiceServicer
 
     def offers(self, operate: Callable[[], Operate]) -> tuple[Offer, ...]:
         """All three for the HTTP address, the last one for those whom `operate()` lets in."""

@@ -20,6 +20,8 @@ from polyroute.server.logs import FORMATS, LEVELS
 
 DEFAULT_MODEL: Final = "meta-llama/Llama-3.1-8B-Instruct"
 DEFAULT_DRAIN_S: Final = 30.0
+MOST_WORKERS: Final = 256
+"""Most router processes of one server."""
 
 
 class SettingsError(Exception):
@@ -60,7 +62,7 @@ class Settings:
     `state_url` names the database of experiments and rollouts; None keeps nothing of them. `redis_url` says where the
     cache's tier is that machines share; None is nowhere. `source` is the file that the configuration was read from,
     None in single-model mode; with `watch` the server looks for changes there by itself. `log_format` and `log_level`
-    are as of `polyroute.server.logs.set_up`.
+    are as of `polyroute.server.logs.set_up`. `workers` is how many router processes share the ports.
     """
 
     config: Config
@@ -76,6 +78,7 @@ class Settings:
     log_format: str = "auto"
     log_level: str = "info"
     state_url: str | None = None
+    workers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,7 @@ class Flags:
     watch: bool | None = None
     log_format: str | None = None
     log_level: str | None = None
+    workers: int | None = None
 
 
 def settings(flags: Flags, environ: Mapping[str, str]) -> Settings:
@@ -111,6 +115,7 @@ def settings(flags: Flags, environ: Mapping[str, str]) -> Settings:
         log_format=flags.log_format or _one_of(FORMATS, given, "POLYROUTE_LOG_FORMAT", "auto"),
         log_level=flags.log_level or _one_of(LEVELS, given, "POLYROUTE_LOG_LEVEL", "info"),
         state_url=_state_url(given),
+        workers=_workers(flags, given),
     )
 
 
@@ -133,6 +138,15 @@ def _one_of(words: Sequence[str], environ: Mapping[str, str], variable: str, def
     if word not in words:
         raise SettingsError(f"{variable}: `{word}`; write one of {', '.join(words)}")
     return word
+
+
+def _workers(flags: Flags, environ: Mapping[str, str]) -> int:
+    if flags.workers is not None:
+        return flags.workers
+    text = environ.get("POLYROUTE_WORKERS", "1")
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_WORKERS:
+        raise SettingsError(f"POLYROUTE_WORKERS: `{text}`; write a number from 1 to {MOST_WORKERS}")
+    return int(text)
 
 
 def _watch(flags: Flags, environ: Mapping[str, str]) -> bool:

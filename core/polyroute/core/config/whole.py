@@ -29,10 +29,15 @@ class ExperimentsConfig(Section):
 
 
 class LimitsConfig(Section):
-    """Largest input that is accepted at all; a model's own context is checked besides."""
+    """Largest input that is accepted at all; a model's own context is checked besides.
+
+    `max_connection_age` is how long callers may use one connection, in seconds, give or take a tenth; None is for ever,
+    but where several router processes share the ports.
+    """
 
     max_prompt_bytes: ByteSize = Field(default=ByteSize(4 * 1024 * 1024), gt=0)
     max_messages: int = Field(default=4096, ge=1)
+    max_connection_age: Seconds | None = None
 
 
 class Config(Section):

@@ -14,7 +14,7 @@ from polyroute.core.errors import FirstTokenTimeout, Overloaded, PolyrouteError
 from polyroute.core.event import Event, Finished, Started
 from polyroute.core.wait_span import keep_wait
 from polyroute.routing.metrics import Metrics
-from polyroute.routing.permits import REFUSAL, Permit, Permits
+from polyroute.routing.permits import REFUSAL, AnyPermits, Permit
 from polyroute.routing.streams import generator
 
 
@@ -25,7 +25,7 @@ class Limited:
     """
 
     def __init__(
-        self, inner: Service, permits: Permits, metrics: Metrics, *, clock: Callable[[], float] = time.monotonic
+        self, inner: Service, permits: AnyPermits, metrics: Metrics, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._inner = inner
         self._permits = permits
@@ -65,7 +65,8 @@ class Limited:
         try:
             return await self._permits.acquire(caller_of(call), call.begin_by)
         except PolyrouteError as error:
-            self._metrics.refused(self._permits.name, error.metadata[REFUSAL])
+            if (refusal := error.metadata.get(REFUSAL)) is not None:
+                self._metrics.refused(self._permits.name, refusal)
             raise
 
 

@@ -22,10 +22,20 @@ from polyroute.routing.views import MemoryView, ModelView, RolloutStanding, Tier
 
 
 class Metrics:
-    """The instruments. `known` are the names that may become labels; all others are counted as `_other`."""
+    """The instruments. `known` are the names that may become labels; all others are counted as `_other`.
 
-    def __init__(self, registry: CollectorRegistry, known: Collection[str] = ()) -> None:
+    Of the replicas and engines of models is told that this process `owns`.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        known: Collection[str] = (),
+        *,
+        owns: Callable[[ModelView], bool] = lambda model: True,
+    ) -> None:
         self.registry = registry
+        self._owns = owns
         self._series = Series(known)
         self._of = self._series.of
         self._calls = Calls(registry, self._series)
@@ -198,5 +208,6 @@ class Metrics:
     def watch(self, models: Callable[[], Iterable[ModelView]]) -> None:
         """Reads the state of `models`, which are no routes, at every scrape."""
         self.registry.register(States(models))
-        self.registry.register(Replicas(models))
-        self.registry.register(Engines(models))
+        owned = lambda: filter(self._owns, models())  # noqa: E731
+        self.registry.register(Replicas(owned))
+        self.registry.register(Engines(owned))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, TextIO
 
 from polyroute.server.logs.lines import Line
@@ -20,7 +22,10 @@ _LAST_S: Final = 2.0
 
 
 class LogWriter:
-    """Lines that are `put` are written in their order, soon; whatever waits when it is closed is written first."""
+    """Lines that are `put` are written in their order, soon; whatever waits when it is closed is written first.
+
+    `turns` is the descriptor of a file that the processes share which write to the same stream.
+    """
 
     def __init__(
         self,
@@ -31,7 +36,9 @@ class LogWriter:
         most: int = MOST_WAITING,
         gather_s: float = GATHER_S,
         clock: Callable[[], float] = time.monotonic,
+        turns: int | None = None,
     ) -> None:
+        self._turns = turns
         self._stream = stream
         self._render = render
         self._repeats = repeats
@@ -82,12 +89,26 @@ class LogWriter:
         if not lines:
             return
         try:
-            self._stream.write("".join(map(self._rendered, lines)))
-            self._stream.flush()
+            text = "".join(map(self._rendered, lines))
+            with self._turn():
+                self._stream.write(text)
+                self._stream.flush()
         except (OSError, ValueError):  # whoever read it is gone: there is nobody to tell
             self._drop(len(lines) - bool(dropped))
         else:
             self._drop(-dropped)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """The stream to ourselves: a pipe mixes what several processes write that is longer than a few kilobytes."""
+        if self._turns is None:
+            yield
+            return
+        fcntl.lockf(self._turns, fcntl.LOCK_EX)  # the system ends it with its process
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._turns, fcntl.LOCK_UN)
 
     def _drop(self, count: int) -> None:
         if count:

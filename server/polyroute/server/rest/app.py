@@ -10,10 +10,12 @@ from prometheus_client import CollectorRegistry
 from polyroute.routing.gateway import Gateway
 from polyroute.server.feedback import FeedbackIntake
 from polyroute.server.rest.connect.service import Offer, methods
+from polyroute.server.rest.connection_age import ConnectionAge
 from polyroute.server.rest.edge import edge
 from polyroute.server.rest.endpoints import Endpoint, endpoints
 from polyroute.server.rest.failures import json_response
 from polyroute.server.rest.garbage import quiet_garbage
+from polyroute.server.rest.health import Expose
 from polyroute.server.rest.json_body import MAX_BODY_BYTES
 from polyroute.server.rest.openapi import describe
 from polyroute.server.rest.session import Session, SessionEndpoint
@@ -27,14 +29,17 @@ def build_rest(
     drain: Callable[[], bool] = lambda: False,
     offers: Sequence[Offer] = (),
     session: SessionEndpoint | None = None,
+    max_age_s: float | None = None,
+    expose: Expose | None = None,
 ) -> web.Application:
     """Everything on the HTTP address, over one gateway.
 
     `drain()` says whether the server is draining: then new calls are refused, `/readyz` says so and connections end
-    with their answers. `offers` are gRPC services to serve here too, and `session` tells the console what it may do.
-    Run it with `handler_cancellation=True`, without which a caller that leaves stops nothing.
+    with their answers, as those older than `max_age_s` seconds do. `offers` are gRPC services to serve here too, and
+    `session` tells the console what it may do. `expose` is as of `HealthPages`. Run it with
+    `handler_cancellation=True`, without which a caller that leaves stops nothing.
     """
-    listed = endpoints(gateway, registry, drain, feedback or FeedbackIntake(None))
+    listed = endpoints(gateway, registry, drain, feedback or FeedbackIntake(None), expose)
     if session is not None:
         summary = "What the console may show the one who asks"
         listed.append(Endpoint("GET", "/console/session", summary, session.session, answer=Session))
@@ -43,7 +48,7 @@ def build_rest(
     generating |= {method.entrance for method in rpcs if method.generates}
     forms = {method.entrance: method.form for method in rpcs}
     quiet_garbage()
-    frame = edge(drain, generating, gateway.refused, forms)
+    frame = edge(drain, generating, gateway.refused, ConnectionAge(max_age_s), forms)
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[frame])
 
     async def openapi(http: web.Request) -> web.Response:

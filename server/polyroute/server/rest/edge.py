@@ -23,11 +23,14 @@ from polyroute.core.errors import (
 )
 from polyroute.core.request import Request
 from polyroute.server.rest.call_headers import CALLED, MODEL, REQUEST_ID, entrance, request_id, trace_in
+from polyroute.server.rest.connection_age import ConnectionAge
 from polyroute.server.rest.dialect import AS_THEY_ARE, Dialect
 from polyroute.server.rest.failures import failure_response, json_response, known, refusal
 
 DIALECT = web.RequestKey("dialect", Dialect)
 ARRIVED = web.RequestKey("arrived", float)
+LAST = web.RequestKey("last", bool)
+"""Whether the connection is old enough to end with this answer."""
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Refused = Callable[[Call, PolyrouteError], None]
 Form = Callable[[web.Request, PolyrouteError], web.Response]
@@ -40,9 +43,13 @@ _log = structlog.get_logger(__name__)
 
 
 def edge(
-    draining: Callable[[], bool], generating: Container[str], refused: Refused, forms: Mapping[str, Form] | None = None
+    draining: Callable[[], bool],
+    generating: Container[str],
+    refused: Refused,
+    age: ConnectionAge,
+    forms: Mapping[str, Form] | None = None,
 ) -> Middleware:
-    """The frame as aiohttp wants it. While `draining()`, every answer asks its connection to end.
+    """The frame as aiohttp wants it. While `draining()`, and once it is of `age`, a connection ends with its answer.
 
     `refused` is told of each request to one of the entrances `generating` that should have become a call and did not.
     `forms` says how errors are written at entrances that do not write them as REST does.
@@ -52,6 +59,7 @@ def edge(
     @web.middleware
     async def frame(request: web.Request, handler: Answer) -> web.StreamResponse:
         request[REQUEST_ID], request[ARRIVED] = request_id(request), time.monotonic()
+        request[LAST] = age.over(request.transport)
         name = entrance(request).method
         tell, form = refused if name in generating else _told, own_form.get(name)
         try:
@@ -62,7 +70,7 @@ def edge(
             raise
         if not response.prepared:
             response.headers.update(always(request))
-            if draining() or not request.content.is_eof():
+            if request[LAST] or draining() or not request.content.is_eof():
                 response.force_close()  # nor can a connection go on after a body that was not read to its end
             if request.content.exception() is not None:
                 await _answer_and_close(request, response)

@@ -17,7 +17,7 @@ from polyroute.server.rest.chat_body import ChatBody
 from polyroute.server.rest.completions import CompletionEndpoint
 from polyroute.server.rest.console import MEDIA_TYPES, asset, index
 from polyroute.server.rest.feedback import FeedbackAnswer, FeedbackBody, FeedbackEndpoint
-from polyroute.server.rest.health import Alive, HealthPages, Readiness
+from polyroute.server.rest.health import Alive, Expose, HealthPages, Readiness
 from polyroute.server.rest.json_body import Body
 from polyroute.server.rest.models import Model, ModelList, ModelsEndpoints
 from polyroute.server.rest.native import BatchAnswer, NativeAnswer, NativeEndpoints
@@ -53,12 +53,16 @@ _CALL = (400, 404, 429, 500, 501, 502, 503, 504)
 
 
 def endpoints(
-    gateway: Gateway, registry: CollectorRegistry, draining: Callable[[], bool], feedback: FeedbackIntake
+    gateway: Gateway,
+    registry: CollectorRegistry,
+    draining: Callable[[], bool],
+    feedback: FeedbackIntake,
+    expose: Expose | None = None,
 ) -> list[Endpoint]:
     """Every endpoint over one gateway, `/openapi.json` excepted: it describes them."""
     native, models = NativeEndpoints(gateway), ModelsEndpoints(gateway)
     chat, completion = ChatEndpoint(gateway), CompletionEndpoint(gateway)
-    health = HealthPages(gateway, registry, draining)
+    health = HealthPages(gateway, registry, draining, expose)
     metrics = ("text/plain", "application/openmetrics-text")
     return [
         Endpoint(

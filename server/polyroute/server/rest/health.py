@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, cast
+from typing import Literal, TypeAlias, cast
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -34,12 +34,22 @@ class Readiness(TypedDict):
     detail: str
 
 
-class HealthPages:
-    """What a probe or a scraper asks for; none of them waits for a model."""
+Expose: TypeAlias = Callable[[str, Sequence[str]], AsyncIterator[bytes]]
+"""Makes the text of `/metrics` in parts: in the form of an `Accept` header, of the samples of these names or of all."""
 
-    def __init__(self, gateway: Gateway, registry: CollectorRegistry, draining: Callable[[], bool]) -> None:
+
+class HealthPages:
+    """What a probe or a scraper asks for; none of them waits for a model.
+
+    `expose` stands in for the text that the `registry` makes, where other processes have a part in it.
+    """
+
+    def __init__(
+        self, gateway: Gateway, registry: CollectorRegistry, draining: Callable[[], bool], expose: Expose | None = None
+    ) -> None:
         self._gateway = gateway
         self._registry = registry
+        self._expose = expose
         self._draining = draining
         self._renderer = ThreadPoolExecutor(1, thread_name_prefix="metrics")  # of several scrapers, one at a time
 
@@ -77,12 +87,13 @@ class HealthPages:
 
         `?name[]=...`, given once or more, asks for the samples of these names alone, as the client's own server does.
         """
-        encode, content_type = choose_encoder(http.headers.get("Accept", ""))
-        names = http.query.getall("name[]", [])
-        wanted = cast("Collector", self._registry.restricted_registry(names)) if names else self._registry
-        return web.Response(body=self._rendered(wanted, encode), headers={"Content-Type": content_type})
+        accept, names = http.headers.get("Accept", ""), http.query.getall("name[]", [])
+        encode, content_type = choose_encoder(accept)
+        text = self._rendered(encode, names) if self._expose is None else self._expose(accept, names)
+        return web.Response(body=text, headers={"Content-Type": content_type})
 
-    async def _rendered(self, wanted: Collector, encode: Encode) -> AsyncIterator[bytes]:
+    async def _rendered(self, encode: Encode, names: Sequence[str]) -> AsyncIterator[bytes]:
+        wanted = cast("Collector", self._registry.restricted_registry(names)) if names else self._registry
         text, loop = parts(wanted, encode), asyncio.get_running_loop()
         while (part := await loop.run_in_executor(self._renderer, next, text, None)) is not None:
             yield part

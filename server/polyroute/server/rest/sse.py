@@ -17,7 +17,7 @@ from polyroute.routing.streams import generator
 from polyroute.server.answers import BrokenStream
 from polyroute.server.rest.answer_headers import route_headers
 from polyroute.server.rest.call_headers import REQUEST_ID
-from polyroute.server.rest.edge import DIALECT, always
+from polyroute.server.rest.edge import DIALECT, LAST, always
 from polyroute.server.rest.failures import FailureBody, failure, known
 from polyroute.server.rest.sending import Sending
 
@@ -84,6 +84,8 @@ async def stream(http: web.Request, gateway: Gateway, call: Call, frames: Frames
             raise BrokenStream(f"began with {type(first).__name__}")
         route = first.route if isinstance(first, Started) else first.started.route
         response = _Events(headers={**_HEADERS, **always(http), **route_headers(route)})
+        if http[LAST]:
+            response.force_close()
         await response.prepare(http)
         with Sending(http, response) as sending:
             try:

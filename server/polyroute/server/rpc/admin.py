@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc.aio
@@ -12,6 +13,7 @@ from polyroute.routing.experiments.reporting import Reporting
 from polyroute.routing.experiments.rollout.decision import Action
 from polyroute.routing.experiments.rollout.rollouts import Rollouts
 from polyroute.routing.gateway import Gateway
+from polyroute.routing.views import CacheStats
 from polyroute.server.reload import Reload
 from polyroute.server.rpc.models import page_size, read_token, write_token
 from polyroute.server.wire.cache import cache_stats_to_wire
@@ -29,7 +31,7 @@ class AdminService(AdminServiceServicer):
     """Acts on one gateway. `drain_timeout_s` is how long an unload waits for calls when it is not told.
 
     `rollouts` are those of the gateway, None where there can be none; `reporting` is None where no records are kept of
-    experiments.
+    experiments. `cache_stats` stands in for the gateway's, where other processes have a part in them.
     """
 
     def __init__(
@@ -40,7 +42,9 @@ class AdminService(AdminServiceServicer):
         *,
         rollouts: Rollouts | None = None,
         reporting: Reporting | None = None,
+        cache_stats: Callable[[str], Awaitable[CacheStats]] | None = None,
     ) -> None:
+        self._cache_stats = cache_stats or gateway.cache_stats
         self._reporting = reporting
         self._gateway = gateway
         self._reload = reload
@@ -65,7 +69,7 @@ class AdminService(AdminServiceServicer):
     async def GetCacheStats(  # noqa: N802
         self, request: pb.GetCacheStatsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.GetCacheStatsResponse:
-        return cache_stats_to_wire(await self._gateway.cache_stats(request.model))
+        return cache_stats_to_wire(await self._cache_stats(request.model))
 
     async def InvalidateCache(  # noqa: N802
         self, request: pb.InvalidateCacheRequest, context: grpc.aio.ServicerContext[Any, Any]

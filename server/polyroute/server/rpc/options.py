@@ -10,15 +10,22 @@ _MIB: Final = 1024 * 1024
 MIN_RECEIVE_BYTES: Final = 64 * _MIB
 
 
-def channel_options(limits: LimitsConfig) -> list[tuple[str, int]]:
+def channel_options(
+    limits: LimitsConfig, *, max_age_s: float | None = None, shared: bool = False
+) -> list[tuple[str, int]]:
     """The options of a server that accepts inputs up to `limits`.
+
+    After `max_age_s` seconds, give or take a tenth, a connection gets no further calls (GOAWAY); those in flight go on.
+    A port that is `shared` may be listened on by several processes, among which the system divides connections.
 
     Nothing here bounds what a slow reader lets pile up: that is the window that its own side opens (some 5 MB with
     default options, 100 KB with its `grpc.http2.bdp_probe` 0), beyond which the stream's generator waits.
     """
+    age = [] if max_age_s is None else [("grpc.max_connection_age_ms", max(1, round(max_age_s * 1000)))]
     return [
+        *age,
         # A second server on the port must fail, not take half of the connections in silence.
-        ("grpc.so_reuseport", 0),
+        ("grpc.so_reuseport", int(shared)),
         # Clients may ping as often as twice a second. By default three pings within five minutes of a long unary call
         # end its connection ("too many pings").
         ("grpc.http2.min_ping_interval_without_data_ms", 500),

@@ -1,0 +1,1 @@
+"""Several router processes behind one pair of ports (`--workers`): the fronts, and the home that they share."""

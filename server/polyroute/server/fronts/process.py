@@ -1,0 +1,79 @@
+"""A front process as its home has it: spawned, spoken to over a socket, and gone when that closes."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import Callable
+
+from polyroute.server.fronts.link import Link
+from polyroute.server.fronts.messages import ToFront, ToHome, to_home_decoder
+
+
+class FrontProcess:
+    """One process, from `spawn` until `run` returns."""
+
+    def __init__(self, process: asyncio.subprocess.Process, link: Link[ToHome]) -> None:
+        self._process = process
+        self._link = link
+
+    def __repr__(self) -> str:
+        return f"<FrontProcess {self.pid} returncode={self._process.returncode}>"
+
+    @classmethod
+    async def spawn(cls, turns: int) -> FrontProcess:
+        """Starts a process; raises `OSError` where the system has no room for one. Its stderr is ours, by `turns`."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            link = await Link.over(ours, to_home_decoder)
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-P",  # the folder that the server was started in is no place to import from
+                    "-m",
+                    "polyroute.server.fronts",
+                    str(theirs.fileno()),
+                    str(turns),
+                    pass_fds=(theirs.fileno(), turns),
+                    stdin=asyncio.subprocess.DEVNULL,
+                )
+            except BaseException:
+                link.close()
+                raise
+        return cls(process, link)
+
+    @property
+    def pid(self) -> int:
+        """Its process ID."""
+        return self._process.pid
+
+    def send(self, message: ToFront) -> None:
+        """Sends without waiting; lost where the process is gone, which `run` tells."""
+        self._link.send(message)
+
+    async def drained(self) -> None:
+        """Waits while much is still to be sent."""
+        await self._link.drained()
+
+    async def run(self, receive: Callable[[ToHome], None]) -> str:
+        """Passes on messages until the process ends, and returns in words how it ended."""
+        await self._link.run(receive)
+        return _ending(await self._process.wait())
+
+    async def kill(self) -> None:
+        """Ends the process at once, if it has not ended."""
+        if self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+        self._link.close()
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"
