@@ -113,6 +113,7 @@ async def fronts(folder: Path, *arguments: str, workers: int = 2, **environ: str
         try:
             await until(lambda: bool(server.printed) or process.returncode is not None)
             assert server.printed, (server.lines, server.other)
+            await until(lambda: len(server.pids) == workers)  # the log is behind what is printed
             yield server
         finally:
             if process.returncode is None:
