@@ -21,6 +21,7 @@ import structlog
 from diskcache.core import DEFAULT_SETTINGS, METADATA
 
 from polyroute.routing.cache.disk import BytesDisk, ForeignEntry
+from polyroute.routing.cache.disk_puts import Put, Puts
 from polyroute.routing.cache.invalidation_log import locked
 from polyroute.routing.cache.terms import Moment
 from polyroute.routing.cache.tier import BadEntry, Held, Label
@@ -82,9 +83,11 @@ class DiskTier:
         self._pending = 0
         self._opening = threading.Lock()
         self._threads = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="answers")
+        self._puts = Puts(self._work)
 
     def __repr__(self) -> str:
-        return f"<DiskTier {self.folder} {'open' if self._cache is not None else 'not open'} pending={self._pending}>"
+        state = "open" if self._cache is not None else "not open"
+        return f"<DiskTier {self.folder} {state} pending={self._waiting}>"
 
     async def start(self) -> None:
         """Opens the folder, so that the first call finds it open."""
@@ -100,8 +103,8 @@ class DiskTier:
 
     async def put(self, digest: str, entry: bytes, label: Label, stay_s: float | None) -> None:
         """Keeps an entry for `stay_s` seconds; None is until there is no room for it."""
-        tag = _tag(label)
-        if not await self._run(lambda cache: cache.set(digest, entry, expire=stay_s, tag=tag)):
+        self._admit()
+        if not await self._puts.put(Put(digest, entry, _tag(label), stay_s)):
             raise OSError("the entry was not stored")
 
     async def delete(self, digest: str) -> int:
@@ -126,6 +129,7 @@ class DiskTier:
         both = threading.Barrier(_THREADS)
         try:
             closing = [asyncio.wrap_future(self._threads.submit(self._close, both)) for _ in range(_THREADS)]
+            closing.append(asyncio.wrap_future(self._puts.close(self._let_go)))
         except RuntimeError:  # closed before
             return
         await asyncio.wait(closing, timeout=_CLOSE_S)
@@ -135,12 +139,22 @@ class DiskTier:
         """Each thread has a connection of its own, which it alone can close."""
         with suppress(threading.BrokenBarrierError):
             both.wait(_CLOSE_S)
+        self._let_go()
+
+    def _let_go(self) -> None:
         if self._cache is not None:
             self._cache.close()
 
+    @property
+    def _waiting(self) -> int:
+        return self._pending + len(self._puts)
+
+    def _admit(self) -> None:
+        if self._waiting >= _MOST_PENDING:
+            raise Busy(f"{self._waiting} operations wait for the disk, limit {_MOST_PENDING}")
+
     async def _run(self, work: Callable[[diskcache.Cache], T]) -> T:
-        if self._pending >= _MOST_PENDING:
-            raise Busy(f"{self._pending} operations wait for the disk, limit {_MOST_PENDING}")
+        self._admit()
         done = self._threads.submit(self._work, work)
         self._pending += 1
         done.add_done_callback(partial(self._returned, asyncio.get_running_loop()))

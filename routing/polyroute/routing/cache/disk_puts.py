@@ -1,0 +1,108 @@
+"""Entries on their way to the disk, written by one thread: those that wait together, in one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import diskcache
+
+MOST_TOGETHER: Final = 64
+"""Most entries in one transaction, for the length of which no other process can write."""
+LARGE_BYTES: Final = 32 * 1024
+"""An entry of that size, which becomes a file of its own, is written alone: a transaction that fails would leave it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """An entry to be kept for `stay_s` seconds; None is until there is no room for it."""
+
+    digest: str
+    entry: bytes
+    tag: str
+    stay_s: float | None
+
+
+class Puts:
+    """Writes by `work`, which gets what is to be done with the store and raises what that raises.
+
+    Nothing waits for company: the first entry goes at once, and those that come while it is written go after it.
+    """
+
+    def __init__(self, work: Callable[[Callable[[diskcache.Cache], bool]], bool]) -> None:
+        self._work = work
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="answers written")
+        self._waiting: deque[tuple[Put, asyncio.Future[bool]]] = deque()
+        self._writing: list[tuple[Put, asyncio.Future[bool]]] = []
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._writing)
+
+    def put(self, put: Put) -> asyncio.Future[bool]:
+        """Whether it was kept, once it is written; holds what was raised instead. Who stops waiting stops nothing."""
+        kept: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append((put, kept))
+        self._write()
+        return kept
+
+    def close(self, last: Callable[[], None]) -> Future[None]:
+        """Takes no more; done once what is being written is, and then `last`, in the same thread."""
+        closing = self._thread.submit(last)
+        self._thread.shutdown(wait=False)
+        return closing
+
+    def _write(self) -> None:
+        if self._writing or not self._waiting:
+            return
+        self._writing = _next_together(self._waiting)
+        work = partial(_set_all, puts=[put for put, _ in self._writing])
+        try:
+            written = asyncio.wrap_future(self._thread.submit(self._work, work))
+        except RuntimeError as error:  # closed
+            self._over(error)
+        else:
+            written.add_done_callback(self._written)
+
+    def _written(self, written: asyncio.Future[bool]) -> None:
+        if written.cancelled():
+            self._over(RuntimeError("the store is closed"))
+            return
+        error = written.exception()
+        self._over(written.result() if error is None else error)
+
+    def _over(self, outcome: bool | BaseException) -> None:
+        done, self._writing = self._writing, []
+        for _, kept in done:
+            if kept.done():
+                continue
+            if isinstance(outcome, BaseException):
+                kept.set_exception(outcome)
+                kept.exception()  # nobody may be left to ask
+            else:
+                kept.set_result(outcome)
+        self._write()
+
+
+def _next_together(waiting: deque[tuple[Put, asyncio.Future[bool]]]) -> list[tuple[Put, asyncio.Future[bool]]]:
+    """Takes the first, and those behind it that may be written with it."""
+    together = [waiting.popleft()]
+    if len(together[0][0].entry) < LARGE_BYTES:
+        while waiting and len(together) < MOST_TOGETHER and len(waiting[0][0].entry) < LARGE_BYTES:
+            together.append(waiting.popleft())
+    return together
+
+
+def _set_all(cache: diskcache.Cache, puts: Sequence[Put]) -> bool:
+    if len(puts) == 1:
+        return _set(cache, puts[0])
+    with cache.transact():
+        return all(_set(cache, put) for put in puts)
+
+
+def _set(cache: diskcache.Cache, put: Put) -> bool:
+    return bool(cache.set(put.digest, put.entry, expire=put.stay_s, tag=put.tag))
