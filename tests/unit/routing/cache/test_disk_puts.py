@@ -1,0 +1,143 @@
+"""What waits for the disk is written together, and what goes wrong is told to everyone whom it concerns."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polyroute.routing.cache.disk import BytesDisk
+from polyroute.routing.cache.disk_puts import LARGE_BYTES, MOST_TOGETHER, Put, Puts
+from polyroute.routing.cache.disk_tier import DiskTier
+from polyroute.routing.cache.terms import Moment
+from polyroute.routing.cache.tier import Label
+
+SMALL = b"x" * 100
+LARGE = b"x" * LARGE_BYTES
+
+
+class Store:
+    """Stands where the disk is: tells what came together, and begins only while `open` is set."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.together: list[list[str]] = []
+        self.fails: Exception | None = None
+        self.keeps = True
+
+    def work(self, work: Callable[[Any], bool]) -> bool:
+        assert self.open.wait(60)
+        self.together.append([])
+        return work(self)
+
+    def transact(self) -> Store:
+        return self
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def set(self, digest: str, _entry: bytes, **_: Any) -> bool:
+        self.together[-1].append(digest)
+        if self.fails is not None:
+            raise self.fails
+        return self.keeps
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+@pytest.fixture
+async def puts(store: Store) -> AsyncIterator[Puts]:
+    puts = Puts(store.work)
+    yield puts
+    store.open.set()
+    puts.close(lambda: None)
+
+
+def asked(puts: Puts, *names: str, entry: bytes = SMALL) -> list[asyncio.Future[bool]]:
+    return [puts.put(Put(name, entry, "tag", None)) for name in names]
+
+
+async def test_the_first_goes_at_once_and_those_that_come_meanwhile_go_together(puts: Puts, store: Store) -> None:
+    waiting = asked(puts, "a", "b", "c")
+    assert len(puts) == 3
+    store.open.set()
+    assert await asyncio.gather(*waiting) == [True, True, True]
+    assert store.together == [["a"], ["b", "c"]]
+    assert len(puts) == 0
+
+
+async def test_no_more_than_some_go_together_and_large_ones_go_alone(puts: Puts, store: Store) -> None:
+    names = [f"{i}" for i in range(MOST_TOGETHER + 1)]
+    waiting = [*asked(puts, "first", *names), *asked(puts, "large", entry=LARGE), *asked(puts, "y", "z")]
+    store.open.set()
+    await asyncio.gather(*waiting)
+    assert store.together == [["first"], names[:MOST_TOGETHER], names[MOST_TOGETHER:], ["large"], ["y", "z"]]
+
+
+async def test_what_goes_wrong_is_told_to_all_that_went_together_and_to_nobody_else(puts: Puts, store: Store) -> None:
+    waiting = asked(puts, "a", "b", "c")
+    store.fails = OSError("the disk is full")
+    store.open.set()
+    for kept in waiting:
+        with pytest.raises(OSError, match="the disk is full"):
+            await kept
+    store.fails = None
+    assert await asyncio.gather(*asked(puts, "d")) == [True]
+    store.keeps = False
+    assert await asyncio.gather(*asked(puts, "e", "f")) == [False, False]
+
+
+async def test_who_stops_waiting_stops_nothing(puts: Puts, store: Store) -> None:
+    first, second, third = asked(puts, "a", "b", "c")
+    second.cancel()
+    store.open.set()
+    assert await asyncio.gather(first, third) == [True, True]
+    assert store.together == [["a"], ["b", "c"]]
+
+
+async def test_after_its_end_it_takes_nothing(store: Store) -> None:
+    puts = Puts(store.work)
+    store.open.set()
+    ended = threading.Event()
+    puts.close(ended.set).result(60)
+    assert ended.is_set()
+    with pytest.raises(RuntimeError):
+        await asked(puts, "a")[0]
+
+
+async def test_entries_that_were_written_together_are_all_there(tmp_path: Path) -> None:
+    tier = DiskTier(tmp_path / "answers", 2**26, get_s=60, put_s=60)
+    label = Label("m", "v1", Moment(1))
+    entries = {f"{i:064x}": bytes([i % 256]) * (50_000 if i % 50 == 0 else 100) for i in range(200)}
+    await asyncio.gather(*(tier.put(digest, entry, label, None) for digest, entry in entries.items()))
+    assert {digest: await tier.get(digest) for digest in entries} == entries
+    await tier.close()
+
+
+async def test_of_entries_that_fail_together_none_is_there_and_the_next_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tier = DiskTier(tmp_path / "answers", 2**26, get_s=60, put_s=60)
+    label = Label("m", "v1", Moment(1))
+    digest = BytesDisk.put
+
+    def refuse(disk: BytesDisk, key: Any) -> tuple[str, bool]:
+        if key == "c":
+            raise OSError("the disk is full")
+        return digest(disk, key)
+
+    monkeypatch.setattr(BytesDisk, "put", refuse)
+    results = await asyncio.gather(*(tier.put(key, SMALL, label, None) for key in "abcd"), return_exceptions=True)
+    assert [type(result) for result in results] == [type(None), OSError, OSError, OSError], "`a` went before them"
+    assert [await tier.get(key) for key in "abd"] == [SMALL, None, None]
+    await tier.put("b", SMALL, label, None)
+    assert await tier.get("b") == SMALL
+    await tier.close()
