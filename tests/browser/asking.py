@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from playwright.async_api import Locator, Page, expect
 
+from tests.browser.chatting import field
+
 
 async def ask(page: Page, question: str) -> Locator:
     """Asks in the chat, and returns the last answer once it has ended."""
-    await page.get_by_label("Message").fill(question)
+    await field(page).fill(question)
     await page.get_by_role("button", name="Send").click()
     answer = page.locator(".answer").last
     await expect(answer.get_by_text("Why this way")).to_be_visible()

@@ -74,7 +74,7 @@ export async function ask(request, { signal, onChange } = {}) {
       answer.requestId ||= error.requestId ?? "";
     }
   }
-  answer.endedAt = Date.now();
+  answer.endedAt = answer.startedAt + Math.round(performance.now() - begun);
   const ended = { ...answer };
   onChange?.(ended);
   return ended;

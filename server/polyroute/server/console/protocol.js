@@ -16,13 +16,12 @@ export function frame(message) {
 
 /**
  * Takes the frames of a stream apart as its bytes come. `push(bytes)` returns the messages that are complete, each as
- * `{end, message}`; `whole()` says whether nothing is left over. Throws for a frame that cannot be read.
+ * `{end, message}`, and throws for a frame that cannot be read.
  */
 export function createFrames() {
   let rest = new Uint8Array(0);
   const decoder = new TextDecoder("utf-8", { fatal: true });
   return {
-    whole: () => rest.length === 0,
     push(bytes) {
       const all = rest.length === 0 ? bytes : joined(rest, bytes);
       const messages = [];
