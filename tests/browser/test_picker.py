@@ -8,19 +8,20 @@ from playwright.async_api import expect
 
 from tests.browser.chatting import answers, choose, model, names, say
 from tests.browser.conftest import Opens
+from tests.browser.watching import Watched
 
 
 async def test_models_stand_in_groups_with_how_they_are(opens: Opens) -> None:
     page = await opens("/")
     await expect(model(page)).to_have_value("demo")
     await model(page).click()
-    for group, inside in {
-        "Local": ["demo", "spare"],
-        "Remote": ["team/absent", "team/plain", "team/terse", "team/wordy"],
-        "Routes": ["chat", "rolling", "safe"],
+    for group, some in {
+        "Local": "demo spare",
+        "Remote": "team/absent team/plain",
+        "Routes": "chat rolling safe",
     }.items():
         options = page.get_by_role("group", name=group).get_by_role("option")
-        assert [text.split("\n")[0] for text in await options.all_inner_texts()] == inside
+        assert {*some.split()} <= {text.split("\n")[0] for text in await options.all_inner_texts()}
     for name, shown in {
         "demo": "warm.*local · default · 8192 context · version",
         "spare": "cold",
@@ -52,12 +53,14 @@ async def test_it_is_used_by_keyboard_alone(opens: Opens) -> None:
     await expect(model(page)).to_have_attribute("aria-expanded", "false")
     await page.keyboard.press("ArrowDown")
     await expect(model(page)).to_have_attribute("aria-expanded", "true")
-    for key, name in [("ArrowDown", "spare"), ("PageDown", "safe"), ("ArrowDown", "demo"), ("ArrowUp", "safe")]:
+    all_of = await names(page)
+    for key, place in [("ArrowDown", 1), ("PageDown", 9), ("PageUp", 1), ("ArrowUp", 0), ("ArrowUp", -1)]:
         await page.keyboard.press(key)
-        active = await model(page).get_attribute("aria-activedescendant")
-        await expect(page.locator(f"#{active}")).to_have_text(re.compile(f"^{name}"))
+        option = page.get_by_role("option").nth(place)
+        await expect(model(page)).to_have_attribute("aria-activedescendant", await option.get_attribute("id") or "")
+        await expect(option).to_be_in_viewport()
     await page.keyboard.press("Enter")
-    await expect(model(page)).to_have_value("safe")
+    await expect(model(page)).to_have_value(all_of[-1])
     await expect(model(page)).to_be_focused()
 
 
@@ -86,7 +89,8 @@ async def test_an_address_to_another_model_begins_a_conversation(opens: Opens) -
     await expect(page.get_by_role("button", name="Hello")).to_be_visible()
 
 
-async def test_favourites_and_recent_ones_come_first_and_are_kept(opens: Opens) -> None:
+async def test_favourites_and_recent_ones_come_first_and_are_kept(opens: Opens, watched: Watched) -> None:
+    watched.allow("icon.svg: net::ERR_ABORTED")  # the page is left before its picture is there
     page = await opens("/")
     await choose(page, "team/wordy")
     await page.get_by_role("button", name="Favourite").click()
