@@ -19,7 +19,7 @@ export const open = createStore(newConversation());
  * `asked`, it does so only if that was had with it: a link is no reason to change the model of a conversation.
  */
 export async function openShelf(asked) {
-  if (asked && asked !== open.get().model) show(newConversation({ ...open.get(), model: asked }));
+  if (asked && asked !== open.get().model) open.set(newConversation({ ...open.get(), model: asked }));
   if (shelf.get().phase !== "loading") return;
   try {
     const conversations = await all();
