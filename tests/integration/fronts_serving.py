@@ -66,7 +66,7 @@ class Fronts:
 
     async def process_of(self, stub: InferenceServiceStub, model: str = "m") -> int:
         """Which process answers a connection's calls."""
-        answer = await stub.Generate(pb.GenerateRequest(model=model, prompt="who"), timeout=WAIT_S)
+        answer = await stub.Generate(pb.GenerateRequest(model=model, prompt="who", max_tokens=2), timeout=WAIT_S)
         await until(lambda: any(line["request_id"] == answer.request_id for line in self.logged("call.finished")))
         line = next(line for line in self.logged("call.finished") if line["request_id"] == answer.request_id)
         return int(line["process"])
