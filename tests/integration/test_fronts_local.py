@@ -49,7 +49,7 @@ async def in_flight(server: Fronts) -> int:
 async def test_the_life_of_a_shared_model(tmp_path: Path) -> None:
     save("llama", tmp_path / "tiny", max_position_embeddings=65536)
     (tmp_path / "models.yaml").write_text(
-        f"cache: {{mode: 'off'}}\nmodels:\n  - {{id: m, type: local, source: {tmp_path / 'tiny'}, max_sequences: 4, kv_cache_memory: 64MiB}}\n"
+        f"cache: {{mode: 'off'}}\nmodels:\n  - {{id: m, type: local, source: {tmp_path / 'tiny'}, kv_cache_memory: 64MiB}}\n"
     )
     async with fronts(tmp_path, "--config", str(tmp_path / "models.yaml")) as server:
         stubs = await server.by_process()
