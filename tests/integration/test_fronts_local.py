@@ -48,9 +48,8 @@ async def in_flight(server: Fronts) -> int:
 
 async def test_the_life_of_a_shared_model(tmp_path: Path) -> None:
     save("llama", tmp_path / "tiny", max_position_embeddings=65536)
-    (tmp_path / "models.yaml").write_text(
-        f"cache: {{mode: 'off'}}\nmodels:\n  - {{id: m, type: local, source: {tmp_path / 'tiny'}, kv_cache_memory: 64MiB}}\n"
-    )
+    model = f"{{id: m, type: local, source: {tmp_path / 'tiny'}, kv_cache_memory: 64MiB}}"
+    (tmp_path / "models.yaml").write_text(f"cache: {{mode: 'off'}}\nmodels:\n  - {model}\n")
     async with fronts(tmp_path, "--config", str(tmp_path / "models.yaml")) as server:
         stubs = await server.by_process()
         assert workers_of(server) == 1
