@@ -49,7 +49,9 @@ _LAST_WORDS_S: Final = 1.0
 """How long answers that are complete may take to reach their callers once the server stops, in seconds."""
 _TELEMETRY_S: Final = 3.0
 """How long a collector that does not take the last spans holds up the end, in seconds; no longer than a drain."""
-_BACKLOG: Final = 1024
+_BACKLOG: Final = 4096
+"""Connections that may wait to be taken up; what comes beyond them is dropped by the system, and comes again after a
+second. Linux lets no more wait than `net.core.somaxconn` says."""
 
 _INFERENCE: Final = "polyroute.v1.InferenceService"
 _PUBLIC: Final = (_INFERENCE, "polyroute.v1.ModelService")
