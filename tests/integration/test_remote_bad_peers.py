@@ -164,6 +164,28 @@ async def test_amid_the_answer(scripted_peer: ScriptedPeer, remote: Remote, name
     assert len(raised.value.message) < 400
 
 
+BEHIND_MORE = {
+    "an error": (data({"error": "overheated"}), "overheated"),
+    "wrong JSON": (data(b"<html>"), "is not JSON: <html>"),
+    "a gigantic line": (b"x" * 2_000_000, "more than 1048576 bytes"),
+    "nothing": (b"", "without a `finish_reason`"),
+}
+
+
+@pytest.mark.parametrize("name", BEHIND_MORE)
+async def test_what_comes_at_once_with_a_failure_is_passed_on_before_it(
+    scripted_peer: ScriptedPeer, remote: Remote, name: str
+) -> None:
+    wrong, says = BEHIND_MORE[name]
+    scripted_peer.plays[CHAT] = raw(head(SSE) + chunk(said("a") + said("b") + said("c") + wrong) + chunk(b""))
+    got, error = await outcome(remote(), a_call())
+    assert isinstance(got[0], Started)
+    texts = [text for event in got[1:] if isinstance(event, Token) for text in event.pieces or (event.text,)]
+    assert texts == ["a", "b", "c"]
+    assert isinstance(error, PeerFailed)
+    assert says in error.message
+
+
 STATUSES = [
     ("400 Bad Request", InvalidArgument),
     ("401 Unauthorized", PeerFailed),
