@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import urllib.request
@@ -17,8 +18,8 @@ from benchmarks.rig.workload import Ask
 _HERE: Final = Path(__file__).parent
 _SOURCES: Final = {"load": ("load.c", "http.c", "grpc.c"), "upstream": ("upstream.c",)}
 _OVERTIME_S: Final = 90.0
-PEER_CORE: Final = 1
-"""The core of the load generator and of the peer; servers have core 0."""
+PEER_CORE: Final = max(os.sched_getaffinity(0))
+"""The core of the load generator and of the peer, the last one; servers have core 0."""
 
 
 class CannotRun(Exception):

@@ -17,7 +17,7 @@ from benchmarks.rig import peers, programs
 from benchmarks.rig.collector import collector
 from benchmarks.rig.floors import FLOORS
 from benchmarks.rig.programs import CannotRun
-from benchmarks.router import footprint, gate, many_models, report, results
+from benchmarks.router import footprint, gate, report, results, variants
 from benchmarks.router.cases import DIRECT, OURS, OURS_DISK, PEERS, TITLES, chosen
 from benchmarks.router.contenders import Place, everyone
 from benchmarks.router.footprint import Wanted
@@ -38,6 +38,7 @@ _GROUPS: Final = {"floor": (*FLOORS, DIRECT), "ours": (OURS, OURS_DISK), "peers"
 _PROTOCOLS: Final = {"grpc": "grpc", "rest": "http"}
 _FOOTPRINT: Final = "footprint"
 _MODELS: Final = "models"
+_WORKERS: Final = "workers"
 _CALLS_S: Final = 120.0
 
 
@@ -89,15 +90,29 @@ def _measure(place: Place, options: argparse.Namespace) -> Results:
     cases = chosen(options.cases, protocols)
     plan = Plan(cases, options.contenders, options.rounds, options.seconds, options.keys, options.callers)
     found = measure(plan, place) if cases else Found()
-    footprints, sizes = [], []
+    footprints: list[footprint.Footprint] = []
     if _FOOTPRINT in options.cases:
         wanted = Wanted(options.rounds, options.calls, options.seconds, _CALLS_S, options.streams)
         footprints, failures = footprint.measure(options.contenders, protocols, wanted, place, say)
         found.failures.extend(failures)
-    if _MODELS in options.cases and OURS in options.contenders:
-        sizes = many_models.measure(protocols, options.rounds, options.seconds, place, say, options.models)
+    compared = _compare(place, protocols, options, found)
     command = " ".join(["python -m benchmarks.router", *sys.argv[1:]])
-    return Results(this_machine(), command, plan.rounds, plan.seconds, found, footprints, sizes)
+    return Results(this_machine(), command, plan.rounds, plan.seconds, found, footprints, compared)
+
+
+def _compare(
+    place: Place, protocols: list[str], options: argparse.Namespace, found: Found
+) -> dict[str, list[variants.Variant]]:
+    wanted = {_MODELS: variants.many_models(options.models), _WORKERS: variants.many_workers(options.workers)}
+    compared = {}
+    for comparison in (wanted[name] for name in wanted if name in options.cases and OURS in options.contenders):
+        try:
+            of_these = variants.measure(comparison, protocols, options.rounds, options.seconds, place, say)
+            compared[comparison.title] = of_these
+        except CannotRun as error:
+            found.failures.append(f"{comparison.title}: {error}")
+            say(found.failures[-1])
+    return compared
 
 
 def _names(text: str) -> list[str]:
@@ -127,7 +142,7 @@ def _some_of(known: Sequence[str]) -> Any:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.router", description=__doc__)
     add = parser.add_argument
-    cases = [*TITLES, _FOOTPRINT, _MODELS]
+    cases = [*TITLES, _FOOTPRINT, _MODELS, _WORKERS]
     add("--cases", type=_some_of(cases), default=cases, help=f"of {','.join(cases)} (default: all)")
     add("--over", type=_some_of([*_PROTOCOLS]), default=[*_PROTOCOLS], help="grpc, rest (default: both)")
     groups = "groups or names, comma separated: floor, ours, peers (default: floor,ours)"
@@ -138,7 +153,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--keys", type=int, default=500, help="questions whose answers caches hold (default: %(default)s)")
     add("--calls", type=int, default=100_000, help="before memory is read again (default: %(default)s)")
     add("--streams", type=int, default=5_000, help="open at once, for the memory of one (default: %(default)s)")
-    add("--models", type=_numbers, default=list(many_models.SIZES), help="sizes of a registry (default: %(default)s)")
+    add("--models", type=_numbers, default=list(variants.SIZES), help="sizes of a registry (default: %(default)s)")
+    add("--workers", type=_numbers, default=list(variants.WORKERS), help="numbers of processes (default: %(default)s)")
     add("--json", type=Path, metavar="FILE", help="write the figures of all rounds there too")
     add("--read", type=Path, metavar="FILE", help="take the figures of an earlier run from there, and measure nothing")
     add("--docs", action="store_true", help=f"write {report.PAGE.name} and its picture, too")

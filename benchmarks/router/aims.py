@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from benchmarks.router.cases import LITELLM, OURS
 from benchmarks.router.results import Results
 from benchmarks.router.summary import Line, lines
+from benchmarks.router.variants import many_workers
 
 _CALLERS = 32
 
@@ -33,7 +34,7 @@ class Aim:
 def aims(results: Results) -> list[Aim]:
     """Everything that is aimed at, in the order of the cases."""
     found = lines(results.found)
-    return [*_beside_floors(found), *_beside_peers(found), *_of_memory(results)]
+    return [*_beside_floors(found), *_beside_peers(found), *_of_memory(results), *_of_workers(results)]
 
 
 def _beside_floors(found: Sequence[Line]) -> Iterator[Aim]:
@@ -70,6 +71,13 @@ def _of_memory(results: Results) -> Iterator[Aim]:
     for protocol, shown in (("grpc", "gRPC"), ("http", "REST")):
         each = next((footprint.stream_kb for footprint in ours if footprint.protocol == protocol), None)
         yield Aim(f"an open stream over {shown}", 20, each, at_most=True, unit=" KB")
+
+
+def _of_workers(results: Results) -> Iterator[Aim]:
+    one, *more = results.variants.get(many_workers(()).title, [None])
+    for protocol, shown in (("grpc", "gRPC"), ("http", "REST")):
+        times = [two.times(one, protocol) for two in more[:1] if one is not None and protocol in two.rounds]
+        yield Aim(f"two workers over {shown}, times one", 1.7, times[0] if times else None)
 
 
 def _of(

@@ -14,7 +14,7 @@ from typing import Any, Final
 from benchmarks.rig import asking, peers
 from benchmarks.rig.floors import FLOORS
 from benchmarks.rig.processes import SERVER_CORES, Running, free_port, started, wait
-from benchmarks.rig.programs import Target, Upstream
+from benchmarks.rig.programs import CannotRun, Target, Upstream
 from benchmarks.rig.starting import floor
 from benchmarks.rig.workload import CHAT, DRAWN, MODEL, Ask
 from benchmarks.router.cases import DIRECT, LITELLM, LITELLM_DISK, OURS, OURS_DISK, PEERS
@@ -36,6 +36,13 @@ class Contender:
     running: Running | None = None
     path: str = CHAT
     model: str = MODEL
+
+    @property
+    def process(self) -> Running:
+        """Its process; the upstream itself has none here."""
+        if self.running is None:
+            raise CannotRun(f"{self.name} has no process that can be looked at")
+        return self.running
 
     def target(self, protocol: str, ask: Ask, keys: int) -> Target:
         """Where such requests go; what speaks no gRPC is asked over HTTP."""

@@ -125,4 +125,4 @@ def _after_calls(contender: Contender, protocol: str, wanted: Wanted, place: Pla
 
 
 def _mb(contender: Contender) -> float:
-    return contender.running.rss_mb if contender.running else 0.0
+    return contender.process.rss_mb

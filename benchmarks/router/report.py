@@ -8,7 +8,7 @@ from typing import Final
 
 from benchmarks.rig.install_peers import wanted
 from benchmarks.rig.processes import ROOT
-from benchmarks.router import footprint, many_models, table
+from benchmarks.router import footprint, table
 from benchmarks.router.aims import Aim, aims
 from benchmarks.router.results import Results
 from benchmarks.router.summary import lines
@@ -44,8 +44,8 @@ def tables(results: Results) -> str:
         parts += ["## Calls", "", table.loads(lines(results.found))]
     if results.footprints:
         parts += [f"## {footprint.TITLE.capitalize()}", "", table.footprints(results.footprints), ""]
-    if results.sizes:
-        parts += [f"## {many_models.TITLE.capitalize()}", "", table.sizes(results.sizes), ""]
+    for title, variants in results.variants.items():
+        parts += [f"## {title.capitalize()}", "", table.variants(title.split()[-1], variants), ""]
     if results.found.failures:
         parts += ["## What could not be measured", "", *(f"- {_one_line(text)}" for text in results.found.failures), ""]
     return "\n".join(parts)

@@ -11,13 +11,16 @@ from benchmarks.rig.programs import Figures
 from benchmarks.router.cases import CASES
 from benchmarks.router.footprint import Footprint
 from benchmarks.router.machine import Machine
-from benchmarks.router.many_models import Size
 from benchmarks.router.rounds import Found, Sample
+from benchmarks.router.variants import Variant
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """Of one run: where and how it was made, the rounds of each cell, and what was found beside them."""
+    """Of one run: where and how it was made, the rounds of each cell, and what was found beside them.
+
+    `variants` are the ways to run the router that were compared, by the comparison's title.
+    """
 
     machine: Machine
     command: str
@@ -25,7 +28,7 @@ class Results:
     seconds: float
     found: Found = field(default_factory=Found)
     footprints: list[Footprint] = field(default_factory=list)
-    sizes: list[Size] = field(default_factory=list)
+    variants: dict[str, list[Variant]] = field(default_factory=dict)
 
 
 def save(results: Results, file: Path) -> None:
@@ -51,7 +54,7 @@ def read(file: Path) -> Results:
         *(told[name] for name in ("command", "rounds", "seconds")),
         Found(samples, told["failures"]),
         [Footprint(**footprint) for footprint in told["footprints"]],
-        [_size(size) for size in told["sizes"]],
+        {title: [_variant(variant) for variant in variants] for title, variants in told["variants"].items()},
     )
 
 
@@ -61,9 +64,9 @@ def _cell(cell: Any, samples: list[Sample]) -> dict[str, Any]:
     return where | {"rounds": [asdict(sample) for sample in samples]}
 
 
-def _size(told: dict[str, Any]) -> Size:
+def _variant(told: dict[str, Any]) -> Variant:
     rounds = {
         protocol: [(Figures(**figures), cpu_us) for figures, cpu_us in rounds]
         for protocol, rounds in told["rounds"].items()
     }
-    return Size(**told | {"rounds": rounds})
+    return Variant(**told | {"rounds": rounds})

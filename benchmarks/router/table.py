@@ -7,8 +7,8 @@ from itertools import groupby
 
 from benchmarks.router.cases import PROTOCOLS
 from benchmarks.router.footprint import Footprint
-from benchmarks.router.many_models import Size
 from benchmarks.router.summary import Line, Spread
+from benchmarks.router.variants import Variant
 
 _HEADS = (
     ("", "---"),
@@ -56,17 +56,17 @@ def footprints(found: Sequence[Footprint]) -> str:
     return "\n".join([_row(heads), _row(["---", "---", *["---:"] * 7]), *map(_row, rows)])
 
 
-def sizes(found: Sequence[Size]) -> str:
-    """A number of models a row."""
-    protocols = list(found[0].rounds)
-    heads = ["models", "start, s", "MB then", "of a core, idle"]
-    for protocol in protocols:
-        heads += [f"{PROTOCOLS[protocol]}: answers a second", "us of processor an answer"]
+def variants(title: str, found: Sequence[Variant]) -> str:
+    """A way to run the router a row; ratios are to the first."""
+    heads = [title, "start, s", "MB then", "of a core, idle"]
+    for protocol in found[0].rounds:
+        heads += [f"{PROTOCOLS[protocol]}: answers a second", "times the first", "us of processor an answer"]
     lines = [_row(heads), _row(["---:"] * len(heads))]
-    for size in found:
-        cells = [f"{size.models:,}", f"{size.start_s:.2f}", f"{size.start_mb:.0f}", f"{size.idle_share:.1%}"]
-        for protocol in protocols:
-            cells += [number(size.per_s(protocol)), number(size.cpu_us(protocol))]
+    for one in found:
+        cells = [one.name, f"{one.start_s:.2f}", f"{one.start_mb:.0f}", f"{one.idle_share:.1%}"]
+        for protocol in one.rounds:
+            times = one.times(found[0], protocol)
+            cells += [number(one.per_s(protocol)), f"{times:.2f}", number(one.cpu_us(protocol))]
         lines.append(_row(cells))
     return "\n".join(lines)
 

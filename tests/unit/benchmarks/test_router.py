@@ -65,7 +65,7 @@ def test_a_run_measures_memory_and_many_models(tmp_path: Path, capsys: pytest.Ca
     assert {one["name"] for one in told["footprints"]} == {OURS, "grpc pass-through"}
     assert all(one["calls"] >= 10 and one["start_mb"] > 0 for one in told["footprints"])
     assert all(one["stream_kb"] is not None for one in told["footprints"])
-    assert [size["models"] for size in told["sizes"]] == [1, 10]
+    assert [variant["name"] for variant in told["variants"]["many models"]] == ["1", "10"]
     printed = capsys.readouterr().out
     assert main(["--read", str(file)]) == 0
     assert capsys.readouterr().out == printed, "what was saved is what was found"
@@ -149,7 +149,12 @@ def test_the_page_says_which_aims_are_met_and_draws_who_was_measured(tmp_path: P
         (http, 32, OURS): [_sample(65)],
     }
     memory = [Footprint(OURS, "grpc", 1.0, 121.0, 10, 121.0, 121.0, 5000, 20.0)]
-    results = Results(this_machine(), "make bench", 1, 1.0, Found(samples, ["litellm: not\ninstalled"]), memory)
+    workers = [
+        Variant(name, 1.0, 120.0, 0.01, {"grpc": [(_sample(per_s).figures, 500.0) for per_s in rates]})
+        for name, rates in (("1", (1000, 10)), ("2", (1600, 18)))
+    ]
+    found, beside = Found(samples, ["litellm: not\ninstalled"]), {"several workers": workers}
+    results = Results(this_machine(), "make bench", 1, 1.0, found, memory, beside)
     page, picture = tmp_path / "page.md", tmp_path / "images" / "picture.svg"
     report.write(results, page, picture)
     said = page.read_text()
@@ -158,6 +163,8 @@ def test_the_page_says_which_aims_are_met_and_draws_who_was_measured(tmp_path: P
     assert "| memory after start | at most 120 MB | 121 MB | missed |" in said
     assert "| an open stream over gRPC | at most 20 KB | 20 KB | met |" in said
     assert "| misses, times LiteLLM's | at least 25 | - | not measured |" in said
+    assert "| two workers over gRPC, times one | at least 1.7 | 1.7 | met |" in said
+    assert "| 2 | 1.00 | 120 | 1.0% | 809 | 1.70 | 500 |" in said
     assert "- litellm: not installed" in said
     drawn = picture.read_bytes()
     assert b"http proxy, REST" in drawn
