@@ -20,6 +20,7 @@ from benchmarks.router.results import Results
 from benchmarks.router.rounds import Found, Sample
 from benchmarks.router.summary import lines, spread
 from benchmarks.router.table import loads
+from benchmarks.router.variants import Variant
 
 LACKS = [name for name in ("cc", "taskset") if shutil.which(name) is None and os.environ.get("CI") != "true"]
 needs_programs = pytest.mark.skipif(
