@@ -8,7 +8,7 @@
    digits, so that lengths never change. An answer is right where it has WORDS words, or more: each has one `~`.
 
    The first tenth of the time is for warming up, and does not count. Rates are of what came within the rest; times are
-   those of requests that began in it, the last of which are waited for; where there is none, it goes on until one has
+   those of requests that began in it, the last of which are waited for; where there is none, it lasts until one has
    come. Prints one line of JSON. With `hold`, every caller asks once; once all have their first word, one line says so,
    and all stays as it is until standard input ends. An answer that is wrong, and a connection that breaks, end the run
    with exit code 1. */
@@ -95,6 +95,7 @@ void took(Call *call, const unsigned char *bytes, size_t size) {
     if (call->words == before) return;
     int64_t at = now();
     if (!before) call->first = at, started++;
+    if (!words && at >= until) until = at + 1; /* a rate is of something */
     if (at >= since && at < until) words += call->words - before;
 }
 
@@ -112,6 +113,7 @@ void answered(Connection *connection, Call *call) {
         times[timed++] = (at - call->begun) / 1e3f;
         answer_bytes += call->body;
     }
+    if (!answers && at >= until) until = at + 1;
     if (at >= since && at < until) answers++;
     if ((at < until || !timed) && !connection->leaving) ask(connection, call);
 }

@@ -103,7 +103,11 @@ def _measure(place: Place, options: argparse.Namespace) -> Results:
 def _compare(
     place: Place, protocols: list[str], options: argparse.Namespace, found: Found
 ) -> dict[str, list[variants.Variant]]:
-    wanted = {_MODELS: variants.many_models(options.models), _WORKERS: variants.many_workers(options.workers)}
+    callers = options.callers[:1]  # the usual number of each, where none is given
+    wanted = {
+        _MODELS: variants.many_models(options.models, *callers),
+        _WORKERS: variants.many_workers(options.workers, *callers),
+    }
     compared = {}
     for comparison in (wanted[name] for name in wanted if name in options.cases and OURS in options.contenders):
         try:
@@ -147,7 +151,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--over", type=_some_of([*_PROTOCOLS]), default=[*_PROTOCOLS], help="grpc, rest (default: both)")
     groups = "groups or names, comma separated: floor, ours, peers (default: floor,ours)"
     add("--contenders", type=_names, default=_names("floor,ours"), help=groups)
-    add("--callers", type=_numbers, default=[], help="numbers, comma separated (default: those of each case)")
+    add(
+        "--callers",
+        type=_numbers,
+        default=[],
+        help="numbers, comma separated, for cases with several (default: those of each)",
+    )
     add("--rounds", type=int, default=5, help="how often each is measured; medians count (default: %(default)s)")
     add("--seconds", type=float, default=2.0, help="of each load (default: %(default)s)")
     add("--keys", type=int, default=500, help="questions whose answers caches hold (default: %(default)s)")

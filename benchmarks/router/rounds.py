@@ -41,7 +41,8 @@ class Found:
 class Plan:
     """What is measured: each of `cases` under its callers, by those of `names` that take part in it.
 
-    Each load lasts `seconds`; caches hold the answers to `keys` questions.
+    Each load lasts `seconds`; caches hold the answers to `keys` questions. `callers` replace those of cases that have
+    more than one number of them.
     """
 
     cases: Sequence[Case]
@@ -56,7 +57,7 @@ class Plan:
         return [
             (case, callers, name)
             for case in self.cases
-            for callers in self.callers or case.callers
+            for callers in (len(case.callers) > 1 and self.callers) or case.callers
             for name in (*case.floors, *case.contenders)
             if name in self.names
         ]
