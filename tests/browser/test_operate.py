@@ -79,11 +79,11 @@ async def test_a_model_that_is_away_says_why_and_what_of_it(opens: Opens) -> Non
 
 @asynccontextmanager
 async def busy(operated: Operated) -> AsyncIterator[None]:
-    """Calls come in, one after the other."""
+    """Calls come in, one after the other; every other one was answered before."""
 
     async def call() -> None:
         for i in range(1_000_000):
-            await operated.ask(f"question {i % 50}", "chat", f"user {i % 50}")
+            await operated.ask(f"question {i % 2 and i}", "chat", "somebody")
 
     calling = asyncio.create_task(call())
     try:
@@ -223,3 +223,16 @@ async def test_who_may_not_operate_is_told_why(at: At, operated: Operated, watch
     await page.goto(f"{operated.url}/")
     await expect(page.get_by_role("link", name="Compare")).to_be_visible()
     await expect(page.get_by_role("link", name="Operate")).to_have_count(0)
+
+
+async def test_a_server_that_goes_away_leaves_what_is_on_the_page(at: At, operated: Operated, watched: Watched) -> None:
+    watched.allow("ERR_CONNECTION_REFUSED|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET|ERR_INCOMPLETE")
+    page = await at("cache")
+    await expect(page.get_by_role("rowheader", name="team/plain")).to_be_visible()
+    operated.running.process.terminate()
+    await expect(page.get_by_role("alert").filter(has_text="cannot be reached").first).to_be_visible()
+    await expect(page.get_by_role("rowheader", name="team/plain")).to_be_visible()
+    await page.get_by_role("link", name="Load", exact=True).click()
+    await expect(page.get_by_text("The server's metrics cannot be read")).to_be_visible()
+    await expect(page.get_by_role("img", name="Calls a second")).to_be_visible()
+    assert await violations(page) == []

@@ -17,6 +17,7 @@ from google.rpc.error_details_pb2 import ErrorInfo
 
 from polyroute.backends.echo import EchoBackend, Script
 from polyroute.core.errors import Overloaded
+from polyroute.server.rest.connect import service
 from polyroute.v1 import inference_pb2 as pb
 from tests.integration.connect_client import GENERATE, STREAM, Caller, calling
 from tests.integration.grpc_serving import Serving, refused, serving
@@ -131,6 +132,17 @@ async def test_a_deadline_ends_the_work(caller: Caller, echo: EchoBackend) -> No
     told = await caller.call(GENERATE, {"prompt": "x"}, {"Connect-Timeout-Ms": "50"})
     assert (told.status, told.body["code"]) == (504, "deadline_exceeded")
     assert echo.open == 0
+
+
+async def test_a_deadline_ends_what_does_not_watch_it_itself(
+    caller: Caller, echo: EchoBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_LEEWAY_S", 0.0)
+    monkeypatch.setattr(echo, "load", asyncio.Event().wait)
+    load = {"model": "org/echo", "wait": True}
+    told = await caller.call("polyroute.v1.AdminService/LoadModel", load, {"Connect-Timeout-Ms": "50"})
+    assert (told.status, told.body["code"]) == (504, "deadline_exceeded")
+    assert "0.05 s" in told.body["message"]
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "soon", "12345678901"])

@@ -112,13 +112,19 @@ async def test_a_deadline_ends_a_stream(caller: Caller, echo: EchoBackend) -> No
 
 
 @pytest.mark.parametrize("gate_after", [0, 1], ids=["before the first token", "midway"])
-async def test_a_caller_that_leaves_stops_the_work(caller: Caller, echo: EchoBackend, gate_after: int) -> None:
+async def test_a_caller_that_leaves_stops_the_work_and_is_told_of_once(
+    caller: Caller, echo: EchoBackend, gate_after: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     echo.script = Script(texts=["a", "b"], gate=asyncio.Event(), gate_after=gate_after)
     asking = asyncio.create_task(caller.stream({"prompt": "x"}))
     await until(lambda: echo.open == 1)
     asking.cancel()
     await until(lambda: echo.open == 0)
     assert echo.closed_early == 1
+    echo.script = Script()
+    assert (await caller.stream({"prompt": "y"}, {"X-Request-ID": "the-next"})).end["metadata"]
+    told = [line for line in capsys.readouterr().out.splitlines() if "call.finished" in line]
+    assert ["CANCELLED" in line for line in told] == [True, False]
 
 
 async def test_a_caller_that_does_not_read_is_left(

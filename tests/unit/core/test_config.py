@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
-from polyroute.core.config import LIVE, Config, LocalConfig, RemoteConfig, changed_options
+from polyroute.core.config import LIVE, Config, ConsoleConfig, LocalConfig, RemoteConfig, changed_options
 
 LOCAL: dict[str, Any] = {"id": "a", "type": "local"}
 REMOTE: dict[str, Any] = {"id": "b", "type": "remote", "base_url": "http://b:1"}
@@ -72,3 +73,18 @@ def test_the_digest_tells_configurations_apart_and_secrets_not() -> None:
 )
 def test_a_url_of_a_host_that_there_may_be_is_valid(url: str) -> None:
     assert RemoteConfig.model_validate({**REMOTE, "base_url": url}).base_urls == (url,)
+
+
+@pytest.mark.parametrize("said", [False, "off"])
+def test_nobody_operates_where_it_is_off_however_yaml_reads_the_word(said: object) -> None:
+    assert ConsoleConfig.model_validate({"operate": said}).operate == "off"
+
+
+@pytest.mark.parametrize("said", [True, "on", "everybody", None, 1])
+def test_nothing_else_is_taken_for_a_rule_of_who_may_operate(said: object) -> None:
+    with pytest.raises(ValidationError, match="operate"):
+        ConsoleConfig.model_validate({"operate": said})
+
+
+def test_by_default_this_machine_operates() -> None:
+    assert ConsoleConfig().operate == "local"

@@ -19,10 +19,10 @@ export function Banner() {
   if (online) return null;
   const left = Math.max(0, Math.ceil((retryAt - now) / 1_000));
   return html`
-    <div class="banner">
+    <aside class="banner" aria-label="Connection">
       <span role="alert">The server cannot be reached. What is on this page is kept.</span>
       <span class="soft">${left > 0 ? `Next try in ${left} s.` : "Trying…"}</span>
       <button type="button" onClick=${refreshModels}>Try now</button>
-    </div>
+    </aside>
   `;
 }

@@ -21,21 +21,27 @@ export const ALL = "";
  * duration, first}`; the last two count values by upper bound. Models where nothing is going on are left out. A counter
  * that has become smaller has begun anew, with its server.
  */
-export function changes(before, now) {
+export function changes(before, scraped) {
+  const now = scraped.filter(({ name }) => NEEDED.includes(name));
   const known = new Map(before.map(({ key, value }) => [key, value]));
+  const grown = now.map(({ name, value, key }) => {
+    const was = name === IN_USE || name === QUEUED ? 0 : (known.get(key) ?? 0);
+    return value < was ? value : value - was;
+  });
   const by = new Map([[ALL, nothing()]]);
-  for (const { name, labels, value, key } of now) {
-    const gauge = name === IN_USE || name === QUEUED;
-    const was = known.get(key) ?? 0;
-    const grown = gauge || value < was ? value : value - was;
-    if (grown <= 0) continue;
-    const model = labels.model ?? labels.deployment ?? labels.gen_ai_response_model ?? "";
-    for (const id of model === ALL ? [ALL] : [ALL, model]) {
-      if (!by.has(id)) by.set(id, nothing());
-      add(by.get(id), name, labels, grown);
-    }
-  }
+  now.forEach(({ labels }, i) => grown[i] > 0 && by.set(modelOf(labels), nothing()));
+  now.forEach(({ name, labels }, i) => {
+    const model = modelOf(labels);
+    if (!by.has(model)) return;
+    // a bucket that did not grow still bounds the next one from below
+    add(by.get(ALL), name, labels, grown[i]);
+    if (model !== ALL) add(by.get(model), name, labels, grown[i]);
+  });
   return by;
+}
+
+function modelOf(labels) {
+  return labels.model ?? labels.deployment ?? labels.gen_ai_response_model ?? ALL;
 }
 
 function nothing() {

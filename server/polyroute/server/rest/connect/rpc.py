@@ -21,8 +21,9 @@ class HttpRpc:
     def __init__(self, http: web.Request) -> None:
         """Raises `InvalidArgument` where the deadline cannot be read."""
         self._http = http
-        left_s = _timeout_s(http)
-        self._deadline = None if left_s is None else time.monotonic() + left_s
+        self.timeout_s = _timeout_s(http)
+        """How long the caller waits from here on, in seconds; None for ever."""
+        self._deadline = None if self.timeout_s is None else time.monotonic() + self.timeout_s
 
     def time_remaining(self) -> float | None:
         """Seconds until the deadline, never below zero; None without one."""

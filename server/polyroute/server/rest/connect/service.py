@@ -98,15 +98,15 @@ def _streamed(offer: Offer, method: MethodDescriptor) -> Callable[[web.Request],
             try:
                 async with aclosing(call(request, rpc.as_context())) as messages:
                     async for message in messages:
-                        http[CALLED] = frame.called
                         await _send(http, response, sending, enveloped(await codec.write(message)))
             except ConnectionError:
                 raise  # the caller has left
             except Exception as error:
-                http[CALLED] = frame.called
                 if not response.prepared:
                     raise  # the edge tells of it, and writes it
                 failed = known(error, http[REQUEST_ID])
+            finally:
+                http[CALLED] = frame.called
             await _send(http, response, sending, end_of_stream(failed, http[REQUEST_ID]))
         await response.write_eof()
         return response
@@ -132,7 +132,7 @@ async def _in_time(answer: Awaitable[Any], rpc: HttpRpc) -> Any:
             return await answer
     except TimeoutError:
         if limit.expired():
-            raise DeadlineExceeded(f"no answer within the {left_s:g} s that the caller allows") from None
+            raise DeadlineExceeded(f"no answer within the {rpc.timeout_s:g} s that the caller allows") from None
         raise
 
 
