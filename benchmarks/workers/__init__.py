@@ -1,0 +1,1 @@
+"""What several router processes give, by the number of connections."""
