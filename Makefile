@@ -13,7 +13,7 @@ STUBS := build/stubs
 BASELINE := protos/released.binpb
 ARGS ?=
 
-.PHONY: help install run test test-programs bench bench-peers bench-check bench-engine bench-cache bench-metrics bench-registry bench-records bench-routing bench-telemetry bench-experiments check fmt dashboards proto proto-release constraints image clean
+.PHONY: help install run test test-programs bench bench-peers bench-check bench-engine bench-cache bench-metrics bench-registry bench-records bench-routing bench-workers bench-telemetry bench-experiments check fmt dashboards proto proto-release constraints image clean
 
 help:  ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1mmake %-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ bench-cache: install  ## measure what cached answers cost, by tier (ARGS=--help 
 
 bench-metrics: install  ## measure what metrics cost a call, and what a scrape of many models costs
 	@$(BIN)/python -m benchmarks.metrics $(ARGS)
+
+bench-workers: install  ## measure several router processes beside one (ARGS=--help tells all)
+	@$(BIN)/python -m benchmarks.workers $(ARGS)
 
 bench-routing: install  ## simulate how calls find replicas under each policy (ARGS=--help tells all)
 	@$(BIN)/python -m benchmarks.routing $(ARGS)
