@@ -15,11 +15,12 @@ import grpc.aio
 import pytest
 
 from polyroute.backends.echo import EchoBackend, Script
+from polyroute.core.errors import PeerFailed
 from polyroute.v1 import admin_pb2
 from polyroute.v1 import inference_pb2 as pb
 from polyroute.v1.inference_pb2_grpc import InferenceServiceStub
 from tests.integration.fronts_serving import FREE, Fronts, fronts
-from tests.integration.grpc_serving import WAIT_S, serving, until
+from tests.integration.grpc_serving import WAIT_S, refused, serving, until
 from tests.integration.test_server_process import ended, running
 
 
@@ -49,6 +50,11 @@ async def refusal(stub: InferenceServiceStub) -> grpc.StatusCode:
             await ask(stub, "late")
         except grpc.aio.AioRpcError as error:
             return error.code()
+
+
+async def failing(stub: InferenceServiceStub) -> str:
+    """Why a call fails."""
+    return (await refused(stub.Generate(pb.GenerateRequest(prompt="x"), timeout=WAIT_S))).reason
 
 
 def alive(pid: int) -> bool:
@@ -148,6 +154,22 @@ async def test_a_reload_holds_for_all_processes_once_it_is_answered(tmp_path: Pa
         for stub in (await server.by_process("other")).values():
             assert await ask(stub, model="other") == "c"
         assert not server.logged("front.not_reloaded")
+
+
+async def test_what_one_finds_ill_all_leave_alone(tmp_path: Path) -> None:
+    echo = EchoBackend("m", script=Script(texts=["a"]))
+    async with two(tmp_path, echo, ", breaker: {failures: 3, open: 30s, max_open: 30s}, probe_interval: 1h") as server:
+        stubs = await server.by_process()
+        echo.script = Script(error=PeerFailed("ill"))
+        for _ in range(3):
+            assert await failing(stubs[0]) == "PEER_FAILED"
+        made = len(echo.calls)
+        assert await failing(stubs[0]) == "NO_HEALTHY_REPLICA"
+        async with asyncio.timeout(WAIT_S):
+            while await failing(stubs[1]) != "NO_HEALTHY_REPLICA":
+                pass
+        assert len(echo.calls) < made + 3  # which it would have had to find out by itself
+        assert await server.metric("polyroute_replica_ejections_total", deployment="m") == 1
 
 
 async def test_a_smaller_limit_holds_at_once(tmp_path: Path) -> None:

@@ -167,6 +167,14 @@ class Unloading(Protocol):
         """Gives calls in flight `grace_s` seconds, then frees what the model holds; `load` brings it back."""
 
 
+@runtime_checkable
+class Heeding(Protocol):
+    """A backend that leaves replicas alone which another process has found ill."""
+
+    def heed(self, replica: str, open_for_s: float, why: str) -> None:
+        """Leaves that replica alone for so many seconds, for the reason `why`; one that it knows is ill, as it was."""
+
+
 class Backend(Protocol):
     """Runs a model, here or at a peer.
 

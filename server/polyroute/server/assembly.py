@@ -190,7 +190,11 @@ class Assembly:
         )
 
     def _around(self, id: str) -> Surroundings:
-        return Surroundings(on_retry=partial(self._metrics.retried, id), on_hedge=partial(self._metrics.hedged, id))
+        return Surroundings(
+            on_retry=partial(self._metrics.retried, id),
+            on_hedge=partial(self._metrics.hedged, id),
+            on_open=partial(self._part.opened, id),
+        )
 
     def _queued(self, id: str, backend: Backend) -> int:
         """Calls that wait for a permit of that model, where it is `backend` that new ones come to."""

@@ -27,7 +27,8 @@ class Part:
     processes listen on the same ones where they are `shared`. `local` and `embedder` stand in for what runs models
     here, and `permits_for` for what has the permits. `owns` says of which models it tells how their replicas are.
     `operator` stands in for the operator's service, `expose` and `cache_stats` for what the process says of itself, and
-    `after_reload` is awaited when a configuration has come into force.
+    `opened` is told of each breaker that opens (model, replica, for how many seconds, and for what), and `after_reload`
+    is awaited when a configuration has come into force.
     """
 
     public: bool = True
@@ -40,6 +41,7 @@ class Part:
     operator: AdminServiceServicer | None = None
     expose: Expose | None = None
     cache_stats: Callable[[str], Awaitable[CacheStats]] | None = None
+    opened: Callable[[str, str, float, str], None] = lambda model, replica, open_for_s, why: None
     after_reload: Callable[[], Awaitable[None]] | None = None
 
     def max_age_s(self, limits: LimitsConfig) -> float | None:

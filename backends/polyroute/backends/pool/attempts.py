@@ -32,13 +32,17 @@ LONGEST_WAIT_S: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What is injected: time in seconds, waiting, chance, and what is told of retries and hedges (their outcome)."""
+    """What is injected: time in seconds, waiting, chance, and what is told of retries and hedges (their outcome).
+
+    `on_open` is told of each breaker that opens: its replica's name, for how many seconds, and for what.
+    """
 
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
     chance: random.Random = field(default_factory=random.Random)
     on_retry: Callable[[str], None] = lambda _outcome: None
     on_hedge: Callable[[str], None] = lambda _outcome: None
+    on_open: Callable[[str, float, str], None] = lambda _name, _open_for_s, _why: None
 
 
 _Chosen: TypeAlias = tuple[Replica, str]

@@ -30,10 +30,18 @@ class Breaker:
 
     Each call is admitted once and reported once: `succeeded`, `failed`, or `left` where its end says nothing of the
     replica; a report of a call that was let in before the breaker last changed changes nothing. Without a `config` it
-    never opens. `clock` gives seconds. Asking it changes nothing, so that it can be asked from any thread.
+    never opens. `clock` gives seconds. Asking it changes nothing, so that it can be asked from any thread. `on_open` is
+    told when it opens by what it has seen itself: for how many seconds, and for what.
     """
 
-    def __init__(self, config: BreakerConfig | None, *, clock: Callable[[], float], chance: random.Random) -> None:
+    def __init__(
+        self,
+        config: BreakerConfig | None,
+        *,
+        clock: Callable[[], float],
+        chance: random.Random,
+        on_open: Callable[[float, str], None] = lambda open_for_s, why: None,
+    ) -> None:
         self.openings = 0
         """How often it has opened."""
         self.why = ""
@@ -41,6 +49,7 @@ class Breaker:
         self._config = config
         self._clock = clock
         self._chance = chance
+        self._on_open = on_open
         self._state = BreakerState.CLOSED
         self._era: Admission = 0
         self._in_a_row = 0
@@ -136,6 +145,17 @@ class Breaker:
         elif count >= config.min_calls and failures >= config.ratio * count:
             self._open(config, f"{failures} of {count} calls failed, the last: {why}")
 
+    def heed(self, open_for_s: float, why: str) -> None:
+        """Another process has opened its breaker of the replica: a closed one opens for as long, and counts no opening.
+
+        One that is not closed has seen for itself.
+        """
+        if self._config is not None and self._state is BreakerState.CLOSED:
+            self._until = self._clock() + open_for_s
+            self._relapses += 1
+            self.why = why
+            self._become(BreakerState.OPEN)
+
     def left(self, admission: Admission) -> None:
         """A call ended without saying anything of the replica: cancelled, or refused by the caller's own fault."""
         if self._current(admission) and self._state is BreakerState.HALF_OPEN:
@@ -153,6 +173,7 @@ class Breaker:
         self.openings += 1
         self.why = why
         self._become(BreakerState.OPEN)
+        self._on_open(self._until - now, why)
 
     def _open_s(self, config: BreakerConfig) -> float:
         longest = min(config.max_open, config.open * 2.0 ** min(self._relapses, 32))

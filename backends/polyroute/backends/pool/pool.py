@@ -81,6 +81,7 @@ class Pool:
             clock=self._around.clock,
             chance=self._around.chance,
             on_return=self._returned,
+            on_open=self._around.on_open,
         )
         if any(other.name == replica.name for other in self._replicas):
             raise ValueError(f"`{self._config.id}` has a replica `{replica.name}` already")
@@ -160,6 +161,12 @@ class Pool:
             raise
         finally:
             await attempt.close()
+
+    def heed(self, replica: str, open_for_s: float, why: str) -> None:
+        """Leaves a replica alone that another process has found ill; see `Breaker.heed`."""
+        for one in self._replicas:
+            if one.name == replica:
+                one.breaker.heed(open_for_s, why)
 
     def may_repeat(self) -> bool:
         """Whether a call that failed here may be made once more, as `retries` and their budget have it; takes one."""

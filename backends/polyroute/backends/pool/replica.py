@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from polyroute.backends.pool.balance import Candidate
@@ -29,7 +30,8 @@ class Replica:
     """A backend of one replica, with its breaker, its pause and its slow start.
 
     A `newcomer` joins others that are already serving, and so starts slowly. `clock` gives seconds. `on_return` is told
-    its name when it is back after it was away, and whatever it held before may be gone. `facts` and `status` change
+    its name when it is back after it was away, and whatever it held before may be gone; `on_open`, its name and what
+    `Breaker` tells. `facts` and `status` change
     nothing, and may be asked for from any thread.
     """
 
@@ -42,6 +44,7 @@ class Replica:
         clock: Callable[[], float],
         chance: random.Random,
         on_return: Callable[[str], None] = lambda _name: None,
+        on_open: Callable[[str, float, str], None] = lambda name, open_for_s, why: None,
     ) -> None:
         self.backend = backend
         self.name = backend.status().replicas[0].name
@@ -49,7 +52,7 @@ class Replica:
         """Calls from their choice until their stream is closed, however it closes."""
         self.leaving = False
         self.tally = Tally()
-        self.breaker = Breaker(config.breaker, clock=clock, chance=chance)
+        self.breaker = Breaker(config.breaker, clock=clock, chance=chance, on_open=partial(on_open, self.name))
         self._slow_start_s = config.slow_start
         self._clock = clock
         self._on_return = on_return

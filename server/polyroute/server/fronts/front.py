@@ -15,6 +15,7 @@ from typing import Any, Final
 import structlog
 from pydantic import SecretStr
 
+from polyroute.core.backend import Heeding
 from polyroute.core.config import Config
 from polyroute.core.config_file import ConfigError, usable_config
 from polyroute.core.errors import PolyrouteError, StateUnavailable
@@ -36,6 +37,7 @@ from polyroute.server.fronts.messages import (
     Collected,
     Drain,
     Listening,
+    Opened,
     TellCache,
     ToFront,
     to_front_decoder,
@@ -107,6 +109,8 @@ class Front:
                 self._do(self._collect(message))
             case TellCache():
                 self._do(self._tell_cache(message))
+            case Opened():
+                self._heed(message)
             case Drain():
                 self._drain_for(message.grace_s)
             case _:
@@ -162,6 +166,7 @@ class Front:
             owns=lambda model: model.type != "local",
             expose=home.scrape,
             operator=home_operator(home),
+            opened=self._opened,
         )
 
     def _settings(self, begin: Begin) -> Settings:
@@ -203,6 +208,15 @@ class Front:
         else:
             log.debug("front.applied", took_s=round(time.monotonic() - begun, 3))
             self._link.send(Applied(apply.id))
+
+    def _heed(self, opened: Opened) -> None:
+        """Another front has found a replica ill."""
+        found = None if self._server is None else self._server.gateway.snapshot.deployments.get(opened.model)
+        if found is not None and isinstance(found.backend, Heeding):
+            found.backend.heed(opened.replica, opened.open_for_s, opened.why)
+
+    def _opened(self, model: str, replica: str, open_for_s: float, why: str) -> None:
+        self._link.send(Opened(model, replica, open_for_s, why))
 
     async def _collect(self, collect: Collect) -> None:
         families = [] if self._server is None else await asyncio.to_thread(told, self._server.registry)

@@ -22,7 +22,7 @@ from polyroute.server.app import BindError, Server, tell_of
 from polyroute.server.fronts.cache_stats import merged_stats
 from polyroute.server.fronts.front_link import FrontLink, Rooms
 from polyroute.server.fronts.merging import Exposition, counted, merged, told
-from polyroute.server.fronts.messages import Begin, CannotServe, Drain, Family, Listening, ToHome
+from polyroute.server.fronts.messages import Begin, CannotServe, Drain, Family, Listening, Opened, ToHome
 from polyroute.server.fronts.ports import Port
 from polyroute.server.fronts.process import FrontProcess
 from polyroute.server.fronts.standing import Standings
@@ -225,6 +225,10 @@ class Home:
                 log.info("front.listening", process=front.number, pid=front.process.pid if front.process else 0)
             case CannotServe():
                 front.refusal = message.why
+            case Opened():
+                for other in self._fronts:
+                    if other is not front and other.process is not None:
+                        other.process.send(message)
         self._news.set()
 
     async def _tell(self) -> None:

@@ -252,6 +252,15 @@ class Busy(msgspec.Struct, frozen=True, tag="busy"):
     permits: dict[int, tuple[str, int, int]]
 
 
+class Opened(msgspec.Struct, frozen=True, tag="opened"):
+    """A front has opened its breaker of a replica, for so many seconds; the home tells the others."""
+
+    model: str
+    replica: str
+    open_for_s: float
+    why: str
+
+
 class Listening(msgspec.Struct, frozen=True, tag="listening"):
     """The front answers calls."""
 
@@ -358,6 +367,7 @@ ToFront: TypeAlias = (
     | Counted
     | Embedded
     | Operated
+    | Opened
     | Stand
     | Apply
     | Collect
@@ -377,6 +387,7 @@ ToHome: TypeAlias = (
     | Embed
     | Operate
     | Busy
+    | Opened
     | Listening
     | CannotServe
     | Applied

@@ -60,6 +60,26 @@ def test_it_opens_on_failures_in_a_row(time: Time) -> None:
     assert breaker.openings == 1
 
 
+def test_it_tells_when_it_opens_and_heeds_what_another_tells(time: Time) -> None:
+    told: list[tuple[float, str]] = []
+    one = Breaker(CONFIG, clock=time, chance=NoChance(), on_open=lambda open_for_s, why: told.append((open_for_s, why)))
+    other = Breaker(CONFIG, clock=time, chance=NoChance(), on_open=lambda *_: pytest.fail("it has seen nothing itself"))
+    running = other.admit()
+    fail(one, 3)
+    assert told == [(1.0, "3 failures in a row, the last: gone")]
+    other.heed(*told[0])
+    assert (other.state, other.opens_for_s, other.openings, other.why) == (BreakerState.OPEN, 1.0, 0, one.why)
+    other.succeeded(running)  # it was let in before
+    assert other.state is BreakerState.OPEN
+    time.now += 1
+    other.heed(5.0, "again")  # it is about to see for itself
+    succeed(other)
+    assert other.state is BreakerState.CLOSED
+    never = Breaker(None, clock=time, chance=NoChance())
+    never.heed(5.0, "gone")
+    assert never.admits()
+
+
 def test_it_opens_on_a_share_of_failures_among_enough_calls(time: Time) -> None:
     breaker = a_breaker(time)
     for _ in range(4):

@@ -442,3 +442,10 @@ async def test_a_worker_that_was_replaced_has_no_prefix_any_more(
     backend.state = ModelState.WARM
     pool.preview(prompt)
     assert ("has had the first" in pool.preview(prompt).reason) is not forgotten
+
+
+async def test_what_another_process_has_found_ill_is_left_alone(world: World) -> None:
+    pool = world.pool(*replicas(2))
+    pool.heed("r0", 30.0, "gone")
+    pool.heed("of another time", 30.0, "gone")
+    assert set(await used(pool, 10)) == {"r1"}
