@@ -186,7 +186,7 @@ class Home:
         try:
             if self._leaving:
                 return "the server leaves"
-            process.send(self._standings.all_for(link))
+            process.send(self._standings.everything())
             process.send(self._begin(front.number))
             return await process.run(lambda message: self._receive(front, message))
         finally:
@@ -234,12 +234,10 @@ class Home:
     async def _tell(self) -> None:
         while True:
             await asyncio.sleep(_TELL_S)
-            links = [front.link for front in self._fronts if front.link is not None]
-            for front in self._fronts:
-                if front.process is not None and front.link is not None:
-                    news = self._standings.news_for(front.link, links)
-                    if news is not None:
-                        front.process.send(news)
+            told = [(front.link, front.process) for front in self._fronts if front.link and front.process]
+            news = self._standings.news([link for link, _ in told])
+            for stand, (_, process) in zip(news, told, strict=False):  # no news, or one for each
+                process.send(stand)
 
     async def _apply(self) -> None:
         """Has the fronts follow to the configuration that is in force here; one that does not is replaced."""
@@ -252,7 +250,7 @@ class Home:
         link, process = front.link, front.process
         if link is None or process is None:
             return  # it begins with the new one
-        process.send(self._standings.all_for(link))
+        process.send(self._standings.everything())
         try:
             trouble = await asyncio.wait_for(link.apply(self._content), _APPLY_S)
         except (TimeoutError, PolyrouteError) as error:

@@ -240,18 +240,18 @@ async def test_how_models_stand_is_told_when_it_changes() -> None:
     async with pair() as both:
         permits = both.home.permits_for(LocalConfig(id="m", type="local"), both.model.facts)
         assert both.model.facts().state is ModelState.LOADING
-        first = both.standings.all_for(both.front)
+        first = both.standings.everything()
         assert first.deployments["m"].max_concurrency == 128  # those of the gateway
         both.home.receive(first)
         assert permits.max_concurrency == 128
-        assert both.standings.news_for(both.front, [both.front]) is None
+        other = FrontLink(both.front._rooms, lambda message: None, asyncio.Event().wait)  # type: ignore[arg-type]
+        both.standings.news([both.front, other])
+        assert both.standings.news([both.front, other]) == []
         await permits.acquire()
         both.home.tell_busy()
         await until(lambda: both.front.here.get("m"))
-        other = FrontLink(both.front._rooms, lambda message: None, asyncio.Event().wait)  # type: ignore[arg-type]
-        news = both.standings.news_for(other, [both.front, other])
-        assert news is not None
-        assert news.deployments["m"].elsewhere == 1
+        own, others = both.standings.news([both.front, other])
+        assert (own.deployments["m"].elsewhere, others.deployments["m"].elsewhere) == (0, 1)
 
 
 async def test_texts_become_vectors_in_the_home() -> None:
