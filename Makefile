@@ -13,7 +13,7 @@ STUBS := build/stubs
 BASELINE := protos/released.binpb
 ARGS ?=
 
-.PHONY: help install run test test-programs bench bench-peers bench-check bench-engine bench-cache bench-metrics bench-registry bench-records bench-routing bench-workers bench-telemetry bench-experiments check fmt dashboards proto proto-release constraints image clean
+.PHONY: help install run test test-programs screenshots bench bench-peers bench-check bench-engine bench-cache bench-metrics bench-registry bench-records bench-routing bench-workers bench-telemetry bench-experiments check fmt dashboards proto proto-release constraints image clean
 
 help:  ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1mmake %-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ run: install  ## start the server with the demo model: gRPC on 50051, REST and c
 
 test: install $(NODE_DIR)/node_modules/.installed  ## pass the whole test suite (ARGS="-k name" for a part)
 	@$(BIN)/python -m pytest $(ARGS)
+
+screenshots: install  ## remake the pictures of the docs, in Chromium (make test-programs installs it)
+	@$(BIN)/python -m tests.browser.screenshots docs/images
 
 bench: install  ## measure what the router costs a call, beside bare servers (ARGS=--help tells all; ARGS=--quick tries it)
 	@$(BIN)/python -m benchmarks.router $(ARGS)

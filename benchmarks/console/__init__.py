@@ -1,0 +1,1 @@
+"""Measures how smoothly the console shows a long answer as it comes, in a real browser."""
