@@ -24,6 +24,7 @@ async def way_of(answer: Locator) -> dict[str, str]:
 
 async def steps(listed: Locator) -> dict[str, str]:
     """The steps of a list, by their names; one more of a name has a number after it."""
+    await listed.wait_for()
     found: dict[str, str] = {}
     for step in await listed.get_by_role("listitem").all():
         name, _, told = (await step.inner_text()).partition("\n")

@@ -105,7 +105,7 @@ async def each(browser: Browser, server: Running, peer: Peer, look: Look, folder
 async def chat(page: Page, _server: Running) -> None:
     """An answer, and why it came as it did."""
     await page.goto("/?model=chat")
-    await page.get_by_role("textbox", name="Message").fill(QUESTION)
+    await page.get_by_role("textbox", name="Message", exact=True).fill(QUESTION)
     await page.get_by_role("button", name="Send").click()
     why = page.get_by_text("Why this way").last
     await why.click()

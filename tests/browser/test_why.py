@@ -8,7 +8,7 @@ from playwright.async_api import expect
 
 from polyroute.core.event import Attempt, Route
 from polyroute.core.route_header import ROUTE_HEADER, route_to_header
-from tests.browser.asking import ask, way_of
+from tests.browser.asking import ask, steps, way_of
 from tests.browser.conftest import Opens
 from tests.browser.peer import Peer
 from tests.browser.watching import Watched
@@ -60,6 +60,20 @@ async def test_a_failure_is_told_where_there_is_no_route(opens: Opens, peer: Pee
     way = await way_of(await ask(await opens("/?model=team/absent"), "Anybody?"))
     assert re.match(r"PEER_UNREACHABLE: team/absent at \S+: cannot connect", way["Failed"])
     assert re.search(r"\b[0-9a-f]{32}\b", way["Request"])
+
+
+async def test_what_would_happen_is_told_before_anything_is_sent(opens: Opens, peer: Peer) -> None:
+    page = await opens("/?model=safe")
+    await page.get_by_role("button", name="Parameters", exact=True).click()
+    await page.get_by_text("What would happen").click()
+    way = await steps(page.get_by_role("list", name="The way that this request would go"))
+    assert "falls back to team/plain" in way["Route"]
+    assert way["First"].startswith("team/brittle, version v1")
+    assert "the peer may sample" in way["First"]
+    assert way["Fallback"].startswith("team/plain, version v1, now warm")
+    await page.get_by_label("Temperature").fill("0")
+    await expect(page.get_by_text("temperature 0 is deterministic").first).to_be_visible()
+    assert peer.asked == []
 
 
 async def test_a_peer_that_is_a_router_itself_tells_its_own_way(opens: Opens, peer: Peer) -> None:

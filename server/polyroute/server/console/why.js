@@ -26,7 +26,7 @@ export function Why({ answer }) {
 /** A list of `Step`s (why/steps.js). */
 export function Steps({ steps, label }) {
   return html`
-    <ol class="steps" aria-label=${label}>
+    <ol class="way" aria-label=${label}>
       ${steps.map(
         ({ name, told, tone, notes, point, code }, at) => html`
           <li key=${at} class=${tone}>

@@ -1,8 +1,13 @@
 // The system prompt and the parameters of the open conversation.
 
+import { readParameters } from "../parameter_fields.js";
 import { Parameters } from "../parameters.js";
 import { html } from "../preact.js";
+import { WouldHappen } from "../would_happen.js";
+import { pathOf, requestOf } from "./conversation.js";
 import { amend } from "./shelf.js";
+
+const NEXT = { role: "user", content: "…" }; // whatever it says, it goes the same way
 
 /** The panel beside a conversation. */
 export function Settings({ conversation, entry, onClose }) {
@@ -22,6 +27,12 @@ export function Settings({ conversation, entry, onClose }) {
           onInput=${(event) => amend({ system: event.currentTarget.value })}></textarea>
       </label>
       <${Parameters} value=${parameters} entry=${entry} onChange=${(changed) => amend({ parameters: changed })} />
+      ${entry && html`<${WouldHappen} request=${nextRequest(conversation, entry)} />`}
     </aside>
   `;
+}
+
+function nextRequest(conversation, { id, chat }) {
+  const { fields } = readParameters(conversation.parameters);
+  return requestOf({ ...conversation, model: id }, [...pathOf(conversation), NEXT], fields, { chat });
 }

@@ -1,6 +1,8 @@
 // A comparison: who is asked what, and what they answer.
 
 import { recallJson, rememberJson } from "../memory.js";
+import { readParameters } from "../parameter_fields.js";
+import { Parameters } from "../parameters.js";
 import { html, useMemo, useRef, useState } from "../preact.js";
 import { Ballot, Verdict } from "./ballot.js";
 import { nameOf, requestOf } from "./choices.js";
@@ -20,7 +22,7 @@ export function keptChoices() {
 /** The page once the models are known; `first` are the choices that it begins with. */
 export function Comparison({ entries, first }) {
   const [choices, setChoices] = useState(first);
-  const [question, setQuestion] = useState({ prompt: "", system: "", blind: false });
+  const [question, setQuestion] = useState({ prompt: "", system: "", parameters: {}, blind: false });
   const { run, busy, start, stop, reveal } = useRun();
   const [verdict, setVerdict] = useState(null);
   const choose = (chosen) => {
@@ -28,10 +30,11 @@ export function Comparison({ entries, first }) {
     rememberJson(CHOICES, chosen);
   };
   const send = () => {
-    if (busy || !question.prompt.trim()) return;
+    if (busy || !ready(question)) return;
     setVerdict(null);
+    const { fields } = readParameters(question.parameters);
     const entryOf = ({ model }) => entries.find(({ id }) => id === model);
-    const requests = choices.map((choice) => requestOf(choice, entryOf(choice), question, {}));
+    const requests = choices.map((choice) => requestOf(choice, entryOf(choice), question, fields));
     start(choices, requests, question.blind);
   };
   const onVote = (vote, route) => {
@@ -52,6 +55,11 @@ export function Comparison({ entries, first }) {
   `;
 }
 
+// Whether a question can be sent: there is one, and every parameter makes sense.
+function ready({ prompt, parameters }) {
+  return prompt.trim() !== "" && Object.keys(readParameters(parameters).problems).length === 0;
+}
+
 function Question({ question, busy, onChange, onSend, onStop }) {
   const change = (field) => (event) => onChange({ ...question, [field]: event.currentTarget.value });
   const onKeyDown = (event) => {
@@ -65,13 +73,16 @@ function Question({ question, busy, onChange, onSend, onStop }) {
       <textarea rows="3" value=${question.prompt} onInput=${change("prompt")} onKeyDown=${onKeyDown} placeholder="Ask them all" />
     </label>
     <details>
-      <summary>System prompt</summary>
-      <label class="field">System prompt
-        <textarea rows="2" value=${question.system} onInput=${change("system")} />
-      </label>
+      <summary>System prompt and parameters</summary>
+      <div class="compare-parameters">
+        <label class="field">System prompt
+          <textarea rows="2" value=${question.system} placeholder="none" onInput=${change("system")} />
+        </label>
+        <${Parameters} value=${question.parameters} entry=${null} onChange=${(parameters) => onChange({ ...question, parameters })} />
+      </div>
     </details>
     <div class="row">
-      <button type="button" class="primary" disabled=${busy || !question.prompt.trim()} onClick=${onSend}>Ask all</button>
+      <button type="button" class="primary" disabled=${busy || !ready(question)} onClick=${onSend}>Ask all</button>
       <button type="button" disabled=${!busy} onClick=${onStop}>Stop all</button>
       <label class="check">
         <input type="checkbox" checked=${question.blind} disabled=${busy}
