@@ -104,6 +104,22 @@ async def test_the_second_equal_call_is_a_replay_with_the_same_deltas(
     assert first[0].route.reasons[-1] == "cache: not found"
 
 
+async def test_what_came_at_once_is_kept_as_one(
+    backend: EchoBackend, make: Callable[..., Cached], run: Callable[..., Any]
+) -> None:
+    async def at_once(_: Call) -> AsyncIterator[Event]:
+        yield Started(Route(model="m", version="echo-1"))
+        yield Token("abc", pieces=("a", "b", "c"))
+        yield Token("d")
+        yield Finished(FinishReason.STOP)
+
+    cached = make(backend, at_once)
+    first, second = await run(cached, asks()), await run(cached, asks())
+    assert [event.pieces for event in first if isinstance(event, Token)] == [("a", "b", "c"), ()]
+    tokens = [event for event in second if isinstance(event, Token)]
+    assert [(token.text, token.pieces) for token in tokens] == [("abc", ()), ("d", ())]
+
+
 async def test_everything_in_an_answer_comes_back(
     backend: EchoBackend, make: Callable[..., Cached], run: Callable[..., Any]
 ) -> None:
