@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Final, Self
 
 from aiohttp import web
@@ -14,13 +15,13 @@ STALL_S: Final = 60.0
 
 
 class Sending:
-    """Writes one answer, from one task, within a `with` block."""
+    """Writes one answer by `write`, from one task, within a `with` block."""
 
     __slots__ = ("_http", "_patience")
 
-    def __init__(self, http: web.Request, response: web.StreamResponse) -> None:
+    def __init__(self, http: web.Request, write: Callable[[bytes], Awaitable[None]]) -> None:
         self._http = http
-        self._patience = Patience(response.write, STALL_S)
+        self._patience = Patience(write, STALL_S)
 
     def __enter__(self) -> Self:
         return self

@@ -87,7 +87,7 @@ async def stream(http: web.Request, gateway: Gateway, call: Call, frames: Frames
         if http[LAST]:
             response.force_close()
         await response.prepare(http)
-        with Sending(http, response) as sending:
+        with Sending(http, response.write) as sending:
             try:
                 there: list[Token | Finished] = [*first.tokens, first.finished] if isinstance(first, Whole) else []
                 last = await _sent(frames, frames.started(route), there, events, sending)
@@ -98,7 +98,8 @@ async def stream(http: web.Request, gateway: Gateway, call: Call, frames: Frames
                 await sending.write(frames.failed(failure(found, http[REQUEST_ID], http[DIALECT])))
                 _break_off(http)
                 return response
-    await response.write_eof(last)
+    with Sending(http, response.write_eof) as ending:
+        await ending.write(last)
     return response
 
 

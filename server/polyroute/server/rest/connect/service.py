@@ -94,7 +94,7 @@ def _streamed(offer: Offer, method: MethodDescriptor) -> Callable[[web.Request],
         frame, rpc = _entered(http, request, streams=True), HttpRpc(http)
         response = web.StreamResponse(headers={"Content-Type": codec.content_type(enveloped=True), **_AS_IT_COMES})
         failed: PolyrouteError | None = None
-        with Sending(http, response) as sending:
+        with Sending(http, response.write) as sending:
             try:
                 async with aclosing(call(request, rpc.as_context())) as messages:
                     async for message in messages:
