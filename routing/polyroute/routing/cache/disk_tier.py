@@ -9,7 +9,7 @@ import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -25,12 +25,15 @@ from polyroute.routing.cache.disk_puts import Put, Puts
 from polyroute.routing.cache.invalidation_log import locked
 from polyroute.routing.cache.terms import Moment
 from polyroute.routing.cache.tier import BadEntry, Held, Label
+from polyroute.routing.cache.together import Together
 
 T = TypeVar("T")
 
 _CLOSE_S: Final = 5.0
 _THREADS: Final = 2
 _MOST_PENDING: Final = 256
+_MOST_TOGETHER: Final = 64
+"""Most entries that are read in one transaction."""
 
 _SETTINGS: Final[Mapping[str, Any]] = {
     **DEFAULT_SETTINGS,
@@ -84,6 +87,7 @@ class DiskTier:
         self._opening = threading.Lock()
         self._threads = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="answers")
         self._puts = Puts(self._work)
+        self._reads: Together[str, bytes | None] = Together(self._read_together, _MOST_TOGETHER)
 
     def __repr__(self) -> str:
         state = "open" if self._cache is not None else "not open"
@@ -95,11 +99,11 @@ class DiskTier:
 
     async def get(self, digest: str) -> bytes | None:
         """The entry under `digest`; raises `BadEntry` for one that this store did not write, or not like that."""
+        self._admit()
         try:
-            entry: bytes | None = await self._run(lambda cache: cache.get(digest))
+            return await self._reads.ask(digest)
         except ForeignEntry as error:
             raise BadEntry(str(error)) from error
-        return entry
 
     async def put(self, digest: str, entry: bytes, label: Label, stay_s: float | None) -> None:
         """Keeps an entry for `stay_s` seconds; None is until there is no room for it."""
@@ -126,6 +130,9 @@ class DiskTier:
 
     async def close(self) -> None:
         """Closes the folder once what is being written is written; does not wait for a disk that hangs."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                await self._reads.settled()
         both = threading.Barrier(_THREADS)
         try:
             closing = [asyncio.wrap_future(self._threads.submit(self._close, both)) for _ in range(_THREADS)]
@@ -147,7 +154,7 @@ class DiskTier:
 
     @property
     def _waiting(self) -> int:
-        return self._pending + len(self._puts)
+        return self._pending + len(self._puts) + len(self._reads)
 
     def _admit(self) -> None:
         if self._waiting >= _MOST_PENDING:
@@ -161,6 +168,9 @@ class DiskTier:
         waiting = asyncio.wrap_future(done)
         waiting.add_done_callback(lambda late: late.cancelled() or late.exception())  # nobody may be left to ask
         return await asyncio.shield(waiting)
+
+    def _read_together(self, digests: Sequence[str]) -> Future[Sequence[bytes | Exception | None]]:
+        return self._threads.submit(self._work, lambda cache: _get_all(cache, digests))
 
     def _work(self, work: Callable[[diskcache.Cache], T]) -> T:
         try:
@@ -208,6 +218,24 @@ class DiskTier:
 
     def _count_down(self) -> None:
         self._pending -= 1
+
+
+def _get_all(cache: diskcache.Cache, digests: Sequence[str]) -> Sequence[bytes | Exception | None]:
+    if len(digests) == 1:
+        return [_got(cache, digests[0])]
+    cache._sql("BEGIN")  # one transaction: by itself, each read locks and unlocks the file
+    try:
+        return [_got(cache, digest) for digest in digests]
+    finally:
+        cache._sql("COMMIT")
+
+
+def _got(cache: diskcache.Cache, digest: str) -> bytes | Exception | None:
+    try:
+        entry: bytes | None = cache.get(digest)
+    except ForeignEntry as error:  # the entry's own; any other error is the store's
+        return error
+    return entry
 
 
 def _opened(folder: Path) -> diskcache.Cache:

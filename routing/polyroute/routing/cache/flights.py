@@ -80,7 +80,10 @@ class Follower(Generic[T]):
         begun = time.monotonic()
         self.waiting = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.timeout(None if self.deadline is None else self.deadline - begun):
+            if self.deadline is None:
+                await self.waiting
+                return
+            async with asyncio.timeout(self.deadline - begun):
                 await self.waiting
         except TimeoutError:
             late = f"`{self._flight.name}`: the caller's deadline passed before the answer was complete"

@@ -45,6 +45,7 @@ class Invalidations:
         self._moments: dict[str, Moment] = {}
         self._forgets: OrderedDict[str, int] = OrderedDict()
         self._floor = 0
+        self._looked_in: asyncio.AbstractEventLoop | None = None
         self._unwritten: list[tuple[Kind, bytes]] = []
         self._warned = False
         self._apply([Record(Kind.BEGIN, NOBODY, 0 if path is None else int(wall() * 1e6), 0)])
@@ -59,7 +60,7 @@ class Invalidations:
 
     def moment(self, model: str) -> Moment:
         """What has been invalidated by now, as a call for `model` sees it."""
-        self._look()
+        self._look_once()
         moment = self._moments.get(model)
         if moment is None:
             names = ((Kind.BEGIN, NOBODY), (Kind.ALL, NOBODY), (Kind.SHARED, NOBODY), (Kind.MODEL, name_of(model)))
@@ -137,6 +138,25 @@ class Invalidations:
             return False
         self._look()
         return self.durable and (kind, name) in self._times
+
+    def _look_once(self) -> None:
+        """Looks, unless that was done in this turn of the event loop.
+
+        What runs in one turn was on its way before the turn began: nobody who heard that something is invalidated can
+        have asked anything since.
+        """
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._look()
+            return
+        if self._looked_in is not loop:
+            self._look()
+            self._looked_in = loop
+            loop.call_soon(self._turned)
+
+    def _turned(self) -> None:
+        self._looked_in = None
 
     def _look(self) -> None:
         """Takes up what has been appended since; costs about a microsecond where nothing was."""

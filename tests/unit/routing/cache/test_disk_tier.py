@@ -67,6 +67,23 @@ async def test_what_is_put_is_got(store: GuardedTier, size: int) -> None:
     assert (store.counts.stores, store.counts.errors) == (1, 0)
 
 
+async def test_what_comes_together_is_each_its_own(store: GuardedTier) -> None:
+    blobs = {f"k{i}": os.urandom(SIZES[i % len(SIZES)]) for i in range(50)}
+    assert all(await asyncio.gather(*(store.put(key, blob, M, None) for key, blob in blobs.items())))
+    asked = [*reversed(blobs), "other"]
+    assert await asyncio.gather(*map(store.get, asked)) == [*reversed(blobs.values()), None]
+    assert (store.counts.stores, store.counts.errors) == (50, 0)
+
+
+async def test_one_spoilt_entry_spoils_none_that_is_read_with_it(store: GuardedTier) -> None:
+    for key in "abcd":
+        await store.put(key, key.encode(), M, None)
+    rows(store, "UPDATE Cache SET value = ? WHERE key = 'b'", b"x" * 40)
+    assert await asyncio.gather(*map(store.get, "abcd")) == [b"a", None, b"c", b"d"]
+    assert store.counts.errors == 1
+    assert await store.get("d") == b"d"
+
+
 async def test_another_process_of_the_future_finds_it_again(store: GuardedTier) -> None:
     await store.put("k", b"v" * 100_000, M, None)
     await store.close()

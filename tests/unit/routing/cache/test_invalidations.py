@@ -54,6 +54,37 @@ async def opened(process: Callable[[], Invalidations]) -> Invalidations:
     return invalidations
 
 
+async def test_the_file_is_looked_at_once_in_a_turn_of_the_loop_and_in_each(
+    process: Callable[[], Invalidations], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = await opened(process), await opened(process)
+    looks = 0
+    real = invalidation_log.InvalidationLog.mark
+
+    def mark(self: invalidation_log.InvalidationLog) -> bytes:
+        nonlocal looks
+        looks += 1
+        return real(self)
+
+    monkeypatch.setattr(invalidation_log.InvalidationLog, "mark", mark)
+    await asyncio.sleep(0)
+    before = [one.moment(model) for model in ("m", "n", "m")]
+    assert looks == 1
+    await asyncio.sleep(0)
+    assert one.moment("m") == before[0]
+    assert looks == 2
+    await two.invalidate("m")
+    assert one.moment("m").local > before[0].local
+
+
+def test_without_a_loop_it_is_looked_at_each_time(process: Callable[[], Invalidations]) -> None:
+    one = asyncio.run(opened(process))
+    two = asyncio.run(opened(process))
+    before = one.moment("m")
+    asyncio.run(two.invalidate("m"))
+    assert one.moment("m").local > before.local
+
+
 async def test_all_processes_know_at_once(process: Callable[[], Invalidations]) -> None:
     one, two = await opened(process), await opened(process)
     before = two.moment("m")
