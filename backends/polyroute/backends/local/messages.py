@@ -123,10 +123,10 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """The model has answered a real forward pass. `context_length` is in tokens, 0 when the model has no limit.
 
     The rest says what the engine has chosen: `weights` in words, `path` as in `Engine.path`, with the reason where it
-    is the slow one, `graphs` and `why_eager` as those of `Engine`, and in `kv_cache_tokens` how long a sequence may get
-    that has the KV memory for itself. `memory_bytes` is what the process holds of its device without any keys and
-    values, 0 when not known; `kv_cache_bytes` what these may add, and `device_bytes` the memory that the device has, 0
-    for the machine's own. `defaults` is what the model does where a request leaves it open.
+    is the slow one, `graphs`, `why_eager`, `kernels` and `why_plain` as those of `Engine`, and in `kv_cache_tokens` how
+    long a sequence may get that has the KV memory for itself. `memory_bytes` is what the process holds of its device
+    without any keys and values, 0 when not known; `kv_cache_bytes` what these may add, and `device_bytes` the memory
+    that the device has, 0 for the machine's own. `defaults` is what the model does where a request leaves it open.
     """
 
     version: str
@@ -146,6 +146,8 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     graphs: bool = False
     why_eager: str = ""
     defaults: Sampling = Sampling()
+    kernels: bool = False
+    why_plain: str = ""
 
 
 class LoadFailed(msgspec.Struct, frozen=True, tag="load_failed"):

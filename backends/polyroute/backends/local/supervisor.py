@@ -181,6 +181,8 @@ class Supervisor:
                     weights=message.weights,
                     path=message.path,
                     **({"why_apart": message.why_apart} if message.why_apart else {}),
+                    **({"kernels": True} if message.kernels else {}),
+                    **({"why_plain": message.why_plain} if message.why_plain else {}),
                     **({"graphs": True} if message.graphs else {}),
                     **({"why_eager": message.why_eager} if message.why_eager else {}),
                     max_sequences=message.max_sequences,

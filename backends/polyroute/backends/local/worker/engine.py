@@ -59,6 +59,7 @@ class Engine:
         self._fitted = fitted = fit(model, kv_cache_bytes, kv_dtype, cuda_graphs=cuda_graphs)
         self._forward = fitted.forward
         self.why_apart = fitted.why_apart
+        self.kernels, self.why_plain = fitted.kernels, fitted.why_plain
         self.fused = fitted.fused
         self._scheduler: Scheduler[Sequence] = Scheduler(
             self._forward.memory, max_sequences=max_sequences, whole_prompts=self._forward.whole_prompts

@@ -46,6 +46,8 @@ def serve(order: Load, link: Link, inbox: Inbox) -> None:
             weights=weights,
             path=engine.path,
             why_apart=engine.why_apart,
+            kernels=engine.kernels,
+            why_plain=engine.why_plain,
             graphs=engine.graphs,
             why_eager=engine.why_eager,
             kv_cache_tokens=engine.kv_capacity_tokens,

@@ -261,7 +261,7 @@ def test_equality_is_not_blind(
     """A fault that gets past the trial at load makes tokens differ."""
     if not compiled:
         monkeypatch.setattr(attention, "_compiled", lambda *_: None)
-    monkeypatch.setattr(fit._Trial, "compare", lambda *_: None)
+    monkeypatch.setattr(fit.Trial, "compare", lambda *_: None)
     plant(monkeypatch)
     assert wrong(name, both_waves(name)) != {}, fault
 

@@ -17,6 +17,7 @@ from transformers import AttentionInterface
 from polyroute.backends.local.worker.compute.decode import DecodeAttention, decode_attention
 from polyroute.backends.local.worker.forward.batch import BATCH, Batch, Decoding, Fixed, Prefilling
 from polyroute.backends.local.worker.forward.slabs import LayerShape
+from polyroute.backends.local.worker.gpu.attention import SlotAttention
 
 NAME = "polyroute_packed"
 
@@ -91,6 +92,9 @@ def attend(
 ) -> torch.Tensor:
     """Takes in and attends to a row of tokens: [heads, tokens, width] each; returns [tokens, heads, value width]."""
     out = query.new_empty(query.shape[1], query.shape[0], value.shape[-1])
+    if batch.kernels is not None:
+        _attend_by_kernels(batch, batch.kernels, layer, query, key, value, style, out)
+        return out
     for group in batch.decoding:
         _decode(group, layer, query, key, value, style, out)
     for fixed in batch.fixed:
@@ -98,6 +102,32 @@ def attend(
     for chunk in batch.prefilling:
         _prefill(chunk, layer, query, key, value, style, out)
     return out
+
+
+def _attend_by_kernels(
+    batch: Batch,
+    kernels: SlotAttention,
+    layer: int,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    style: Style,
+    out: torch.Tensor,
+) -> None:
+    for slab, tiles in batch.tiles(kernels.tile_tokens(query, key, value), query.device):
+        kernels.run(
+            query,
+            key,
+            value,
+            slab.keys[layer],
+            slab.values[layer],
+            out,
+            tiles,
+            scaling=style.scaling,
+            window=style.window,
+            softcap=style.softcap,
+            sinks=style.sinks,
+        )
 
 
 def _decode(
@@ -204,7 +234,7 @@ def _prefill(
         )[0]
     else:
         found = _attend(asked, seen_keys, seen_values, mask[None], style, heads)
-    out[here] = found.view(query.shape[0], chunk.count, -1).transpose(0, 1)
+    out[here] = found.reshape(query.shape[0], chunk.count, -1).transpose(0, 1)  # CUDA's has strides of its own
 
 
 def _attend(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 
 from polyroute.backends.local.worker.forward.slabs import LayerShape, Slab
+from polyroute.backends.local.worker.gpu.attention import SlotAttention, Tiles
 
 BATCH = "polyroute_batch"  # the keyword under which a `Batch` travels through the model's code
 
@@ -140,10 +141,37 @@ class Prefilling:
 
 @dataclass(slots=True)
 class Batch:
-    """How the tokens of a row belong together. With `shapes`, a mere probe: what each layer is given is noted."""
+    """How the tokens of a row belong together. With `shapes`, a mere probe: what each layer is given is noted.
+
+    `kernels` attend to all of them; without, torch's operations do, group by group and chunk by chunk.
+    """
 
     decoding: list[Decoding] = field(default_factory=list)
     fixed: list[Fixed] = field(default_factory=list)
     prefilling: list[Prefilling] = field(default_factory=list)
+    kernels: SlotAttention | None = None
     shapes: dict[int, LayerShape] | None = None
     dtype: torch.dtype | None = None
+    _tiles: dict[int, list[tuple[Slab, Tiles]]] = field(default_factory=dict)
+
+    def tiles(self, tokens: int, device: torch.device) -> list[tuple[Slab, Tiles]]:
+        """The row in tiles, as kernels take them, by slab; those of chunks have up to `tokens` tokens."""
+        if tokens not in self._tiles:
+            found = [(g.slab, Tiles(g.index(device), g.positions(device), g.start)) for g in self.decoding]
+            found += [(g.slab, Tiles(g.slots, g.past, g.start)) for g in self.fixed]
+            by_slab: dict[Slab, list[Prefilling]] = {}
+            for chunk in self.prefilling:
+                by_slab.setdefault(chunk.slab, []).append(chunk)
+            found += [(slab, _chunk_tiles(chunks, tokens, device)) for slab, chunks in by_slab.items()]
+            self._tiles[tokens] = found
+        return self._tiles[tokens]
+
+
+def _chunk_tiles(chunks: list[Prefilling], tokens: int, device: torch.device) -> Tiles:
+    table = [
+        (chunk.slot, chunk.past, chunk.start, chunk.count, first)
+        for chunk in chunks
+        for first in range(0, chunk.count, tokens)
+    ]
+    columns = torch.tensor(list(zip(*table, strict=True))).to(device)
+    return Tiles(columns[0], columns[1], chunks=columns[2:])

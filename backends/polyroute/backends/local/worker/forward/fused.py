@@ -24,7 +24,7 @@ from polyroute.backends.local.worker.forward.attention import Style, attend
 from polyroute.backends.local.worker.forward.batch import BATCH, Batch, Decoding
 from polyroute.backends.local.worker.forward.slabs import Slab
 
-_WINDOWS: dict[str, Callable[[Any], int | None]] = {
+WINDOWS: dict[str, Callable[[Any], int | None]] = {
     "transformers.models.llama.modeling_llama.LlamaDecoderLayer": lambda _: None,
     "transformers.models.mistral.modeling_mistral.MistralDecoderLayer": lambda attention: (
         attention.config.sliding_window
@@ -44,7 +44,7 @@ def fuse(model: Any) -> Stack | None:
     The layers then run packed only, with a `Batch` passed through the model.
     """
     rows = compiled_rows()
-    layers = [module for module in model.modules() if _name(module) in _WINDOWS]
+    layers = [module for module in model.modules() if layer_name(module) in WINDOWS]
     if rows is None or not layers or not all(_fits(layer, rows) for layer in layers):
         return None
     return Stack(layers, rows)
@@ -55,7 +55,7 @@ class _FusedLayer:
 
     def __init__(self, layer: Any, rows: Rows) -> None:
         attention, mlp = layer.self_attn, layer.mlp
-        self._window = _WINDOWS[_name(layer)]
+        self._window = WINDOWS[layer_name(layer)]
         self._attention = attention
         self.rows = rows
         self.width = attention.head_dim
@@ -232,7 +232,7 @@ def _angles(position_embeddings: tuple[torch.Tensor, torch.Tensor]) -> Angles:
     return cos[0].contiguous(), sin[0].contiguous()
 
 
-def _name(module: nn.Module) -> str:
+def layer_name(module: nn.Module) -> str:
     return f"{type(module).__module__}.{type(module).__qualname__}"
 
 

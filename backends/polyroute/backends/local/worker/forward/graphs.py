@@ -17,6 +17,7 @@ from polyroute.backends.local.worker.forward.batch import BATCH, Batch, Fixed
 from polyroute.backends.local.worker.forward.seating import Seating, Table, seat
 from polyroute.backends.local.worker.forward.slabs import Slab
 from polyroute.backends.local.worker.forward.turn import Holder
+from polyroute.backends.local.worker.gpu.attention import SlotAttention
 
 _AFTER = 3  # steps of a seating that run as they are, before it is worth its recording
 _MOST = 48  # graphs that are kept, the latest used
@@ -28,15 +29,18 @@ Record: TypeAlias = Callable[[Callable[[], None]], Callable[[], None]]
 
 
 class Graphs:
-    """The recorded steps of a packed model; `record` makes them.
+    """The recorded steps of a packed model; `record` makes them. Attention is by `kernels`, where there are some.
 
     A seating is recorded when it comes for the time after `after`. The first failure to record is the last: `why_not`
     then says what it was, and every step runs as it is.
     """
 
-    def __init__(self, model: Any, record: Record, *, after: int = _AFTER) -> None:
+    def __init__(
+        self, model: Any, record: Record, *, after: int = _AFTER, kernels: SlotAttention | None = None
+    ) -> None:
         self._model = model
         self._record = record
+        self._kernels = kernels
         self._after = after
         self._space: _Space | None = None
         self._uses: OrderedDict[tuple[Table, ...], int] = OrderedDict()
@@ -89,13 +93,13 @@ class Graphs:
             play = self._recorded[tables] = self._record(lambda: self._step(tables, space))
         except Exception as error:  # noqa: BLE001 - anything can come; what lasts comes again where the step runs as it is
             self._recorded.clear()
-            self._space, self.why_not = None, _reason(error)
+            self._space, self.why_not = None, reason(error)
             return None
         return play
 
     def _step(self, tables: tuple[Table, ...], space: _Space) -> None:
         """What is recorded: from the space's inputs to its logits, with nothing between that hangs on a number."""
-        batch, rows = Batch(), 0
+        batch, rows = Batch(kernels=self._kernels), 0
         for slab, _, count in tables:
             batch.fixed.append(Fixed(slab, rows, space.slots[:count], space.positions[rows : rows + count]))
             rows += count
@@ -121,7 +125,7 @@ class _Space:
         self._inputs[:, :rows].copy_(given, non_blocking=True)
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """The failure in one line; CUDA's own texts have more, on how to debug it."""
     text = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

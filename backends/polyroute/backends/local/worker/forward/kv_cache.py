@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from polyroute.backends.local.worker.forward.prefixes import LEAST_TOKENS, Prefixes, Segment
+from polyroute.backends.local.worker.forward.prefixes import LEAST_TOKENS, Prefixes, Segment, copies
 from polyroute.backends.local.worker.forward.slabs import LayerShape, Slab
 from polyroute.backends.local.worker.forward.turn import Holder
 
 _FIRST_CAPACITY = 256
 _UNIT = 64  # capacities are multiples of it, so that whole vectors fit
 _MOST_MORE = 32  # slots that a slab grows by at once; it doubles until then, since growing copies what is there
+_MOST_MORE_ON_GPU = 128  # the same where taking memory costs more than a step
 _ROOM_AHEAD = 128  # tokens that a new sequence gets room for beyond its prompt, where it may generate as many
 
 
@@ -18,7 +19,7 @@ class KVCache:
     """See `turn.Memory`. `limit_bytes` holds for slots, taken or not, and prefixes together.
 
     A sequence has a slot of the smallest capacity that it fits in (they double from `first_capacity` on), and moves
-    to a larger one when it outgrows it.
+    to a larger one when it outgrows it. `zeroed` is as for `Slab`.
     """
 
     def __init__(
@@ -29,10 +30,13 @@ class KVCache:
         *,
         limit_bytes: int,
         first_capacity: int = _FIRST_CAPACITY,
+        zeroed: bool = True,
     ) -> None:
         self._shapes = shapes
         self._dtype = dtype
         self._device = device
+        self._zeroed = zeroed
+        self._most_more = _MOST_MORE if device.type == "cpu" else _MOST_MORE_ON_GPU
         self.limit_bytes = limit_bytes
         self._token_bytes = sum(shape.numbers for shape in shapes) * dtype.itemsize
         most = max(1, limit_bytes // self._token_bytes)
@@ -114,8 +118,8 @@ class KVCache:
                 return
         slab, slot = self._places[sequence.id]
         tail = Segment(
-            [keys[slot, :, :, known : len(tokens)].clone() for keys in slab.keys],
-            [values[slot, :, known : len(tokens)].clone() for values in slab.values],
+            copies([keys[slot, :, :, known : len(tokens)] for keys in slab.keys]),
+            copies([values[slot, :, known : len(tokens)] for values in slab.values]),
         )
         self.prefixes.insert(tokens, tail)
 
@@ -129,9 +133,9 @@ class KVCache:
         slab = self._slabs.get(capacity)
         if slab is not None and len(slab.owners) < slab.size:
             return slab
-        slab = slab or Slab(capacity, self._shapes, self._dtype, self._device)
+        slab = slab or Slab(capacity, self._shapes, self._dtype, self._device, zeroed=self._zeroed)
         taken = len(slab.owners)
-        for more in range(max(1, min(taken, _MOST_MORE)), 0, -1):
+        for more in range(max(1, min(taken, self._most_more)), 0, -1):
             if self._fits(more * capacity):
                 break
         else:

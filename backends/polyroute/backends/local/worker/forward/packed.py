@@ -11,20 +11,25 @@ from polyroute.backends.local.worker.forward.graphs import Graphs
 from polyroute.backends.local.worker.forward.kv_cache import KVCache
 from polyroute.backends.local.worker.forward.slabs import Slab
 from polyroute.backends.local.worker.forward.turn import Chunk, Holder, Turn
+from polyroute.backends.local.worker.gpu.attention import SlotAttention
 
 
 class PackedForward:
     """See `turn.Forward`. The model's attention must be `attention.packed_attention` already.
 
-    Steps that only decode are played from `graphs`, where these have them.
+    Steps that only decode are played from `graphs`, where these have them; the others attend by `kernels`, or torch's
+    own where there are none.
     """
 
     path = "packed"
     whole_prompts = False
 
-    def __init__(self, model: Any, memory: KVCache, graphs: Graphs | None = None) -> None:
+    def __init__(
+        self, model: Any, memory: KVCache, graphs: Graphs | None = None, kernels: SlotAttention | None = None
+    ) -> None:
         self._model = model
         self._graphs = graphs
+        self._kernels = kernels
         self.played = False
         self.memory = memory
         self._device = model.device
@@ -35,6 +40,11 @@ class PackedForward:
         """See `turn.Forward`."""
         return self._graphs.why_not if self._graphs is not None else ""
 
+    @property
+    def ever_played(self) -> bool:
+        """Whether any step was played from a graph."""
+        return self._graphs is not None and self._graphs.played > 0
+
     def run(self, turn: Turn) -> torch.Tensor:
         """Logits after the last token of each of `turn.choosing`: float32 [rows, vocabulary]."""
         logits = None if turn.chunks or self._graphs is None else self._graphs.run(turn.decoding, self.memory.place)
@@ -42,7 +52,7 @@ class PackedForward:
         return self._run(turn) if logits is None else logits
 
     def _run(self, turn: Turn) -> torch.Tensor:
-        row = _Row()
+        row = _Row(self._kernels)
         for slab, members in self._by_slab(turn.decoding).items():
             row.add_decoding(slab, members)
         places = {sequence.id: place for place, sequence in enumerate(row.decoding)}
@@ -77,11 +87,11 @@ class PackedForward:
 class _Row:
     """Collects tokens, their positions and how they belong together."""
 
-    def __init__(self) -> None:
+    def __init__(self, kernels: SlotAttention | None) -> None:
         self.tokens: list[int] = []
         self.positions: list[int] = []
         self.decoding: list[Holder] = []
-        self.batch = Batch()
+        self.batch = Batch(kernels=kernels)
 
     def add_decoding(self, slab: Slab, members: list[tuple[int, Holder]]) -> None:
         members.sort(key=lambda member: member[0])

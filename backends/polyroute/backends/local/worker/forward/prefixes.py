@@ -25,9 +25,16 @@ class Segment:
     def part(self, start: int, stop: int) -> Segment:
         """Those of the tokens from `start` to `stop`, in memory of their own."""
         return Segment(
-            [k[:, :, start:stop].clone() for k in self.keys],
-            [v[:, start:stop].clone() for v in self.values],
+            copies([k[:, :, start:stop] for k in self.keys]),
+            copies([v[:, start:stop] for v in self.values]),
         )
+
+
+def copies(layers: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Each of `layers` in memory that none but them holds on to; on a GPU, where they are alike, by one kernel."""
+    if layers[0].device.type == "cpu" or len({layer.shape for layer in layers}) > 1:
+        return [layer.clone() for layer in layers]
+    return list(torch.stack(layers).unbind())
 
 
 @dataclass(eq=False, slots=True)

@@ -27,11 +27,20 @@ class Slab:
     """Slots of `capacity` tokens; those taken stand at the front, in the order of `owners`.
 
     `keys[layer]` is [slots, heads, key width, capacity], transposed since decoding multiplies a query with it at once;
-    `values[layer]` is [slots, heads, capacity, value width].
+    `values[layer]` is [slots, heads, capacity, value width]. With `zeroed`, what nobody has written yet is zeros.
     """
 
-    def __init__(self, capacity: int, shapes: list[LayerShape], dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        shapes: list[LayerShape],
+        dtype: torch.dtype,
+        device: torch.device,
+        *,
+        zeroed: bool = True,
+    ) -> None:
         self.capacity = capacity
+        self._zeroed = zeroed
         self.size = 0
         self.moves = 0  # how often its tensors have been replaced by others
         self.owners: list[Holder] = []
@@ -47,7 +56,8 @@ class Slab:
         taken = len(self.owners)
         for tensors in (self.keys, self.values):
             for layer, old in enumerate(tensors):
-                new = old.new_zeros((size, *old.shape[1:]))
+                shape = (size, *old.shape[1:])
+                new = old.new_zeros(shape) if self._zeroed else old.new_empty(shape)
                 new[:taken] = old[:taken]
                 tensors[layer] = new
         self.size = size
@@ -57,12 +67,14 @@ class Slab:
         """The slot that is the owner's from now on; there must be one that is free.
 
         The owner writes its first `tokens` before they count. Beyond, a former owner's numbers could be NaN, which
-        spread through any mask where slots of several lengths are multiplied at once: zeros take their place.
+        spread through any mask where slots of several lengths are multiplied at once: zeros take their place, unless
+        what attends reads nothing there, and the slab is not `zeroed`.
         """
         slot = len(self.owners)
-        for keys, values in zip(self.keys, self.values, strict=True):
-            keys[slot, :, :, tokens:] = 0
-            values[slot, :, tokens:] = 0
+        if self._zeroed:
+            for keys, values in zip(self.keys, self.values, strict=True):
+                keys[slot, :, :, tokens:] = 0
+                values[slot, :, tokens:] = 0
         self.owners.append(owner)
         return slot
 

@@ -1,0 +1,1 @@
+"""Kernels for GPUs, in Triton, which torch brings with it there."""
