@@ -8,7 +8,7 @@ import torch
 
 from polyroute.backends.local.worker.forward.graphs import Record
 
-_WARM_UPS = 2  # runs before a recording: libraries choose kernels and take memory in the first ones
+_WARM_UPS = 1  # runs before a recording: libraries choose kernels and take memory in the first ones
 
 
 def recorder(device: torch.device) -> Record | None:

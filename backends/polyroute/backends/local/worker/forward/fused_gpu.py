@@ -94,7 +94,7 @@ class _GpuLayer:
 def _joined(*layers: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
     """The weights of several layers of one input as one, and their biases; the layers keep their parts of it."""
     whole = torch.cat([layer.weight.detach() for layer in layers])
-    for layer, part in zip(layers, whole.split([layer.out_features for layer in layers]), strict=True):
+    for layer, part in zip(layers, torch.split(whole, [layer.out_features for layer in layers]), strict=True):
         layer.weight = nn.Parameter(part, requires_grad=False)
     bias = None if layers[0].bias is None else torch.cat([layer.bias.detach() for layer in layers])
     return whole, bias

@@ -20,6 +20,8 @@ from polyroute.backends.local.worker.forward.turn import Holder
 from polyroute.backends.local.worker.gpu.attention import SlotAttention
 
 _AFTER = 3  # steps of a seating that run as they are, before it is worth its recording
+_AFTER_WIDER = 32  # the same where another recording serves it with some rows more: what ends soon is not recorded anew
+_WIDER = 2  # as many rows at most
 _MOST = 48  # graphs that are kept, the latest used
 _REMEMBERED = 512  # seatings of which it is known how often they were there
 _LEAST_ROWS = 64
@@ -31,8 +33,9 @@ Record: TypeAlias = Callable[[Callable[[], None]], Callable[[], None]]
 class Graphs:
     """The recorded steps of a packed model; `record` makes them. Attention is by `kernels`, where there are some.
 
-    A seating is recorded when it comes for the time after `after`. The first failure to record is the last: `why_not`
-    then says what it was, and every step runs as it is.
+    A seating is recorded when it comes for the time after `after`; until then, a recording of the same slabs with more
+    of their slots serves it, where there is one. The first failure to record is the last: `why_not` then says what it
+    was, and every step runs as it is.
     """
 
     def __init__(
@@ -56,8 +59,8 @@ class Graphs:
 
         `place` says in which slots their keys and values are.
         """
-        seating = None if self.why_not else seat(decoding, place)
-        if seating is None or not self._due(seating.tables):
+        seating = None if self.why_not else self._seat(decoding, place)
+        if seating is None:
             return None
         space = self._filled(seating)
         play = self._recorded.get(seating.tables) or self._add(seating.tables, space)
@@ -68,11 +71,25 @@ class Graphs:
         self.played += 1
         return space.logits.index_select(0, space.order[: len(seating.order)])
 
-    def _due(self, tables: tuple[Table, ...]) -> bool:
-        uses = self._uses[tables] = self._uses.pop(tables, 0) + 1
+    def _seat(self, decoding: Sequence[Holder], place: Callable[[Holder], tuple[Slab, int]]) -> Seating | None:
+        """A seating that is recorded, or worth it; None where there is none."""
+        seating = seat(decoding, place)
+        if seating is None or seating.tables in self._recorded:
+            return seating
+        uses = self._uses[seating.tables] = self._uses.pop(seating.tables, 0) + 1
         if len(self._uses) > _REMEMBERED:
             self._uses.popitem(last=False)
-        return uses > self._after
+        wider = self._wider(seating)
+        if wider is None or uses > _AFTER_WIDER:
+            return seating if uses > self._after else None
+        return seat(decoding, place, {slab: count for slab, _, count in wider})
+
+    def _wider(self, seating: Seating) -> tuple[Table, ...] | None:
+        """The narrowest recording of the same slabs that has all rows of the seating, and not too many more."""
+        fitting = [known for known in self._recorded if _covers(known, seating.tables)]
+        rows = {known: sum(count for _, _, count in known) for known in fitting}
+        narrowest = min(fitting, key=rows.__getitem__, default=None)
+        return narrowest if narrowest is not None and rows[narrowest] <= _WIDER * seating.rows else None
 
     def _filled(self, seating: Seating) -> _Space:
         """Where the step's inputs now stand; what was recorded for a smaller space is forgotten with it."""
@@ -123,6 +140,11 @@ class _Space:
         order = seating.order + [0] * (rows - len(seating.order))
         given = torch.tensor([seating.tokens, seating.positions, order])
         self._inputs[:, :rows].copy_(given, non_blocking=True)
+
+
+def _covers(known: tuple[Table, ...], wanted: tuple[Table, ...]) -> bool:
+    same = [of[:2] for of in known] == [of[:2] for of in wanted]
+    return same and all(has[2] >= needs[2] for has, needs in zip(known, wanted, strict=True))
 
 
 def reason(error: BaseException) -> str:

@@ -10,8 +10,8 @@ from polyroute.backends.local.worker.forward.turn import Holder
 
 _FIRST_CAPACITY = 256
 _UNIT = 64  # capacities are multiples of it, so that whole vectors fit
-_MOST_MORE = 32  # slots that a slab grows by at once; it doubles until then, since growing copies what is there
-_MOST_MORE_ON_GPU = 128  # the same where taking memory costs more than a step
+_MORE = (1, 32)  # slots that a slab grows by at once; it doubles until then, since growing copies what is there
+_MORE_ON_GPU = (8, 128)  # the same where taking memory costs more than a step, and what was recorded is then no more
 _ROOM_AHEAD = 128  # tokens that a new sequence gets room for beyond its prompt, where it may generate as many
 
 
@@ -36,7 +36,7 @@ class KVCache:
         self._dtype = dtype
         self._device = device
         self._zeroed = zeroed
-        self._most_more = _MOST_MORE if device.type == "cpu" else _MOST_MORE_ON_GPU
+        self._least_more, self._most_more = _MORE if device.type == "cpu" else _MORE_ON_GPU
         self.limit_bytes = limit_bytes
         self._token_bytes = sum(shape.numbers for shape in shapes) * dtype.itemsize
         most = max(1, limit_bytes // self._token_bytes)
@@ -135,7 +135,7 @@ class KVCache:
             return slab
         slab = slab or Slab(capacity, self._shapes, self._dtype, self._device, zeroed=self._zeroed)
         taken = len(slab.owners)
-        for more in range(max(1, min(taken, self._most_more)), 0, -1):
+        for more in range(max(self._least_more, min(taken, self._most_more)), 0, -1):
             if self._fits(more * capacity):
                 break
         else:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TypeAlias
 
 from polyroute.backends.local.worker.forward.slabs import Slab
@@ -33,8 +34,14 @@ class Seating:
         return len(self.tokens)
 
 
-def seat(decoding: Sequence[Holder], place: Callable[[Holder], tuple[Slab, int]]) -> Seating | None:
+def seat(
+    decoding: Sequence[Holder],
+    place: Callable[[Holder], tuple[Slab, int]],
+    at_least: Mapping[Slab, int] = MappingProxyType({}),
+) -> Seating | None:
     """Seats sequences that get one token each; `place` says where their keys and values are.
+
+    At least `at_least` slots of a slab take part, which must have so many.
 
     A row that nobody asked for computes along with token 0, and is thrown away. What it leaves in its slot is harmless:
     it stands where the slot's owner writes next, which is before anyone looks there. None where a slot between the
@@ -50,7 +57,7 @@ def seat(decoding: Sequence[Holder], place: Callable[[Holder], tuple[Slab, int]]
     rows: dict[int, int] = {}
     for slab in sorted(by_slab, key=lambda slab: slab.capacity):
         seated = by_slab[slab]
-        count = bucket(max(seated) + 1, slab.size)
+        count = max(bucket(max(seated) + 1, slab.size), at_least.get(slab, 0))
         tables.append((slab, slab.moves, count))
         for slot in range(count):
             member = seated.get(slot)

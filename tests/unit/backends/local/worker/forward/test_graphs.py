@@ -177,6 +177,47 @@ def test_seatings_are_recorded_once_they_have_come_back(recorder: Recorder, monk
     assert (run.engine.steps, recorder.recorded, recorder.played) == (3 + 7, 1, 7 - 3)
 
 
+def few_slots_end(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Five that decode in one slab, of which one then leaves, so that half as many rows would do."""
+    monkeypatch.setattr(fit, "Graphs", Graphs)
+    monkeypatch.setattr(fit, "KVCache", partial(kv_cache.KVCache, first_capacity=128))
+    run = start(max_batch_tokens=512)
+    for id in (3, 2, 1, 0):
+        run.submit(id, PROMPTS[id], COUNT)
+    run.submit(100, PROMPTS[4], 12)
+    return run
+
+
+def test_until_it_is_worth_a_recording_a_seating_is_served_by_a_wider_one(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = few_slots_end(monkeypatch)
+    recorder.recorded = recorder.played = 0
+    run.drain()
+    assert {rows for _, _, rows in next(iter(graphs_of(run)._recorded))} == {8}
+    assert (recorder.recorded, recorder.played) == (1, COUNT - 1 - 3)
+    assert {id: run.tokens[id] for id in range(4)} == {id: references("llama")[1][id] for id in range(4)}
+
+
+def test_one_that_stays_is_recorded_in_the_end(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs, "_AFTER_WIDER", 5)
+    run = few_slots_end(monkeypatch)
+    recorder.recorded = 0
+    run.drain()
+    assert [rows for tables in graphs_of(run)._recorded for _, _, rows in tables] == [8, 4]
+    assert recorder.recorded == 2
+    assert run.tokens[0] == references("llama")[1][0]
+
+
+def test_one_that_is_far_wider_serves_nobody(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs, "_WIDER", 1)
+    run = few_slots_end(monkeypatch)
+    recorder.recorded = 0
+    run.drain()
+    assert recorder.recorded == 2
+    assert run.tokens[0] == references("llama")[1][0]
+
+
 def test_recordings_of_slots_that_are_no_more_are_let_go(recorder: Recorder) -> None:
     run = mixed()
     made = graphs_of(run)

@@ -84,3 +84,11 @@ def test_a_slab_whose_tensors_are_others_now_has_another_table() -> None:
     assert before is not None
     assert after is not None
     assert before.tables != after.tables
+
+
+def test_more_slots_take_part_where_that_is_asked_for() -> None:
+    own = slab(32, 8, 3, 4)
+    seated = seat(own.owners, lambda member: (own, own.owners.index(member)), {own: 8})
+    assert seated is not None
+    assert seated.tables == ((own, own.moves, 8),)
+    assert (seated.rows, seated.order) == (8, [0, 1])

@@ -100,3 +100,13 @@ def test_a_copy_brings_the_first_tokens_into_a_slab_of_another_capacity() -> Non
     large.copy(small, 1, 0, 8)
     assert holds(large, 0, 2, 8)
     assert bool((large.keys[0][0, :, :, 8:] == 0).all())
+
+
+@pytest.mark.parametrize("zeroed", [True, False])
+def test_what_a_former_owner_left_is_zeroed_unless_nobody_reads_it(zeroed: bool) -> None:
+    made = Slab(10, SHAPES, torch.float32, torch.device("cpu"), zeroed=zeroed)
+    made.resize(1)
+    write(made, 0, 1.0, 10)
+    slot = made.take(Owner(1, 0), 4)  # type: ignore[arg-type]
+    assert holds(made, slot, 1.0, 4)
+    assert all(bool((keys[slot, :, :, 4:] == 0).all()) is zeroed for keys in made.keys)
