@@ -169,6 +169,8 @@ def _device(wanted: str) -> torch.device:
     count = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}[device.type]
     if (device.index or 0) >= count:
         raise LoadError(f"there is no device `{wanted}` here (torch {torch.__version__} sees {count} of that kind)")
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # Triton launches on the current one
     return device
 
 
