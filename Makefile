@@ -13,11 +13,7 @@ STUBS := build/stubs
 BASELINE := protos/released.binpb
 ARGS ?=
 
-<<<<<<< HEAD
-.PHONY: help install run test test-programs screenshots bench bench-peers bench-check bench-engine bench-cache bench-metrics bench-registry bench-records bench-routing bench-workers bench-telemetry bench-experiments check fmt dashboards proto proto-release constraints image clean
-=======
-.PHONY: help install run test test-kernels test-programs bench bench-peers bench-check bench-engine bench-cache bench-metrics bench-registry bench-records bench-routing bench-workers bench-telemetry bench-experiments check fmt dashboards proto proto-release constraints image clean
->>>>>>> 3f89487 (Serve a seating by a wider recording, zero nothing that no kernel reads, and say what a GPU gives)
+.PHONY: help install run test test-kernels test-programs screenshots bench bench-peers bench-check bench-engine bench-cache bench-metrics bench-registry bench-records bench-routing bench-workers bench-telemetry bench-experiments check fmt dashboards proto proto-release constraints image clean
 
 help:  ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1mmake %-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,15 +38,13 @@ run: install  ## start the server with the demo model: gRPC on 50051, REST and c
 test: install $(NODE_DIR)/node_modules/.installed  ## pass the whole test suite (ARGS="-k name" for a part)
 	@$(BIN)/python -m pytest $(ARGS)
 
-<<<<<<< HEAD
 screenshots: install  ## remake the pictures of the docs, in Chromium (make test-programs installs it)
 	@$(BIN)/python -m tests.browser.screenshots docs/images
-=======
+
 test-kernels: install  ## run the GPU's kernels in Triton's interpreter (installs Triton, 1 GB) or, where there is one, on the GPU
 	@$(BIN)/python -c 'import triton' 2>/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check triton==3.9.0
 	@TRITON_INTERPRET=$$($(BIN)/python -c 'import torch; print(int(not torch.cuda.is_available()))') \
 		$(BIN)/python -m pytest --timeout 600 tests/unit/backends/local/worker/gpu $(ARGS)
->>>>>>> 3f89487 (Serve a seating by a wider recording, zero nothing that no kernel reads, and say what a GPU gives)
 
 bench: install  ## measure what the router costs a call, beside bare servers (ARGS=--help tells all; ARGS=--quick tries it)
 	@$(BIN)/python -m benchmarks.router $(ARGS)
