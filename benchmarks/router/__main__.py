@@ -39,6 +39,7 @@ _PROTOCOLS: Final = {"grpc": "grpc", "rest": "http"}
 _FOOTPRINT: Final = "footprint"
 _MODELS: Final = "models"
 _WORKERS: Final = "workers"
+_FILES: Final = ("--json", "--read", "--folder", "--peers")
 _CALLS_S: Final = 120.0
 
 
@@ -86,7 +87,7 @@ def _run(options: argparse.Namespace) -> Results | None:
 
 
 def _measure(place: Place, options: argparse.Namespace) -> Results:
-    protocols = [_PROTOCOLS[name] for name in options.over]
+    machine, protocols = this_machine(), [_PROTOCOLS[name] for name in options.over]
     cases = chosen(options.cases, protocols)
     plan = Plan(cases, options.contenders, options.rounds, options.seconds, options.keys, options.callers)
     found = measure(plan, place) if cases else Found()
@@ -96,8 +97,18 @@ def _measure(place: Place, options: argparse.Namespace) -> Results:
         footprints, failures = footprint.measure(options.contenders, protocols, wanted, place, say)
         found.failures.extend(failures)
     compared = _compare(place, protocols, options, found)
-    command = " ".join(["python -m benchmarks.router", *sys.argv[1:]])
-    return Results(this_machine(), command, plan.rounds, plan.seconds, found, footprints, compared)
+    return Results(machine, _command(sys.argv[1:]), plan.rounds, plan.seconds, found, footprints, compared)
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """The command that makes such a run, without where its files were."""
+    kept, rest = [], iter(arguments)
+    for argument in rest:
+        if argument in _FILES:
+            next(rest, None)
+        elif argument.partition("=")[0] not in _FILES:
+            kept.append(argument)
+    return " ".join(["python -m benchmarks.router", *kept])
 
 
 def _compare(
@@ -159,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--rounds", type=int, default=5, help="how often each is measured; medians count (default: %(default)s)")
     add("--seconds", type=float, default=2.0, help="of each load (default: %(default)s)")
-    add("--keys", type=int, default=500, help="questions whose answers caches hold (default: %(default)s)")
+    add("--keys", type=int, default=150, help="questions whose answers caches hold (default: %(default)s)")
     add("--calls", type=int, default=100_000, help="before memory is read again (default: %(default)s)")
     add("--streams", type=int, default=5_000, help="open at once, for the memory of one (default: %(default)s)")
     add("--models", type=_numbers, default=list(variants.SIZES), help="sizes of a registry (default: %(default)s)")

@@ -50,7 +50,7 @@ TITLES: Final = {
     "disk-hit": f"disk hit, {WORDS} words",
     "stream-burst": f"stream of {STREAM_WORDS}, as fast as it comes",
     "stream-paced": f"stream of {STREAM_WORDS}, a word every 10 ms",
-    "first-token": f"stream of {STREAM_WORDS}, a word every ms, one caller",
+    "first-token": f"stream of {STREAM_WORDS}, a word every ms",
 }
 
 _MISS: Final = Ask(WORDS, slot=UNIQUE)

@@ -1,4 +1,4 @@
-"""What a run was made on: the machine, the commit, and the versions of what matters to its speed."""
+"""What a run is made on: the machine, the commit, and the versions of what matters to its speed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ _PACKAGES: Final = ("grpcio", "protobuf", "aiohttp", "uvloop")
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Of one run: the processor's name, how many cores there are, the commit, and versions by package."""
+    """Of one run: the processor's name, how many cores there are, the commit, and versions by package.
+
+    `load` is the load average of the minute before: above nearly 0, others were at work.
+    """
 
     processor: str
     cores: int
@@ -25,6 +28,7 @@ class Machine:
     python: str
     commit: str
     versions: dict[str, str]
+    load: float
 
 
 def this_machine() -> Machine:
@@ -36,6 +40,7 @@ def this_machine() -> Machine:
         platform.python_version(),
         _commit(),
         {package: version(package) for package in _PACKAGES},
+        os.getloadavg()[0],
     )
 
 

@@ -70,7 +70,8 @@ def _made(results: Results) -> str:
     return (
         f"This page is written by `{results.command}`, at commit `{machine.commit}`: {results.rounds} rounds of "
         f"{results.seconds:g} s each. {machine.processor}, {machine.cores} cores, Linux {machine.kernel}, Python "
-        f"{machine.python}, {ours}.{beside}"
+        f"{machine.python}, {ours}. The load average was {machine.load:.1f} when it began: above 0, others were at "
+        f"work, and rates are too low.{beside}"
     )
 
 

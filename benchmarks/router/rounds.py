@@ -63,21 +63,23 @@ class Plan:
         ]
 
 
+def counted(callers: int) -> str:
+    """So many callers, in words."""
+    return "1 caller" if callers == 1 else f"{callers:,} callers"
+
+
 def say(text: str) -> None:
     """Tells whoever waits how far things are."""
     print(text, file=sys.stderr, flush=True)
 
 
 def measure(plan: Plan, place: Place, tell: Callable[[str], None] = say) -> Found:
-    """Starts everyone, fills caches, and goes through all rounds, forth and back by turns."""
+    """Starts everyone, and goes through all rounds, forth and back by turns."""
     run = _Run(plan, place, tell)
     cells = plan.cells()
     with ExitStack() as stack:
         for name in dict.fromkeys(name for _, _, name in cells):
             run.start(stack, name)
-        for case, name in dict.fromkeys((case, name) for case, _, name in cells):
-            if case.hits and name in case.contenders and name in run.up:
-                run.fill(case, name)
         for number in range(plan.rounds):
             for cell in cells if number % 2 == 0 else cells[::-1]:
                 if cell[2] in run.up and cell not in run.given_up:
@@ -101,23 +103,13 @@ class _Run:
         with self._noted(name):
             self.up[name] = stack.enter_context(contenders.running(name, self.place))
 
-    def fill(self, case: Case, name: str) -> None:
-        """Asks every question until none of them reaches the upstream any more."""
-        target = self.up[name].target("http", case.ask, self.plan.keys)
-        with self._noted(f"{case.title}, {name}"):
-            for _ in range(_FILL_PASSES):
-                before = self.place.upstream.seen().posts
-                for number in range(self.plan.keys):
-                    asking.answer(target.port, target.ask, number, target.path)
-                if self.place.upstream.seen().posts == before:
-                    return
-            raise CannotRun(f"questions still reach the upstream after they were asked {_FILL_PASSES} times")
-
     def sample(self, cell: Cell) -> None:
         """One round of a cell."""
         case, callers, name = cell
-        shown = f"{case.title}, {callers:,} callers, {name}"
+        shown = f"{case.title}, {counted(callers)}, {name}"
         with self._noted(shown, cell):
+            if case.hits and name in case.contenders:
+                self._fill(case, self.up[name])
             sample = self._loaded(case, callers, self.up[name])
             self.found.samples.setdefault(cell, []).append(sample)
             figures, what = sample.figures, "words " if case.by_words else ""
@@ -135,6 +127,17 @@ class _Run:
         if not case.hits and posts < figures.all and "echo" not in contender.name:
             raise CannotRun(f"{figures.all - posts} of {figures.all} answers were not from the upstream")
         return Sample(figures, cpu_s * 1e6 / figures.all)
+
+    def _fill(self, case: Case, contender: Contender) -> None:
+        """Asks every question until none reaches the upstream: what others asked since may have pushed answers out."""
+        target = contender.target("http", case.ask, self.plan.keys)
+        for _ in range(_FILL_PASSES):
+            before = self.place.upstream.seen().posts
+            for number in range(self.plan.keys):
+                asking.answer(target.port, target.ask, number, target.path)
+            if self.place.upstream.seen().posts == before:
+                return
+        raise CannotRun(f"questions still reach the upstream after they were asked {_FILL_PASSES} times")
 
     @contextmanager
     def _noted(self, what: str, cell: Cell | None = None) -> Iterator[None]:

@@ -7,6 +7,7 @@ from itertools import groupby
 
 from benchmarks.router.cases import PROTOCOLS
 from benchmarks.router.footprint import Footprint
+from benchmarks.router.rounds import counted
 from benchmarks.router.summary import Line, Spread
 from benchmarks.router.variants import Variant
 
@@ -29,7 +30,7 @@ def loads(lines: Sequence[Line]) -> str:
     for (case, callers), group in groupby(lines, key=lambda line: (line.case, line.callers)):
         unit, each = ("words", "a word") if case.by_words else ("answers", "an answer")
         heads = [head.format(unit=unit, each=each) for head, _ in _HEADS]
-        parts += [f"### {case.title}, {_counted(callers)}", ""]
+        parts += [f"### {case.title}, {counted(callers)}", ""]
         parts += [_row(heads), _row([rule for _, rule in _HEADS])]
         parts += [_row(_cells(line)) for line in group]
         parts += [""]
@@ -73,12 +74,12 @@ def variants(title: str, found: Sequence[Variant]) -> str:
 
 def number(value: float) -> str:
     """With three significant digits, or all of those before the point."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _cells(line: Line) -> list[str]:
     floor = line.case.floors[0] == line.name
-    added = f" (+{number(line.added_first_us)})" if line.added_first_us is not None else ""
+    added = f" (+{number(line.added_first_us)})" if line.added_first_us is not None and line.callers == 1 else ""
     return [
         f"*{line.name}*" if line.name in line.case.floors else line.name,
         number(line.rate.median),
@@ -105,10 +106,6 @@ def _beside(line: Line) -> str:
 
 def _quartiles(spread: Spread) -> str:
     return f"{number(spread.low)} - {number(spread.high)}"
-
-
-def _counted(callers: int) -> str:
-    return "1 caller" if callers == 1 else f"{callers:,} callers"
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from benchmarks.rig import programs
 from benchmarks.rig.programs import CannotRun, Figures, Target
 from benchmarks.rig.workload import Ask
 from benchmarks.router import gate, report
-from benchmarks.router.__main__ import main
+from benchmarks.router.__main__ import _command, main
 from benchmarks.router.cases import CASES, DIRECT, OURS
 from benchmarks.router.footprint import Footprint
 from benchmarks.router.machine import this_machine
@@ -171,6 +171,11 @@ def test_the_page_says_which_aims_are_met_and_draws_who_was_measured(tmp_path: P
     assert b"http proxy, REST" in drawn
     report.write(results, page, picture)
     assert picture.read_bytes() == drawn, "equal figures give an equal picture"
+
+
+def test_the_page_names_no_files_of_the_machine_that_it_was_made_on() -> None:
+    given = ["--rounds", "3", "--json", "/somewhere/figures.json", "--folder=/elsewhere", "--docs"]
+    assert _command(given) == "python -m benchmarks.router --rounds 3 --docs"
 
 
 def test_the_gate_names_what_is_slower_than_its_bound() -> None:
