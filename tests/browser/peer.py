@@ -53,8 +53,13 @@ def by_itself(asked: dict[str, Any]) -> list[str]:
     return [f"{word} " for word in f"{asked['model']} was asked: {question}".split(" ")]
 
 
-def speaking(parts: Iterable[str], *, pause_s: float = 0.0, ends: bool = True) -> Play:
-    """Answers with these parts, streamed or whole as it was asked; without `ends` it waits until the caller leaves."""
+def speaking(
+    parts: Iterable[str], *, pause_s: float = 0.0, ends: bool = True, begun: bool = False, stays: bool = False
+) -> Play:
+    """Answers with these parts, streamed or whole as it was asked; without `ends` it waits until the caller leaves.
+
+    A stream that `stays` is left open for another that has `begun` already.
+    """
     told = list(parts)
 
     async def play(connection: Connection, request: PeerRequest) -> None:
@@ -65,11 +70,14 @@ def speaking(parts: Iterable[str], *, pause_s: float = 0.0, ends: bool = True) -
             body = orjson.dumps({"choices": choices, "usage": usage})
             await connection.send(head("application/json", length=len(body)), body)
             return
-        await connection.send(head(SSE))
+        if not begun:
+            await connection.send(head(SSE))
         for part in told:
             await connection.send(chunk(said(part)))
             if pause_s:
                 await asyncio.sleep(pause_s)
+        if stays:
+            return
         if not ends:
             await connection.gone.wait()
             return

@@ -2,7 +2,7 @@
 
 import { AnswerView } from "../answer_view.js";
 import { copyText } from "../clipboard.js";
-import { html, memo, useState } from "../preact.js";
+import { html, memo, useEffect, useRef, useState } from "../preact.js";
 import { edit, retry } from "./asking.js";
 
 const COPIED_MS = 1_500;
@@ -55,6 +55,8 @@ function CopyButton({ text }) {
 
 function Editor({ node, onClose }) {
   const [text, setText] = useState(node.content);
+  const field = useRef(null);
+  useEffect(() => field.current.focus(), []);
   const submit = (event) => {
     event.preventDefault();
     if (!text.trim()) return;
@@ -69,7 +71,7 @@ function Editor({ node, onClose }) {
   };
   return html`
     <form class="turn-editor" onSubmit=${submit}>
-      <textarea aria-label="Edit your message" rows="3" value=${text} ref=${(field) => field && !field.dataset.seen && begin(field)}
+      <textarea aria-label="Edit your message" rows="3" value=${text} ref=${field}
         onInput=${(event) => setText(event.currentTarget.value)} onKeyDown=${onKeyDown}></textarea>
       <div class="row">
         <button type="submit" class="primary small" disabled=${!text.trim()}>Send</button>
@@ -77,9 +79,4 @@ function Editor({ node, onClose }) {
       </div>
     </form>
   `;
-}
-
-function begin(field) {
-  field.dataset.seen = "yes";
-  field.focus();
 }
