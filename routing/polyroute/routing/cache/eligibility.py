@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from polyroute.core.backend import Facts
 from polyroute.core.config import CacheConfig
 from polyroute.core.request import CacheMode, Request
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
+class Use(msgspec.Struct, frozen=True, gc=False):
     """What a request may do with the cache, and why, in words."""
 
     read: bool

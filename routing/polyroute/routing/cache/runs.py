@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import structlog
 from msgspec.structs import replace
 
@@ -40,8 +40,7 @@ _NO_TIME: Final = Timing()
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(msgspec.Struct, frozen=True, gc=False):
     """A call that may use the cache, and what its answer is found under while the model is of that version."""
 
     call: Call

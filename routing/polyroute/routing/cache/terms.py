@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+import msgspec
+
 from polyroute.core.config import TIERS, CacheConfig
 from polyroute.routing.cache.codec import StoredAnswer
 
@@ -28,8 +30,7 @@ class Moment(NamedTuple):
     sequence: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerKey:
+class AnswerKey(msgspec.Struct, frozen=True, gc=False):
     """What an answer is found under. `canonical` is the full key, `digest` its SHA-256 in hexadecimal."""
 
     canonical: bytes
@@ -101,8 +102,7 @@ def _part(digest: str) -> float:
     return 1 - _JITTER * int(digest[:4], 16) / 0xFFFF
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True, gc=False):
     """A stored answer, and the tier that had it."""
 
     answer: StoredAnswer

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from polyroute.core.event import Finished, FinishReason, Token
 from polyroute.routing.cache import writing
@@ -210,7 +210,7 @@ async def test_a_bound_that_was_lowered_holds_for_what_is_kept_already(answers: 
 async def test_an_entry_of_another_request_is_never_given(answers: Answers, wall: Wall, near: Slot) -> None:
     """Were two requests to share the short key, the full one would tell them apart."""
     key = await kept(answers, wall)
-    other = dataclasses.replace(key, canonical=b"other")
+    other = replace(key, canonical=b"other")
     assert await tier_of(answers, other) == ""
 
 
