@@ -66,7 +66,7 @@ function Steps({ rollout, state }) {
   const steps = rollout.steps ?? [];
   const place = (i) => (state === "promoted" || (i < now && state !== "rolled back") ? "done" : i === now && !OVER.includes(state) ? "current" : "");
   return html`
-    <ol class="steps numbers" aria-label="Steps">
+    <ol class="rollout-steps numbers" aria-label="Steps">
       ${steps.map(
         ({ weight, hold, minSamples }, i) => html`
           <li key=${i} class=${place(i)} aria-current=${place(i) === "current" ? "step" : null}>
