@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 import diskcache
 
@@ -28,20 +28,26 @@ class Put:
     stay_s: float | None
 
 
+_Waiting: TypeAlias = tuple[Put, "asyncio.Future[bool]"]
+"""An entry, and what is to be told of it."""
+
+
 class Puts:
     """Writes by `work`, which gets what is to be done with the store and raises what that raises.
 
-    Nothing waits for company: the first entry goes at once, and those that come while it is written go after it.
+    Nothing waits for company: the first entry goes at once, and those that come while it is written go after it. Where
+    entries failed together they are written one by one, so that each fails for nothing but its own sake.
     """
 
     def __init__(self, work: Callable[[Callable[[diskcache.Cache], bool]], bool]) -> None:
         self._work = work
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="answers written")
-        self._waiting: deque[tuple[Put, asyncio.Future[bool]]] = deque()
-        self._writing: list[tuple[Put, asyncio.Future[bool]]] = []
+        self._waiting: deque[_Waiting] = deque()
+        self._writing: list[_Waiting] = []
+        self._apart: deque[_Waiting] = deque()  # have failed together, and go before all others
 
     def __len__(self) -> int:
-        return len(self._waiting) + len(self._writing)
+        return len(self._waiting) + len(self._writing) + len(self._apart)
 
     def put(self, put: Put) -> asyncio.Future[bool]:
         """Whether it was kept, once it is written; holds what was raised instead. Who stops waiting stops nothing."""
@@ -57,9 +63,11 @@ class Puts:
         return closing
 
     def _write(self) -> None:
-        if self._writing or not self._waiting:
+        while self._apart and self._apart[0][1].done():  # nobody waits for it any more
+            self._apart.popleft()
+        if self._writing or not (self._apart or self._waiting):
             return
-        self._writing = _next_together(self._waiting)
+        self._writing = [self._apart.popleft()] if self._apart else _next_together(self._waiting)
         work = partial(_set_all, puts=[put for put, _ in self._writing])
         try:
             written = asyncio.wrap_future(self._thread.submit(self._work, work))
@@ -73,6 +81,11 @@ class Puts:
             self._over(RuntimeError("the store is closed"))
             return
         error = written.exception()
+        if len(self._writing) > 1 and (error is not None or not written.result()):
+            self._apart.extend(self._writing)
+            self._writing = []
+            self._write()
+            return
         self._over(written.result() if error is None else error)
 
     def _over(self, outcome: bool | BaseException) -> None:
@@ -88,7 +101,7 @@ class Puts:
         self._write()
 
 
-def _next_together(waiting: deque[tuple[Put, asyncio.Future[bool]]]) -> list[tuple[Put, asyncio.Future[bool]]]:
+def _next_together(waiting: deque[_Waiting]) -> list[_Waiting]:
     """Takes the first, and those behind it that may be written with it."""
     together = [waiting.popleft()]
     if len(together[0][0].entry) < LARGE_BYTES:

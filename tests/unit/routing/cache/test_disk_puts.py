@@ -26,8 +26,8 @@ class Store:
     def __init__(self) -> None:
         self.open = threading.Event()
         self.together: list[list[str]] = []
-        self.fails: Exception | None = None
-        self.keeps = True
+        self.fails: dict[str, Exception] = {}
+        self.keeps_not: set[str] = set()
 
     def work(self, work: Callable[[Any], bool]) -> bool:
         assert self.open.wait(60)
@@ -43,9 +43,9 @@ class Store:
 
     def set(self, digest: str, _entry: bytes, **_: Any) -> bool:
         self.together[-1].append(digest)
-        if self.fails is not None:
-            raise self.fails
-        return self.keeps
+        if digest in self.fails:
+            raise self.fails[digest]
+        return digest not in self.keeps_not
 
 
 @pytest.fixture
@@ -82,17 +82,33 @@ async def test_no_more_than_some_go_together_and_large_ones_go_alone(puts: Puts,
     assert store.together == [["first"], names[:MOST_TOGETHER], names[MOST_TOGETHER:], ["large"], ["y", "z"]]
 
 
-async def test_what_goes_wrong_is_told_to_all_that_went_together_and_to_nobody_else(puts: Puts, store: Store) -> None:
-    waiting = asked(puts, "a", "b", "c")
-    store.fails = OSError("the disk is full")
+async def test_what_fails_together_is_written_one_by_one_and_fails_for_itself_alone(puts: Puts, store: Store) -> None:
+    waiting = asked(puts, "a", "b", "c", "d")
+    store.fails = {"c": OSError("the disk is full")}
     store.open.set()
-    for kept in waiting:
-        with pytest.raises(OSError, match="the disk is full"):
-            await kept
-    store.fails = None
-    assert await asyncio.gather(*asked(puts, "d")) == [True]
-    store.keeps = False
-    assert await asyncio.gather(*asked(puts, "e", "f")) == [False, False]
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [result is True or str(result) for result in results] == [True, True, "the disk is full", True]
+    assert store.together == [["a"], ["b", "c"], ["b"], ["c"], ["d"]]
+    assert len(puts) == 0
+    assert await asyncio.gather(*asked(puts, "e")) == [True]
+
+
+async def test_what_the_store_does_not_keep_is_written_one_by_one_as_well(puts: Puts, store: Store) -> None:
+    waiting = asked(puts, "a", "b", "c", "d")
+    store.keeps_not = {"c"}
+    store.open.set()
+    assert await asyncio.gather(*waiting) == [True, True, False, True]
+
+
+async def test_of_what_has_failed_together_nothing_is_written_that_nobody_waits_for(puts: Puts, store: Store) -> None:
+    """A disk that hangs is not asked for each of them again, after everybody has given it up."""
+    first, second, third, fourth = asked(puts, "a", "b", "c", "d")
+    store.fails = {"b": OSError("the disk is full")}
+    third.cancel()
+    store.open.set()
+    results = await asyncio.gather(first, second, fourth, return_exceptions=True)
+    assert [type(result) for result in results] == [bool, OSError, bool]
+    assert store.together == [["a"], ["b"], ["b"], ["d"]]
 
 
 async def test_who_stops_waiting_stops_nothing(puts: Puts, store: Store) -> None:
@@ -122,7 +138,7 @@ async def test_entries_that_were_written_together_are_all_there(tmp_path: Path) 
     await tier.close()
 
 
-async def test_of_entries_that_fail_together_none_is_there_and_the_next_are_kept(
+async def test_an_entry_that_cannot_be_written_keeps_none_of_the_others_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tier = DiskTier(tmp_path / "answers", 2**26, get_s=60, put_s=60)
@@ -136,8 +152,6 @@ async def test_of_entries_that_fail_together_none_is_there_and_the_next_are_kept
 
     monkeypatch.setattr(BytesDisk, "put", refuse)
     results = await asyncio.gather(*(tier.put(key, SMALL, label, None) for key in "abcd"), return_exceptions=True)
-    assert [type(result) for result in results] == [type(None), OSError, OSError, OSError], "`a` went before them"
-    assert [await tier.get(key) for key in "abd"] == [SMALL, None, None]
-    await tier.put("b", SMALL, label, None)
-    assert await tier.get("b") == SMALL
+    assert [type(result) for result in results] == [type(None), type(None), OSError, type(None)]
+    assert [await tier.get(key) for key in "abd"] == [SMALL, SMALL, SMALL]
     await tier.close()
