@@ -176,6 +176,13 @@ async def test_other_content_types_are_not_taken(caller: Caller, method: str, gi
     assert expected in told.body["error"]["message"]
 
 
+async def test_an_encoding_that_is_none_is_refused_by_its_name(caller: Caller, echo: EchoBackend) -> None:
+    told = await caller.call(GENERATE, {"prompt": "x"}, {"Content-Encoding": "snappy"})
+    assert (told.status, told.body["code"]) == (501, "unimplemented")
+    assert "Content-Encoding: `snappy`; taken are identity, gzip, deflate" in told.body["message"]
+    assert not echo.calls
+
+
 async def test_other_protocol_versions_are_refused(caller: Caller) -> None:
     told = await caller.call(GENERATE, {"prompt": "x"}, {"Connect-Protocol-Version": "2"})
     assert (told.status, told.body["code"]) == (400, "invalid_argument")

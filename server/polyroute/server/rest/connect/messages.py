@@ -23,6 +23,8 @@ _LARGE: Final = 64 * 1024
 
 _DEEPEST: Final = 100
 
+_ENCODINGS: Final = ("identity", "gzip", "deflate")
+
 M = TypeVar("M", bound=Message)
 
 
@@ -103,3 +105,6 @@ def _check_headers(http: web.Request) -> None:
     encoding = http.headers.get("Connect-Content-Encoding", "identity")
     if encoding != "identity":
         raise Unimplemented(f"Connect-Content-Encoding: `{clip(encoding, 40)}`; streams are taken as `identity` only")
+    whole = http.headers.get("Content-Encoding", "identity").lower()
+    if whole not in _ENCODINGS:  # what aiohttp does not know it leaves as it is
+        raise Unimplemented(f"Content-Encoding: `{clip(whole, 40)}`; taken are {', '.join(_ENCODINGS)}")
