@@ -159,6 +159,10 @@ class LocalConfig(DeploymentConfig):
         return self.source or self.id
 
 
+_CREDENTIALS: Final = re.compile(r"[^/]*//[^/]*@|[^?#]*\?")
+"""What begins a URL that has something before its host, or after its path: it may be secret."""
+
+
 def _bounds(value: Any) -> Any:
     if value is None or isinstance(value, (dict, ConcurrencyConfig)):
         return value
@@ -198,6 +202,8 @@ class RemoteConfig(DeploymentConfig):
     @classmethod
     def _urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         for url in urls:
+            if _CREDENTIALS.match(url):  # and is not quoted: logs and the console tell of it
+                raise ValueError("has a user, a password or a `?` in it; keys are sent by `api_key` and `headers`")
             if not re.fullmatch(r"(dns\+)?https?://[^\s/?#@]+(/[^\s?#]*)?", url):
                 raise ValueError(f"`{url}` is no URL of the form http://host:port or dns+http://name:port")
             check_authority(url)
