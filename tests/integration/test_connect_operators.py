@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from polyroute.backends.echo import EchoBackend
 from polyroute.core.config import Config, RemoteConfig
@@ -68,6 +69,24 @@ async def test_a_reload_moves_the_rule(tmp_path: Path) -> None:
         told = await caller.call(RELOAD, {})
         assert told.status == 403
         assert "switched off" in told.body["message"]
+
+
+async def test_that_everybody_may_operate_is_warned_of(tmp_path: Path) -> None:
+    file = tmp_path / "models.yaml"
+    text = "models: [{id: m, type: remote, base_url: 'http://127.0.0.1:9'}]\nconsole: {operate: all}\n"
+    file.write_text(text)
+    anywhere = "127.0.0.1:0"
+    flags = Flags(config=file, grpc_address=anywhere, http_address=anywhere, admin_address=anywhere, watch=False)
+    chosen = settings(flags, {"POLYROUTE_STATE_URL": f"sqlite:///{tmp_path}/state.db"})
+    with capture_logs() as logged:
+        async with serving(EchoBackend("m"), folder=tmp_path, settings=chosen) as served:
+            file.write_text(text + "limits: {max_messages: 8}\n")
+            await served.server.reload.reload("call")
+            assert [line["event"] for line in logged].count("console.open") == 1, "once, while nothing of it changes"
+            for rule in ("{operate: off}", "{operate: all}"):
+                file.write_text(text.replace("{operate: all}", rule))
+                await served.server.reload.reload("call")
+            assert [line["event"] for line in logged].count("console.open") == 2
 
 
 async def test_a_caller_that_leaves_closes_the_socket_to_the_peer(tmp_path: Path, scripted_peer: ScriptedPeer) -> None:

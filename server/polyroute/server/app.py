@@ -20,7 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import CollectorRegistry
 
 from polyroute.core.backend import Backend
-from polyroute.core.config import Operate
+from polyroute.core.config import ConsoleConfig
 from polyroute.routing.departures import Departures
 from polyroute.routing.experiments.reporting import Reporting
 from polyroute.routing.succession import Succession
@@ -149,6 +149,7 @@ class Server:
             self.admin_address = await self._serve_admin()
         if self._part is WHOLE:
             tell_of(self.grpc_address, self.http_address, self.admin_address)
+            self.reload.tell_of_operators()
         async with self.reload.turn:  # what is started must not be replaced meanwhile
             await self.gateway.start()
         if self._rollouts is not None:
@@ -198,8 +199,8 @@ class Server:
         add_reflection(server, (*_ADMIN, _HEALTH), _files(admin_pb2, channelz_pb2, health_pb2, error_details_pb2))
         return await self._listen(server, self.settings.admin)
 
-    def _operate(self) -> Operate:
-        return self.reload.config.console.operate
+    def _console(self) -> ConsoleConfig:
+        return self.reload.config.console
 
     def _grpc_server(self, options: list[tuple[str, int]]) -> grpc.aio.Server:
         server = Framed(grpc.aio.server(options=options), Boundary(self.gateway.refused))
@@ -221,9 +222,9 @@ class Server:
             registry=self.registry,
             feedback=self._feedback,
             drain=lambda: self.gateway.draining,
-            offers=self._services.offers(self._operate),
+            offers=self._services.offers(self._console),
             session=SessionEndpoint(
-                self._operate, lambda: self.grpc_address.port, experiments=self._journal is not None
+                self._console, lambda: self.grpc_address.port, experiments=self._journal is not None
             ),
             max_age_s=self._part.max_age_s(self.settings.config.limits),
             expose=self._part.expose,

@@ -96,6 +96,13 @@ class Reload:
         """The digest of the configuration in force."""
         return self._digest
 
+    def tell_of_operators(self) -> None:
+        """Warns where the configuration in force lets everybody operate the server who reaches its HTTP address."""
+        if self._config.console.operate == "all":
+            log.warning(
+                "console.open", risk="whoever reaches the HTTP address may operate it: `console.operate` is `all`"
+            )
+
     async def check(self) -> Reloaded:
         """What is wrong with the file, or what it would change; nothing changes. Raises `Unimplemented` without one."""
         try:
@@ -166,11 +173,13 @@ class Reload:
             config, digest, changed = await asyncio.to_thread(self._read)
         except ConfigError as error:
             return self._rejected(error)
-        changes = Changes()
+        changes, before = Changes(), self._config.console
         if changed:
             changes = await self._enforce(config, digest)
             if self._after is not None:
                 await self._after()
+            if config.console != before:
+                self.tell_of_operators()
         self._metrics.config_loaded(digest, time.time())
         return Reloaded(digest, changed, changes, _needs_restart(self._first, config.limits))
 

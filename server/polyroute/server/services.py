@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from polyroute.core.config import Operate
+from polyroute.core.config import ConsoleConfig
 from polyroute.server.rest.connect.service import Offer
 from polyroute.server.rest.operators import admit
 from polyroute.server.rpc.inference import InferenceService
@@ -22,13 +22,13 @@ class Services:
     models: ModelService
     admin: AdminServiceServicer
 
-    def offers(self, operate: Callable[[], Operate]) -> tuple[Offer, ...]:
-        """All three for the HTTP address, the last one for those whom `operate()` lets in."""
+    def offers(self, console: Callable[[], ConsoleConfig]) -> tuple[Offer, ...]:
+        """All three for the HTTP address, the last one for those whom `console()` lets in."""
         inference = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"]
         models = models_pb2.DESCRIPTOR.services_by_name["ModelService"]
         admin = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
         return (
             Offer(inference, self.inference),
             Offer(models, self.models),
-            Offer(admin, self.admin, lambda http: admit(http, operate())),
+            Offer(admin, self.admin, lambda http: admit(http, console())),
         )

@@ -163,6 +163,19 @@ def test_a_mistake_is_told_with_its_place(text: str, expected: str) -> None:
     assert any(expected in problem for problem in found), found
 
 
+@pytest.mark.parametrize("url", ["http://me:hunter2@peer:1", "ftp://hunter2@peer", "http://peer:1/v1?key=hunter2"])
+def test_a_key_in_a_url_is_refused_and_not_told(url: str) -> None:
+    [found] = problems(REMOTE.replace("http://peer:1", "${URL}"), {"URL": url})
+    assert "models[0].base_url: has a user, a password or a `?` in it" in found
+    assert "hunter2" not in found
+
+
+@pytest.mark.parametrize("host", ["http://router", "router:8080", "10.0.0.1:80", "a b", ""])
+def test_a_host_of_the_console_is_a_bare_name(host: str) -> None:
+    [found] = problems(REMOTE + f"console: {{operate: all, hosts: ['{host}']}}\n")
+    assert f"models.yaml:5: console.hosts[0]: `{host}` is no host's name or address" in found
+
+
 def test_all_problems_are_told_at_once_in_the_order_of_the_file() -> None:
     found = problems(REMOTE + "    max_queue: -1\n    colour: red\n    timeout: x\n")
     assert [problem.split(":")[1] for problem in found] == ["5", "6", "7"]

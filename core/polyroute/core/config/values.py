@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from typing import Annotated, Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
@@ -78,6 +78,16 @@ def _check_sticky_key(value: str) -> str:
     return HEADER_KEY + header
 
 
+def _host_name(value: str) -> str:
+    try:
+        return str(ip_address(value.removeprefix("[").removesuffix("]")))
+    except ValueError:
+        if re.fullmatch(r"[A-Za-z0-9._-]{1,253}", value):
+            return value.lower()
+    raise ValueError(f"`{value}` is no host's name or address; write it as browsers show it, without scheme and port")
+
+
+HostName: TypeAlias = Annotated[str, AfterValidator(_host_name)]
 Seconds: TypeAlias = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, allow_inf_nan=False)]
 Name: TypeAlias = Annotated[str, BeforeValidator(lambda v: _check_name(v) if isinstance(v, str) else v)]
 StickyKey: TypeAlias = Annotated[str, AfterValidator(_check_sticky_key)]

@@ -10,16 +10,20 @@ from pydantic import BeforeValidator, ByteSize, Field
 from polyroute.core.config.cache import CacheConfig
 from polyroute.core.config.models import LocalConfig, ModelConfig
 from polyroute.core.config.routes import RouteConfig
-from polyroute.core.config.values import Name, Seconds, Section
+from polyroute.core.config.values import HostName, Name, Seconds, Section
 
 Operate: TypeAlias = Literal["local", "all", "off"]
 """Who may operate the server from the HTTP address: callers on this machine, whoever reaches it, nobody."""
 
 
 class ConsoleConfig(Section):
-    """The console on the HTTP address; `off` is what YAML 1.1 reads as false where it is bare."""
+    """The console on the HTTP address; `off` is what YAML 1.1 reads as false where it is bare.
+
+    `hosts` are the names, besides those of loopback, by which it may be operated under `all`; None is by any.
+    """
 
     operate: Annotated[Operate, BeforeValidator(lambda value: "off" if value is False else value)] = "local"
+    hosts: tuple[HostName, ...] | None = None
 
 
 class ExperimentsConfig(Section):

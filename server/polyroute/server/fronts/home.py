@@ -118,6 +118,7 @@ class Home:
         await self._server.start()
         self.admin_address = self._server.admin_address
         tell_of(self.grpc_address, self.http_address, self.admin_address)
+        self.reload.tell_of_operators()
         self._tasks = [
             asyncio.create_task(self._keep(front), name=f"router process {front.number}") for front in self._fronts
         ]

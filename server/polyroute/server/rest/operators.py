@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import HttpVersion11, web
 
-from polyroute.core.config import Operate
+from polyroute.core.config import ConsoleConfig
 from polyroute.core.errors import PermissionDenied
 
 FORWARDING: Final = ("Forwarded", "Via", "X-Real-IP", "X-Client-IP", "True-Client-IP", "CF-Connecting-IP")
@@ -17,30 +17,33 @@ FORWARDING: Final = ("Forwarded", "Via", "X-Real-IP", "X-Client-IP", "True-Clien
 _SAME: Final = ("same-origin", "none")
 
 
-def admit(http: web.Request, rule: Operate) -> None:
+def admit(http: web.Request, console: ConsoleConfig) -> None:
     """Raises `PermissionDenied` where the caller may not operate the server."""
-    if problem := objection(http, rule):
+    if problem := objection(http, console):
         raise PermissionDenied(f"{problem}; see `console.operate` in docs/rest.md")
 
 
-def objection(http: web.Request, rule: Operate) -> str:
+def objection(http: web.Request, console: ConsoleConfig) -> str:
     """Why the caller may not operate the server, in words; empty where it may.
 
     A page of another site can make a browser send requests here. It cannot hide where they come from (`Origin`,
     `Sec-Fetch-Site`); and where its own name leads to this machine (DNS rebinding), that name is in `Host`. A proxy on
     this machine makes strangers look local: it tells of them in a header, or speaks HTTP/1.0, as nginx does by default.
     """
-    if rule == "off":
+    if console.operate == "off":
         return "operating is switched off on this address"
     if _foreign(http):
         return "the request comes from a page of another site"
-    if rule == "all":
-        return ""
+    name = _name(http.host)
+    if console.operate == "all":
+        if console.hosts is None or name in console.hosts or _local_name(name):
+            return ""
+        return "the server may not be operated by this name, which is none of `console.hosts`"
     if not _loopback(http.remote or ""):
         return "only this machine may operate the server from this address"
     if _forwarded(http):
         return "the request came through a proxy, and only this machine itself may operate the server"
-    if not _local_name(http.host):
+    if not _local_name(name):
         return "only a loopback name or address may be used to operate the server from this machine"
     return ""
 
@@ -60,12 +63,16 @@ def _forwarded(http: web.Request) -> bool:
     )
 
 
-def _local_name(host: str) -> bool:
-    """Whether a `Host`, with or without a port, is this machine for everybody."""
+def _name(host: str) -> str:
+    """The name or address in a `Host`, without its port, in small letters; empty where there is none."""
     try:
-        name = urlsplit(f"//{host}").hostname or ""
+        return urlsplit(f"//{host}").hostname or ""
     except ValueError:
-        return False
+        return ""
+
+
+def _local_name(name: str) -> bool:
+    """Whether a name is this machine for everybody."""
     return name == "localhost" or _loopback(name)
 
 

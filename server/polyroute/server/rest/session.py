@@ -8,7 +8,7 @@ from importlib.metadata import version
 from aiohttp import web
 from typing_extensions import TypedDict
 
-from polyroute.core.config import Operate
+from polyroute.core.config import ConsoleConfig
 from polyroute.server.rest.failures import json_response
 from polyroute.server.rest.operators import objection
 
@@ -28,17 +28,19 @@ class Session(TypedDict):
 
 
 class SessionEndpoint:
-    """Answers by the `operate` rule in force; `grpc_port()` is known once the server has started."""
+    """Answers by what is in force of `console`; `grpc_port()` is known once the server has started."""
 
-    def __init__(self, operate: Callable[[], Operate], grpc_port: Callable[[], int], *, experiments: bool) -> None:
-        self._operate = operate
+    def __init__(
+        self, console: Callable[[], ConsoleConfig], grpc_port: Callable[[], int], *, experiments: bool
+    ) -> None:
+        self._console = console
         self._grpc_port = grpc_port
         self._experiments = experiments
         self._version = version("polyroute")
 
     async def session(self, http: web.Request) -> web.Response:
         """What this caller may do."""
-        refused = objection(http, self._operate())
+        refused = objection(http, self._console())
         told: Session = {
             "version": self._version,
             "operate": not refused,

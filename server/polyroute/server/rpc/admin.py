@@ -1,4 +1,4 @@
-"""`polyroute.v1.AdminService`: operates a running server, on the admin address only."""
+"""`polyroute.v1.AdminService`: operates a running server, from the admin address and from the console."""
 
 from __future__ import annotations
 

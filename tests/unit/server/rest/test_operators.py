@@ -8,9 +8,10 @@ import pytest
 from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.test_utils import make_mocked_request
 
-from polyroute.core.config import Operate
+from polyroute.core.config import ConsoleConfig, Operate
 from polyroute.core.errors import PermissionDenied
-from polyroute.server.rest.operators import admit, objection
+from polyroute.server.rest import operators
+from polyroute.server.rest.operators import admit
 
 
 def asked(peer: str = "127.0.0.1", *, old: bool = False, host: str = "127.0.0.1:8080", **headers: str) -> web.Request:
@@ -19,6 +20,10 @@ def asked(peer: str = "127.0.0.1", *, old: bool = False, host: str = "127.0.0.1:
     given = {"Host": host, **{name.replace("_", "-"): value for name, value in headers.items()}}
     version = HttpVersion10 if old else HttpVersion11
     return make_mocked_request("POST", "/x", headers=given, version=version, transport=transport)
+
+
+def objection(http: web.Request, rule: Operate, hosts: tuple[str, ...] | None = None) -> str:
+    return operators.objection(http, ConsoleConfig(operate=rule, hosts=hosts))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost:8080", "LOCALHOST", "[::1]:8080", "127.9.9.9"])
@@ -81,6 +86,18 @@ def test_off_is_off_for_everybody() -> None:
 
 
 def test_a_refusal_says_what_to_change() -> None:
-    admit(asked(), "local")
+    admit(asked(), ConsoleConfig())
     with pytest.raises(PermissionDenied, match=r"console\.operate"):
-        admit(asked("10.0.0.7"), "local")
+        admit(asked("10.0.0.7"), ConsoleConfig())
+
+
+@pytest.mark.parametrize("host", ["router.example", "Router.Example:8080", "localhost:8080", "[2001:db8::1]:8080"])
+def test_all_may_by_the_names_of_the_server(host: str) -> None:
+    names = ("ROUTER.example", "[2001:DB8:0::1]")
+    assert objection(asked("10.0.0.7", host=host, Origin=f"http://{host}"), "all", names) == ""
+
+
+@pytest.mark.parametrize("hosts", [(), ("router.example",)])
+def test_a_name_that_was_made_to_lead_here_may_not_where_all_may(hosts: tuple[str, ...]) -> None:
+    host = "evil.example:8080"
+    assert "console.hosts" in objection(asked("10.0.0.7", host=host, Origin=f"http://{host}"), "all", hosts)
