@@ -45,8 +45,7 @@ class Router:
     async def __call__(self, call: Call) -> AsyncIterator[Event]:
         snapshot = self._snapshot()
         decision = snapshot.decide(call)
-        copied_to = (shadow.deployment for shadow in decision.copies)
-        with snapshot.occupied((*(step.deployment for step in decision.steps), *copied_to)):
+        with snapshot.occupied((*(s.deployment for s in decision.steps), *(s.deployment for s in decision.copies))):
             events = self._carry_out(call, snapshot, decision)
             if self._recorded is not None and (decision.variant or decision.copies):
                 events = self._recorded(events, call, decision, snapshot)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable
 from contextlib import aclosing
 from typing import Final, Generic, TypeVar, cast
@@ -116,7 +115,7 @@ class Flight(Generic[T]):
         self._lasting = lasting
         self._size_of = size_of
         self._on_end = on_end
-        self._items: deque[T] = deque()
+        self._items: list[T] = []  # a deque takes room for 64 at once, and most runs hold few for most of their time
         self._first = 0
         self._held = 0
         self._room: asyncio.Future[None] | None = None
@@ -215,9 +214,10 @@ class Flight(Generic[T]):
     def _trim(self) -> int:
         """Gives up what nobody is left to take; returns the bytes that are still held."""
         needed = min((follower.place for follower in self.followers), default=self.end)
-        while self._first < needed:
-            self._held -= self._size_of(self._items.popleft())
-            self._first += 1
+        given_up = needed - self._first
+        self._held -= sum(map(self._size_of, self._items[:given_up]))
+        del self._items[:given_up]
+        self._first = needed
         return self._held
 
 

@@ -35,7 +35,7 @@ def canonical(model: str, version: str, fingerprint: str, request: Request, user
     if tenant:
         whole["tenant"] = tenant
     try:
-        return orjson.dumps(whole, option=orjson.OPT_SORT_KEYS)
+        return _as_long_as_it_is(orjson.dumps(whole, option=orjson.OPT_SORT_KEYS))
     except TypeError:  # what only the standard library can write: half a surrogate, an integer of more than 64 bits
         return _encode(whole).encode()
 
@@ -43,6 +43,11 @@ def canonical(model: str, version: str, fingerprint: str, request: Request, user
 def digest(key: bytes) -> str:
     """The short key: SHA-256 of the full one, in hexadecimal."""
     return hashlib.sha256(key).hexdigest()
+
+
+def _as_long_as_it_is(written: bytes) -> bytes:
+    """A copy: what orjson returns keeps the room that it was written in, 4 KB at least, and keys are kept for long."""
+    return bytes(memoryview(written))
 
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode

@@ -158,7 +158,8 @@ class Runs:
             if asked.call.request.cache.mode is CacheMode.ONLY_IF_CACHED:
                 raise self.not_cached("no stored answer" if found is None else "the stored answer is too old")
             spare = found if state is Freshness.SPARE else None
-        parts = self._model(asked, call, spare)
+        parts: AsyncGenerator[Part, None]
+        parts = self._events(asked, call) if spare is None else self._or_spare(asked, call, spare)
         async with aclosing(parts if turn is None else self._in_turn(turn, parts)) as events:
             async for event in events:
                 yield event
@@ -186,7 +187,7 @@ class Runs:
         finally:
             await turn.end(self._answers.flush if complete else None)
 
-    async def _model(self, asked: Question, call: Call, spare: Found | None) -> AsyncGenerator[Part, None]:
+    async def _or_spare(self, asked: Question, call: Call, spare: Found) -> AsyncGenerator[Part, None]:
         """The events of the layers below; where they fail before they began, the `spare` answer with the error."""
         begun = False
         try:
@@ -195,7 +196,7 @@ class Runs:
                     begun = True
                     yield event
         except PolyrouteError as error:
-            if begun or spare is None or not is_failure(error):
+            if begun or not is_failure(error):
                 raise
             yield Stored(spare, error)
 

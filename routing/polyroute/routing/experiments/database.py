@@ -17,7 +17,6 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 
 from polyroute.core.errors import StateUnavailable
-from polyroute.routing.experiments.migrations import upgrade
 
 T = TypeVar("T")
 
@@ -92,6 +91,8 @@ class Database:
     def _open(self) -> Engine:
         with self._opening:
             if self._engine is None:
+                from polyroute.routing.experiments.migrations import upgrade  # and Alembic, which takes 5 MB
+
                 engine = _engine(self.url)
                 try:
                     with engine.execution_options(polyroute_write=True).begin() as connection:

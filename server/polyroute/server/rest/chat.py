@@ -43,11 +43,13 @@ class ChatEndpoint:
         made = call(http, body.request(), self._gateway.sticky_headers)
         http[DIALECT] = body.dialect
         accept(http, made, self._gateway.limits)
-        name = f"chatcmpl-{made.request_id}"
-        if body.stream:
-            return await stream(http, self._gateway, made, _Frames(name, bool(body.logprobs), body.wants_usage))
+        name, with_logprobs = f"chatcmpl-{made.request_id}", bool(body.logprobs)
+        frames = _Frames(name, with_logprobs, body.wants_usage) if body.stream else None
+        del body  # a stream would hold it for as long as it is open
+        if frames is not None:
+            return await stream(http, self._gateway, made, frames)
         answer = await answer_to(made, self._gateway)
-        response = json_response(_answer(answer, name, bool(body.logprobs)))
+        response = json_response(_answer(answer, name, with_logprobs))
         response.headers.update(route_headers(answer.route))
         return response
 

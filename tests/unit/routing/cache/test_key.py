@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import tracemalloc
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -142,6 +144,16 @@ def test_equal_requests_written_differently_share_a_key(left: Request, right: Re
 )
 def test_different_requests_have_different_keys(left: Request, right: Request) -> None:
     assert key(left) != key(right)
+
+
+def test_a_key_that_is_kept_takes_no_more_room_than_it_has_bytes() -> None:
+    tracemalloc.start()
+    try:
+        kept = [key(BASE) for _ in range(100)]
+        taken = sum(trace.size for trace in tracemalloc.take_snapshot().traces if trace.size >= len(kept[0]))
+    finally:
+        tracemalloc.stop()
+    assert taken <= 100 * (sys.getsizeof(kept[0]) + 16)
 
 
 def test_the_short_key_is_stable() -> None:

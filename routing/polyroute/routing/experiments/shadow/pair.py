@@ -7,8 +7,6 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from rapidfuzz.distance import Levenshtein
-
 from polyroute.routing.experiments.records import OK
 
 MOST_TOKENS: Final = 4_096
@@ -86,6 +84,8 @@ def edit_distance(caller: str, copy: str) -> float:
     0 for texts of equal tokens, 1 where none is left in its place (V. Levenshtein, "Binary codes capable of correcting
     deletions, insertions, and reversals", 1966).
     """
+    from rapidfuzz.distance import Levenshtein  # only who compares pairs pays for it
+
     return float(Levenshtein.normalized_distance(tokens(caller), tokens(copy)))
 
 
