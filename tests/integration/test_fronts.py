@@ -19,9 +19,12 @@ from polyroute.core.errors import PeerFailed
 from polyroute.v1 import admin_pb2
 from polyroute.v1 import inference_pb2 as pb
 from polyroute.v1.inference_pb2_grpc import InferenceServiceStub
+from tests.integration.connect_client import Caller
 from tests.integration.fronts_serving import FREE, Fronts, fronts
 from tests.integration.grpc_serving import WAIT_S, refused, serving, until
 from tests.integration.test_server_process import ended, running
+
+RELOAD = "polyroute.v1.AdminService/Reload"
 
 
 @asynccontextmanager
@@ -209,6 +212,76 @@ async def test_it_drains_as_one(tmp_path: Path) -> None:
         assert await asyncio.wait_for(server.process.wait(), WAIT_S) == 0
         assert not any(alive(pid) for pid in server.pids.values())
         assert not server.logged("front.died")
+
+
+async def test_a_process_that_is_asked_to_end_takes_no_counts_with_it(tmp_path: Path) -> None:
+    echo = EchoBackend("m")
+    async with two(tmp_path, echo) as server:
+        await server.by_process()
+        os.kill(server.pids[0], signal.SIGTERM)
+        await until(lambda: len(server.logged("front.listening")) == 3)
+        assert server.logged("front.died")[0]["ending"] == "exit code 0"
+        assert await server.metric("polyroute_requests_total", model="m", outcome="ok") == len(echo.calls)
+
+
+async def test_a_process_that_cannot_serve_any_more_says_why(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("secret")
+    async with two(tmp_path, EchoBackend("m"), f", api_key: {{file: {key}}}") as server:
+        key.unlink()
+        os.kill(server.pids[0], signal.SIGKILL)
+        await until(lambda: len(server.logged("front.died")) >= 2)
+        assert server.logged("front.died")[1]["ending"].startswith("it could not serve: ")
+        assert str(key) in server.logged("front.died")[1]["ending"]
+        server.process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(server.process.wait(), WAIT_S) == 0
+
+
+async def test_it_ends_before_its_processes_listen(tmp_path: Path) -> None:
+    write(tmp_path, "127.0.0.1:9")
+    config = str(tmp_path / "models.yaml")
+    async with running(tmp_path, "--config", config, *FREE, "--workers", "2") as process:
+        await until(lambda: len(children(process.pid)) == 2)
+        for pid in children(process.pid):
+            os.kill(pid, signal.SIGSTOP)
+        process.send_signal(signal.SIGTERM)
+        code, _, err = await ended(process)
+        assert code == 0, err
+
+
+def children(pid: int) -> list[int]:
+    """The front processes of a home."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            command = (stat.parent / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if parent == pid and b"polyroute.server.fronts" in command:
+            found.append(int(stat.parent.name))
+    return found
+
+
+async def test_operators_calls_of_the_http_address_act_on_the_whole(tmp_path: Path) -> None:
+    echo = EchoBackend("m")
+    async with two(tmp_path, echo) as server:
+        caller = Caller(f"http://{server.addresses['http']}", server.http)
+        path = tmp_path / "models.yaml"
+        path.write_text(path.read_text() + "routes:\n  - {id: other, model: m}\n")
+        assert (await caller.call(RELOAD, {})).body["changed"]
+        for stub in (await server.by_process("other")).values():
+            assert await ask(stub, "hello", model="other") == "hello"
+        unknown = await caller.call("polyroute.v1.AdminService/LoadModel", {"model": "n"})
+        assert (unknown.status, unknown.body["code"]) == (404, "not_found")
+        assert "ResourceInfo" in str(unknown.body["details"])
+        foreign = await caller.call(RELOAD, {}, {"Origin": "https://evil.example"})
+        assert (foreign.status, foreign.body["code"]) == (403, "permission_denied")
+        path.write_text(path.read_text() + "console: {operate: off}\n")
+        assert (await caller.call(RELOAD, {})).body["changed"]
+        for _ in range(8):  # whichever process answers
+            one = {"Connection": "close"}
+            assert (await caller.call(RELOAD, {}, one)).status == 403
 
 
 async def test_its_processes_end_with_it(tmp_path: Path) -> None:

@@ -54,10 +54,16 @@ class Lending:
 
         Before a call waits or is refused, what other processes have spare is called back.
         """
-        permits = self._loan(borrower, key, name).permits
-        if not permits.free:
-            await self._call_back(permits)
-        await permits.acquire(caller, deadline)
+        loan = self._loan(borrower, key, name)
+        permits = loan.permits
+        try:
+            if not permits.free:
+                await self._call_back(permits)
+            await permits.acquire(caller, deadline)
+        except BaseException:
+            if self._loans.get((borrower, key)) is loan:
+                self._drop_if_over((borrower, key), loan)
+            raise
         loan = self._loan(borrower, key, name, permits)
         loan.count += 1
         if not permits.steady:  # it may shrink at any time, for those too who have spare ones
@@ -106,9 +112,10 @@ class Lending:
     def end(self, borrower: Borrower) -> None:
         """A borrower is gone: whatever it had is free."""
         for key, loan in [(key, loan) for key, loan in self._loans.items() if key[0] is borrower]:
-            self.recalled(*key, 0)
-            if key in self._loans:
-                self.give_back(*key, loan.count)
+            for answer in loan.answers:
+                _set(answer)
+            loan.answers.clear()
+            self.give_back(*key, loan.count)
 
     async def _call_back(self, permits: Permits) -> None:
         await self._wait(self._of.get(permits, {}).items())
@@ -122,7 +129,9 @@ class Lending:
                 borrower.recall(key)
             answers.extend(loan.answers)
         if answers:
-            await asyncio.wait(answers, timeout=RECALL_S)
+            _, late = await asyncio.wait(answers, timeout=RECALL_S)
+            for answer in late:  # which nobody waits for a second time
+                _set(answer)
 
     def _loan(self, borrower: Borrower, key: int, name: str, permits: Permits | None = None) -> _Loan:
         loan = self._loans.get((borrower, key))
@@ -142,6 +151,8 @@ class Lending:
         self._tell_idle(loan, 0)
         for answer in loan.answers:
             _set(answer)
+        if loan.answers:  # they are on their way, and must not be taken for those of a later loan
+            return
         del self._loans[key]
         of = self._of[loan.permits]
         del of[key]

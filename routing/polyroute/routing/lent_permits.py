@@ -64,6 +64,7 @@ class LentPermits:
         self._clock = clock
         self._keep = 0
         self._learns = False
+        self._retired = False
         self._elsewhere = 0
 
     def __repr__(self) -> str:
@@ -87,12 +88,20 @@ class LentPermits:
         """The lender has given a permit, on these terms."""
         self.spare += terms.spare
         self._keep, self._learns = terms.keep, terms.learns
+        if self._retired:
+            self.retire()
 
     def recalled(self) -> int:
         """The lender wants back what nobody uses here, and the rest as soon as it is free; says how many those are."""
         self._keep = 0
         spare, self.spare = self.spare, 0
         return spare
+
+    def retire(self) -> None:
+        """Others take their place: only calls that began with these still use them, and nothing stays here any more."""
+        self._retired = True
+        if spare := self.recalled():
+            self._lender.give_back(self, spare)
 
     def stands(self, elsewhere: int, queued: int, max_concurrency: int) -> None:
         """How all processes stand: permits that calls of others hold, calls that wait, and the limit."""

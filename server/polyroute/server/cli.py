@@ -127,11 +127,14 @@ async def _serve(chosen: Settings, turns: int | None) -> int:
     loop.add_signal_handler(signal.SIGHUP, asked_to_reload)  # by default it would end the process, calls and all
     server = Server(chosen, environ=os.environ) if turns is None else Home(chosen, turns, environ=os.environ)
     try:
-        await server.start()
+        started = await _started(server, stop)
     except (BindError, StateUnavailable) as error:
         click.echo(f"polyroute: {error}", err=True)
         await server.stop()
         return 1
+    if not started:
+        await server.stop()
+        return 0
     unburden()
     announcing = asyncio.create_task(_announce(server, begun))
     await stop.wait()
@@ -145,6 +148,19 @@ async def _serve(chosen: Settings, turns: int | None) -> int:
     await asyncio.gather(draining, hurried, announcing, return_exceptions=True)
     await server.stop()
     return 0
+
+
+async def _started(server: Server | Home, stop: asyncio.Event) -> bool:
+    """Starts it; says whether it could, before it was to stop. Raises what `start` raises."""
+    starting, stopping = asyncio.create_task(server.start()), asyncio.create_task(stop.wait())
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not starting.done():  # processes that never come to listen must not keep it from ending
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        return False
+    await starting
+    return True
 
 
 async def _reload(server: Server | Home) -> None:

@@ -142,6 +142,75 @@ async def test_a_borrower_that_is_stuck_holds_up_nobody_for_long(monkeypatch: py
         await other.permits.acquire()
 
 
+async def test_a_borrower_that_is_stuck_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("polyroute.routing.lending.RECALL_S", 0.01)
+    permits = Permits("m", 8, 0, 1)
+    lending = lending_of(permits)
+    stuck, other = Link(lending), Link(lending)
+    await stuck.permits.acquire()
+    monkeypatch.setattr(stuck, "recall", lambda key: None)
+    while permits.free:
+        await other.permits.acquire()
+    with pytest.raises(Overloaded):
+        await other.permits.acquire()
+    monkeypatch.setattr("polyroute.routing.lending.RECALL_S", 3600.0)
+    async with asyncio.timeout(60):
+        with pytest.raises(Overloaded):
+            await other.permits.acquire()
+
+
+async def test_a_call_that_is_refused_leaves_no_loan() -> None:
+    permits = Permits("m", 1, 0, 1)
+    lending = lending_of(permits)
+    one, other = Link(lending), Link(lending)
+    held = await one.permits.acquire()
+    with pytest.raises(Overloaded):
+        await other.permits.acquire()
+    held.release()
+    await settle()
+    assert not lending._loans
+    assert not lending._of
+
+
+async def test_an_answer_that_is_on_its_way_is_none_of_a_later_loan() -> None:
+    permits = Permits("m", 8, 0, 1)
+    lending = lending_of(permits)
+    link, recalls = Link(lending), list[int]()
+    link.recall = recalls.append  # type: ignore[method-assign] - it is not told of yet
+    terms = await lending.ask(link, 1, "m", "", None)
+    first = asyncio.create_task(lending.recall_all())
+    await settle()
+    lending.give_back(link, 1, terms.spare + 1)  # which crosses the recall
+    await lending.ask(link, 1, "m", "", None)
+    second = asyncio.create_task(lending.recall_all())
+    await settle()
+    assert len(recalls) == 2
+    lending.recalled(link, 1, 0)  # the answer to the first
+    await settle()
+    assert (first.done(), second.done()) == (True, False)
+    lending.recalled(link, 1, 1)
+    await second
+    lending.end(link)
+    assert (permits.free, lending._loans) == (8, {})
+
+
+async def test_permits_that_others_take_the_place_of_keep_nothing() -> None:
+    permits = Permits("m", 8, 0, 1)
+    link = Link(lending_of(permits))
+    running = await link.permits.acquire()
+    assert link.permits.spare > 0
+    link.permits.retire()
+    await settle()
+    assert (link.permits.spare, permits.free) == (0, 7)
+    late = await link.permits.acquire()  # by a call that began with them
+    await settle()
+    assert (link.permits.spare, permits.free) == (0, 6)
+    running.release()
+    late.release()
+    await settle()
+    assert permits.free == 8
+
+
 async def test_a_limit_that_moves_is_lent_one_by_one() -> None:
     limit = 4
     permits = Permits("m", lambda: limit, 0, 1)

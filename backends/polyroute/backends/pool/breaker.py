@@ -151,10 +151,8 @@ class Breaker:
         One that is not closed has seen for itself.
         """
         if self._config is not None and self._state is BreakerState.CLOSED:
-            self._until = self._clock() + open_for_s
-            self._relapses += 1
-            self.why = why
-            self._become(BreakerState.OPEN)
+            self._begin_illness(self._config)
+            self._stay_open(open_for_s, why)
 
     def left(self, admission: Admission) -> None:
         """A call ended without saying anything of the replica: cancelled, or refused by the caller's own fault."""
@@ -165,15 +163,22 @@ class Breaker:
         return admission == self._era
 
     def _open(self, config: BreakerConfig, why: str) -> None:
-        now = self._clock()
-        if self._state is BreakerState.CLOSED and now - self._closed_at > config.window:  # a new illness
-            self._relapses = 0
-        self._until = now + self._open_s(config)
-        self._relapses += 1
+        self._begin_illness(config)
+        open_for_s = self._open_s(config)
         self.openings += 1
+        self._stay_open(open_for_s, why)
+        self._on_open(open_for_s, why)
+
+    def _begin_illness(self, config: BreakerConfig) -> None:
+        """Forgets earlier ones where this is a new one."""
+        if self._state is BreakerState.CLOSED and self._clock() - self._closed_at > config.window:
+            self._relapses = 0
+
+    def _stay_open(self, open_for_s: float, why: str) -> None:
+        self._until = self._clock() + open_for_s
+        self._relapses += 1
         self.why = why
         self._become(BreakerState.OPEN)
-        self._on_open(self._until - now, why)
 
     def _open_s(self, config: BreakerConfig) -> float:
         longest = min(config.max_open, config.open * 2.0 ** min(self._relapses, 32))

@@ -26,7 +26,7 @@ from polyroute.server.fronts.failures import failed
 from polyroute.server.fronts.home_link import HomeLink
 from polyroute.server.fronts.link import Link
 from polyroute.server.fronts.local_model import HomeEmbedder, LocalModel
-from polyroute.server.fronts.merging import told
+from polyroute.server.fronts.merging import counted, told
 from polyroute.server.fronts.messages import (
     Applied,
     Apply,
@@ -36,6 +36,7 @@ from polyroute.server.fronts.messages import (
     Collect,
     Collected,
     Drain,
+    LastCounts,
     Listening,
     Opened,
     TellCache,
@@ -86,12 +87,16 @@ class Front:
         orphaned = not self._over.is_set()
         if orphaned:
             self._home.lose()
+            if (error := reading.exception()) is not None:  # our bug
+                log.error("front.failed", exc_info=error)
             log.error("front.orphaned", effect="it ends: permits and local models are the home's")
         for task in (reading, over, *self._tasks):
             task.cancel()
         await asyncio.gather(reading, over, *self._tasks, return_exceptions=True)
         if self._server is not None:
             await self._server.stop()
+            if not orphaned:
+                self._link.send(LastCounts(counted(await asyncio.to_thread(told, self._server.registry))))
         self._link.close()
         if self._logs is not None:
             self._logs.close()

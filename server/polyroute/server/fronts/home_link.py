@@ -47,6 +47,7 @@ from polyroute.server.fronts.messages import (
 
 _TAKEN: Final = 16
 """Parts of an answer that are taken before the home is told."""
+_UNTOLD: Final = -1
 
 _Answer: TypeAlias = RunStarted | RunToken | RunFinished | Counted | Embedded | Operated | Exposed | Failed
 
@@ -77,8 +78,7 @@ class HomeLink:
                 else:
                     given.set_result(None)
             case Recall():
-                recalled = self._permits.get(message.key)
-                self._send(Recalled(message.key, 0 if recalled is None else recalled.recalled()))
+                self._send(Recalled(message.key, self._recalled(message.key)))
             case Stand():
                 self._take_stand(message)
             case Failed() if message.id in self._asks:
@@ -103,6 +103,8 @@ class HomeLink:
 
     def permits_for(self, config: ModelConfig, facts: Callable[[], Facts]) -> LentPermits:
         """The permits of a deployment, which the home has; as of `polyroute.routing.stack.PermitsFor`."""
+        if (before := self._named.get(config.id)) is not None:
+            before.retire()
         key = next(self._ids)
         permits = self._permits[key] = self._named[config.id] = LentPermits(config.id, self, key, config.max_queue)
         permits.stands(*self._stood.get(config.id, (0, 0, 0)))
@@ -225,6 +227,14 @@ class HomeLink:
             if isinstance(answer, Failed):
                 raise raised(answer)
             return answer
+
+    def _recalled(self, key: int) -> int:
+        permits = self._permits.get(key)
+        if permits is None:
+            return 0
+        if (told := self._busy.get(key)) is not None:  # the home counts none as spare now: how many are is news again
+            self._busy[key] = (*told[:2], _UNTOLD)
+        return permits.recalled()
 
     def _asked(self) -> _Asked:
         if self._gone is not None:

@@ -317,6 +317,12 @@ class Collected(msgspec.Struct, frozen=True, tag="collected"):
     families: list[Family]
 
 
+class LastCounts(msgspec.Struct, frozen=True, tag="last_counts"):
+    """What has been counted by a front that ends, of all that must not shrink when it is gone."""
+
+    families: list[Family]
+
+
 class Scrape(msgspec.Struct, frozen=True, tag="scrape"):
     """Somebody asks a front for `/metrics` with this `Accept`, of the samples of these names or (none) of all.
 
@@ -392,6 +398,7 @@ ToHome: TypeAlias = (
     | CannotServe
     | Applied
     | Collected
+    | LastCounts
     | Scrape
     | CacheTold
     | Failed

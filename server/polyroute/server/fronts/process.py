@@ -7,9 +7,13 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from typing import Final
 
 from polyroute.server.fronts.link import Link
 from polyroute.server.fronts.messages import ToFront, ToHome, to_home_decoder
+
+_EXIT_S: Final = 10.0
+"""How long a process may take to end that says nothing more, in seconds."""
 
 
 class FrontProcess:
@@ -58,9 +62,16 @@ class FrontProcess:
         await self._link.drained()
 
     async def run(self, receive: Callable[[ToHome], None]) -> str:
-        """Passes on messages until the process ends, and returns in words how it ended."""
+        """Passes on messages until the process ends, and returns in words how it ended.
+
+        One that has closed its end of the socket is killed if it has not ended a little later.
+        """
         await self._link.run(receive)
-        return _ending(await self._process.wait())
+        try:
+            return _ending(await asyncio.wait_for(self._process.wait(), _EXIT_S))
+        except TimeoutError:
+            await self.kill()
+            return f"killed, for it had not ended {_EXIT_S:g} s after its last words"
 
     async def kill(self) -> None:
         """Ends the process at once, if it has not ended."""

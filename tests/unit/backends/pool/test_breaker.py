@@ -80,6 +80,19 @@ def test_it_tells_when_it_opens_and_heeds_what_another_tells(time: Time) -> None
     assert never.admits()
 
 
+def test_what_it_has_heeded_long_ago_makes_no_later_illness_longer(time: Time) -> None:
+    breaker = a_breaker(time)
+    for _ in range(5):
+        breaker.heed(1.0, "gone")
+        time.now += 1
+        succeed(breaker)
+        time.now += CONFIG.window + 1
+    breaker.heed(1.0, "gone")
+    time.now += 1
+    fail(breaker)
+    assert breaker.opens_for_s == 2 * CONFIG.open
+
+
 def test_it_opens_on_a_share_of_failures_among_enough_calls(time: Time) -> None:
     breaker = a_breaker(time)
     for _ in range(4):

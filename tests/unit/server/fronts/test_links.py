@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from polyroute.core.embedder import NoEmbedding
 from polyroute.core.errors import Overloaded, PeerFailed, PolyrouteError, Unavailable, UnknownModel
 from polyroute.core.event import Attempt, Event, Finished, Started, Token
 from polyroute.core.request import Message, Request, Tool
-from polyroute.core.trace import untraced
+from polyroute.core.trace import SAMPLED, Begin, Span, Trace, Value, untraced
 from polyroute.routing.lending import Lending
 from polyroute.routing.permits import Permits
 from polyroute.server.fronts.failures import failed, raised
@@ -61,7 +61,7 @@ class Operator(AdminServiceServicer):
 
 
 @asynccontextmanager
-async def pair(echo: EchoBackend | None = None) -> AsyncIterator[Pair]:
+async def pair(echo: EchoBackend | None = None, begin: Begin = untraced) -> AsyncIterator[Pair]:
     echo = echo or EchoBackend("m")
     permits = Permits("m", 2, 1, 60)
 
@@ -83,7 +83,7 @@ async def pair(echo: EchoBackend | None = None) -> AsyncIterator[Pair]:
         ours, theirs = socket.socketpair()
         to_front, to_home = await Link.over(ours, to_home_decoder), await Link.over(theirs, to_front_decoder)
         front = FrontLink(
-            Rooms(gateway, Lending(find), untraced, embed, expose, Operator()), to_front.send, to_front.drained
+            Rooms(gateway, Lending(find), begin, embed, expose, Operator()), to_front.send, to_front.drained
         )
         home = HomeLink(to_home.send)
         reading = [
@@ -186,6 +186,26 @@ def test_every_error_has_a_message(kind: type[PolyrouteError]) -> None:
     assert (told(again), str(again)) == (told(made), "words")
 
 
+async def test_a_call_whose_spans_are_kept_has_one_in_the_home_too() -> None:
+    kept: list[Span] = []
+
+    def begin(parent: Trace, name: str, attributes: Callable[[], Mapping[str, Value]]) -> Trace:
+        return parent.under(Span(name, "server", parent, kept.append, attributes()))
+
+    async with pair(begin=begin) as both:
+        await taken(both.model.stream(call()))
+        assert not kept
+        sampled = call().under(Trace("a" * 32, "b" * 16, SAMPLED))
+        await taken(both.model.stream(sampled))
+        both.echo.script = Script(error=PeerFailed("badly"))
+        with pytest.raises(PeerFailed):
+            await taken(both.model.stream(sampled))
+        assert [(span.name, span.trace_id, span.parent_id, span.error) for span in kept] == [
+            ("run m", "a" * 32, "b" * 16, None),
+            ("run m", "a" * 32, "b" * 16, "PeerFailed"),
+        ]
+
+
 async def test_permits_are_the_homes() -> None:
     async with pair() as both:
         permits = both.home.permits_for(LocalConfig(id="m", type="local"), both.model.facts)
@@ -200,6 +220,32 @@ async def test_permits_are_the_homes() -> None:
         first.release()
         second.release()
         await until(lambda: both.permits.in_flight == 0)
+
+
+async def test_permits_that_a_reload_makes_anew_leave_none_behind() -> None:
+    async with pair() as both:
+        both.permits.limit(64, 1, 60)
+        before = both.home.permits_for(LocalConfig(id="m", type="local"), both.model.facts)
+        running = await before.acquire()
+        assert before.spare > 0
+        both.home.permits_for(LocalConfig(id="m", type="local"), both.model.facts)
+        await until(lambda: both.permits.free == 63)
+        running.release()
+        await until(lambda: both.permits.free == 64)
+
+
+async def test_what_is_spare_is_told_anew_after_it_was_called_back() -> None:
+    async with pair() as both:
+        both.permits.limit(64, 1, 60)
+        permits = both.home.permits_for(LocalConfig(id="m", type="local"), both.model.facts)
+        for _ in range(2):
+            (await permits.acquire()).release()
+            spare = permits.spare
+            both.home.tell_busy()
+            await until(lambda: both.permits.in_flight == 0)
+            await both.front._rooms.lending.recall_all()
+            assert (permits.spare, both.permits.in_flight) == (0, 0)
+        assert spare > 0
 
 
 async def test_the_end_of_a_front_frees_what_it_had() -> None:
