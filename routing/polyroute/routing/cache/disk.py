@@ -11,7 +11,8 @@ import diskcache
 from diskcache.core import MODE_BINARY, MODE_RAW
 
 _FILE: Final = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{28}\.val")
-_DIGEST_BYTES: Final = 16
+DIGEST_BYTES: Final = 16
+"""How much longer a value is as it is stored."""
 
 
 class ForeignEntry(Exception):
@@ -47,7 +48,7 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]
             framed = (Path(self._directory) / filename).read_bytes()
         else:
             raise ForeignEntry(f"an entry of mode {mode!r} was not written by this store")
-        digest, whole = framed[:_DIGEST_BYTES], framed[_DIGEST_BYTES:]
+        digest, whole = framed[:DIGEST_BYTES], framed[DIGEST_BYTES:]
         if digest != _digest(whole):
             raise ForeignEntry("an entry is not as it was written")
         return whole
@@ -58,4 +59,4 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]
 
 
 def _digest(value: bytes) -> bytes:
-    return hashlib.blake2b(value, digest_size=_DIGEST_BYTES).digest()
+    return hashlib.blake2b(value, digest_size=DIGEST_BYTES).digest()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import diskcache
 import pytest
 
 from polyroute.routing.cache.disk import BytesDisk
@@ -20,10 +21,11 @@ SMALL = b"x" * 100
 LARGE = b"x" * LARGE_BYTES
 
 
-class Store:
-    """Stands where the disk is: tells what came together, and begins only while `open` is set."""
+class Store(diskcache.Cache):  # type: ignore[misc]
+    """A store that tells what came together, and begins only while `open` is set."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        super().__init__(str(folder), disk=BytesDisk)
         self.open = threading.Event()
         self.together: list[list[str]] = []
         self.fails: dict[str, Exception] = {}
@@ -34,23 +36,31 @@ class Store:
         self.together.append([])
         return work(self)
 
-    def transact(self) -> Store:
+    @property
+    def disk(self) -> Any:
         return self
 
-    def __enter__(self) -> None: ...
+    def put(self, digest: str) -> tuple[str, bool]:
+        return digest, True
 
-    def __exit__(self, *_: object) -> None: ...
+    def store(self, entry: bytes, read: bool, *, key: str) -> Any:
+        self._comes(key)
+        return super().disk.store(entry, read, key=key)
 
-    def set(self, digest: str, _entry: bytes, **_: Any) -> bool:
+    def set(self, digest: str, *entry: Any, **how: Any) -> bool:
+        self._comes(digest)
+        return bool(super().set(digest, *entry, **how)) and digest not in self.keeps_not
+
+    def _comes(self, digest: str) -> None:
         self.together[-1].append(digest)
         if digest in self.fails:
             raise self.fails[digest]
-        return digest not in self.keeps_not
 
 
 @pytest.fixture
-def store() -> Store:
-    return Store()
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "store") as store:
+        yield store
 
 
 @pytest.fixture
@@ -94,10 +104,11 @@ async def test_what_fails_together_is_written_one_by_one_and_fails_for_itself_al
 
 
 async def test_what_the_store_does_not_keep_is_written_one_by_one_as_well(puts: Puts, store: Store) -> None:
-    waiting = asked(puts, "a", "b", "c", "d")
-    store.keeps_not = {"c"}
     store.open.set()
-    assert await asyncio.gather(*waiting) == [True, True, False, True]
+    assert all(await asyncio.gather(*asked(puts, "a", "b", "c", "d")))
+    store.keeps_not = {"c"}
+    again = asked(puts, "a", "b", "c", "d")
+    assert await asyncio.gather(*again) == [True, True, False, True], "of those that are there already"
 
 
 async def test_of_what_has_failed_together_nothing_is_written_that_nobody_waits_for(puts: Puts, store: Store) -> None:
@@ -127,6 +138,24 @@ async def test_after_its_end_it_takes_nothing(store: Store) -> None:
     assert ended.is_set()
     with pytest.raises(RuntimeError):
         await asked(puts, "a")[0]
+
+
+async def test_as_many_leave_for_those_that_come_together_as_if_each_came_alone(puts: Puts, store: Store) -> None:
+    store.open.set()
+    assert all(await asyncio.gather(*asked(puts, *(f"old{i}" for i in range(60)))))
+    store.size_limit = 0
+    assert all(await asyncio.gather(*asked(puts, "a", "b", "c", "d")))
+    left = list(store)
+    assert len(left) == 64 - 4 * store.cull_limit
+    assert left[-4:] == ["a", "b", "c", "d"], "the oldest leave first"
+
+
+async def test_of_two_entries_under_one_key_the_last_stays(puts: Puts, store: Store) -> None:
+    waiting = [puts.put(Put(name, entry, "tag", 60)) for name, entry in (("a", b"1"), ("b", b"2"), ("b", b"3"))]
+    store.open.set()
+    assert await asyncio.gather(*waiting) == [True, True, True]
+    assert [store.get(name, tag=True) for name in "ab"] == [(b"1", "tag"), (b"3", "tag")]
+    assert store.get("b", expire_time=True)[1] > 0
 
 
 async def test_entries_that_were_written_together_are_all_there(tmp_path: Path) -> None:
