@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from polyroute.backends.echo import EchoBackend, Script
+from polyroute.core.config import LimitsConfig
 from polyroute.core.errors import PeerFailed
 from polyroute.server.rest import sending
 from tests.integration.connect_client import STREAM, Caller, calling, details, envelope, envelopes_of
-from tests.integration.grpc_serving import Serving, serving
-from tests.integration.rest_serving import until
+from tests.integration.grpc_serving import Serving, serving, settings_for
+from tests.integration.rest_serving import WAIT_S, until
 
 
 @pytest.fixture
@@ -102,6 +103,20 @@ async def test_an_envelope_that_is_none_is_refused(caller: Caller, raw: bytes, p
 async def test_compressed_streams_are_not_taken(caller: Caller) -> None:
     streamed = await caller.stream({"prompt": "x"}, {"Connect-Content-Encoding": "gzip"})
     assert streamed.end["error"]["code"] == "unimplemented"
+
+
+async def test_a_connection_that_is_old_ends_with_its_stream(echo: EchoBackend, tmp_path: Path) -> None:
+    chosen = settings_for(echo, folder=tmp_path, limits=LimitsConfig(max_connection_age=0.001))
+    sent = {"Content-Type": "application/connect+json"}
+    async with serving(echo, folder=tmp_path, settings=chosen) as served, calling(served.server) as caller:
+        loop = asyncio.get_running_loop()
+        url, end = f"{caller.url}/{STREAM}", loop.time() + WAIT_S
+        while loop.time() < end:
+            async with caller.client.post(url, data=envelope({"prompt": "x"}), headers=sent) as answer:
+                assert envelopes_of(await answer.read())[-1][0] == 2
+            if answer.headers.get("Connection") == "close":
+                return
+    pytest.fail("every stream left its connection as it was")
 
 
 async def test_a_deadline_ends_a_stream(caller: Caller, echo: EchoBackend) -> None:

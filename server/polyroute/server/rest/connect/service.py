@@ -20,7 +20,7 @@ from polyroute.server.rest.connect.failures import end_of_stream, stream_failure
 from polyroute.server.rest.connect.frames import enveloped
 from polyroute.server.rest.connect.messages import codec_of
 from polyroute.server.rest.connect.rpc import HttpRpc
-from polyroute.server.rest.edge import ARRIVED, Form, always
+from polyroute.server.rest.edge import ARRIVED, LAST, Form, always
 from polyroute.server.rest.failures import known
 from polyroute.server.rest.sending import Sending
 from polyroute.server.rpc.boundary import GENERATING, REQUEST_ID_FORM, Frame, enter
@@ -108,7 +108,8 @@ def _streamed(offer: Offer, method: MethodDescriptor) -> Callable[[web.Request],
             finally:
                 http[CALLED] = frame.called
             await _send(http, response, sending, end_of_stream(failed, http[REQUEST_ID]))
-        await response.write_eof()
+        with Sending(http, response.write_eof) as ending:
+            await ending.write(b"")
         return response
 
     return answer
@@ -139,6 +140,8 @@ async def _in_time(answer: Awaitable[Any], rpc: HttpRpc) -> Any:
 async def _send(http: web.Request, response: web.StreamResponse, sending: Sending, chunk: bytes) -> None:
     if not response.prepared:  # not before there is something to say, so that the edge can write an error
         response.headers.update(always(http))
+        if http[LAST]:
+            response.force_close()
         await response.prepare(http)
     await sending.write(chunk)
 
