@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import secrets
 import socket
 from collections.abc import Callable, Mapping
@@ -65,6 +66,7 @@ class Assembly:
         self._stand_ins = stand_ins
         self._gateway: Gateway | None = None
         self._cores = Cores()
+        self._chance = random.Random()  # noqa: S311 - one for all: each takes 2.5 KB
         self._memory = memory = Memory(settings.config.memory_budget, gpus=visible_gpus())
         self._turns = Turns(*_PROBES)
         self._names = Names()
@@ -191,6 +193,7 @@ class Assembly:
 
     def _around(self, id: str) -> Surroundings:
         return Surroundings(
+            chance=self._chance,
             on_retry=partial(self._metrics.retried, id),
             on_hedge=partial(self._metrics.hedged, id),
             on_open=partial(self._part.opened, id),

@@ -108,6 +108,7 @@ async def _serve(chosen: Settings, turns: int | None) -> int:
     from polyroute.server.app import BindError, Server
     from polyroute.server.fronts.home import Home
 
+    gc.disable()  # until `unburden`: nearly all that a start makes is there to stay
     begun = time.monotonic()
     stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -179,6 +180,7 @@ def unburden() -> None:
     gc.freeze()
     # A call makes some hundred objects that the collector looks at, and nearly all are gone with it.
     gc.set_threshold(_YOUNG, 20, 100)
+    gc.enable()
     # The loop keeps a list of all generators, to close those that nobody has closed when it ends. We close ours.
     sys.set_asyncgen_hooks(firstiter=None)
 

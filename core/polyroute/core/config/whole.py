@@ -74,7 +74,7 @@ class Config(Section):
         filled: dict[str, Any] = {}
         said = {} if model.cache is None else {key: getattr(model.cache, key) for key in model.cache.model_fields_set}
         if model.cache is None or len(said) < len(CacheConfig.model_fields):
-            filled["cache"] = self.cache.model_copy(update=said)
+            filled["cache"] = self.cache.model_copy(update=said) if said else self.cache
         if isinstance(model, LocalConfig) and model.warm.min is None:
             filled["warm"] = model.warm.model_copy(update={"min": int(default)})
         return model.model_copy(update=filled) if filled else model
