@@ -124,19 +124,21 @@ def checked_url(url: str) -> str:
 
 
 def shown(url: str) -> str:
-    """`url` as it may stand in a log: without its password."""
+    """`url` as it may stand in a log: without its password, and without its options, which may hold one as well."""
     try:
-        return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
+        return make_url(url).set(query={}).render_as_string(hide_password=True)
+    except (ArgumentError, ValueError):
         return "state database"
 
 
 def _parsed(url: str) -> URL:
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the latter where a port is no number
         raise ValueError("is no URL; write sqlite:///PATH or postgresql://USER@HOST/NAME") from None
     kind = parsed.get_backend_name()
+    if parsed.host is not None and "@" in parsed.host:
+        raise ValueError("has two `@`; one that belongs to a password is written %40")
     if kind in ("postgres", "postgresql"):
         return parsed.set(drivername="postgresql+psycopg")
     if kind != "sqlite":

@@ -114,3 +114,18 @@ def test_urls_that_name_no_state_database_are_refused() -> None:
             checked_url(url)
     assert checked_url("postgresql://u:secret@host/db") == "postgresql://u:secret@host/db"
     assert "secret" not in shown("postgresql://u:secret@host/db")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://u@h/db?password=secret", "postgresql://h/db?sslpassword=secret&user=u", "postgresql://u:p@h:secret"],
+)
+def test_no_password_is_shown_wherever_it_stands(url: str) -> None:
+    assert "secret" not in shown(url)
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:my@secret@host/db", "postgresql://u:p@host:secret/db"])
+def test_a_url_that_would_be_misread_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(ValueError, match=r"two `@`|is no URL") as refused:
+        checked_url(url)
+    assert "secret" not in str(refused.value)
