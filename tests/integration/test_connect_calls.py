@@ -174,6 +174,7 @@ async def test_other_content_types_are_not_taken(caller: Caller, method: str, gi
     assert told.status == 415
     assert told.headers["Accept-Post"] == expected
     assert expected in told.body["error"]["message"]
+    assert told.body["error"]["type"] == "invalid_request_error"
 
 
 async def test_an_encoding_that_is_none_is_refused_by_its_name(caller: Caller, echo: EchoBackend) -> None:

@@ -19,6 +19,7 @@ TYPES = {
     403: "permission_error",
     404: "not_found_error",
     405: "invalid_request_error",
+    415: "invalid_request_error",
     429: "rate_limit_error",
     504: "timeout_error",
 }
