@@ -5,7 +5,7 @@ from __future__ import annotations
 from polyroute.core.call import Call
 from polyroute.core.request import Request, Tool
 from polyroute.core.trace import Trace
-from polyroute.server.fronts.messages import LocalCall
+from polyroute.server.fronts.messages.models import LocalCall
 
 
 def told(call: Call) -> LocalCall:

@@ -9,7 +9,7 @@ import structlog
 
 from polyroute.core import errors
 from polyroute.core.errors import Internal, PolyrouteError
-from polyroute.server.fronts.messages import Failed
+from polyroute.server.fronts.messages.asked import Failed
 
 _ALWAYS: Final = ("message", "retry_after_s", "metadata", "attempts", "quoted", "shared")
 

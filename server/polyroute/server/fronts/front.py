@@ -27,22 +27,9 @@ from polyroute.server.fronts.home_link import HomeLink
 from polyroute.server.fronts.link import Link
 from polyroute.server.fronts.local_model import HomeEmbedder, LocalModel
 from polyroute.server.fronts.merging import counted, told
-from polyroute.server.fronts.messages import (
-    Applied,
-    Apply,
-    Begin,
-    CacheTold,
-    CannotServe,
-    Collect,
-    Collected,
-    Drain,
-    LastCounts,
-    Listening,
-    Opened,
-    TellCache,
-    ToFront,
-    to_front_decoder,
-)
+from polyroute.server.fronts.messages.exposing import CacheTold, Collect, Collected, LastCounts, TellCache
+from polyroute.server.fronts.messages.frames import ToFront, to_front_decoder
+from polyroute.server.fronts.messages.life import Applied, Apply, Begin, CannotServe, Drain, Listening, Opened
 from polyroute.server.fronts.operator import home_operator
 from polyroute.server.logs.writer import LogWriter
 from polyroute.server.part import Part

@@ -23,39 +23,22 @@ from polyroute.routing.streams import generator
 from polyroute.routing.views import CacheStats
 from polyroute.server.fronts.calls import call_of
 from polyroute.server.fronts.failures import failed, raised
-from polyroute.server.fronts.messages import (
-    Applied,
-    Apply,
-    Ask,
-    Busy,
-    CacheTold,
-    Collect,
-    Collected,
+from polyroute.server.fronts.messages.asked import Failed, Withdraw
+from polyroute.server.fronts.messages.exposing import CacheTold, Collect, Collected, Exposed, Family, Scrape, TellCache
+from polyroute.server.fronts.messages.frames import ToFront, ToHome
+from polyroute.server.fronts.messages.life import Applied, Apply, Operate, Operated
+from polyroute.server.fronts.messages.models import (
     Count,
     Counted,
     Embed,
     Embedded,
-    Exposed,
-    Failed,
-    Family,
-    GiveBack,
-    Judged,
-    Lent,
     More,
-    Operate,
-    Operated,
-    Recall,
-    Recalled,
     Run,
     RunFinished,
     RunStarted,
     RunToken,
-    Scrape,
-    TellCache,
-    ToFront,
-    ToHome,
-    Withdraw,
 )
+from polyroute.server.fronts.messages.permits import Ask, Busy, GiveBack, Judged, Lent, Recall, Recalled
 from polyroute.v1 import admin_pb2
 from polyroute.v1.admin_pb2_grpc import AdminServiceServicer
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -22,7 +23,9 @@ from polyroute.server.app import BindError, Server, tell_of
 from polyroute.server.fronts.cache_stats import merged_stats
 from polyroute.server.fronts.front_link import FrontLink, Rooms
 from polyroute.server.fronts.merging import Exposition, counted, merged, told
-from polyroute.server.fronts.messages import Begin, CannotServe, Drain, Family, LastCounts, Listening, Opened, ToHome
+from polyroute.server.fronts.messages.exposing import Family, LastCounts
+from polyroute.server.fronts.messages.frames import ToHome
+from polyroute.server.fronts.messages.life import Begin, CannotServe, Drain, Listening, Opened
 from polyroute.server.fronts.ports import Port
 from polyroute.server.fronts.process import FrontProcess
 from polyroute.server.fronts.standing import Standings
@@ -138,8 +141,7 @@ class Home:
             if front.process is not None:
                 front.process.send(Drain(grace_s))
         # One that does not listen has no calls that were to finish, and may never come to it.
-        waiting = [task for front, task in zip(self._fronts, self._tasks, strict=False) if front.listening]
-        if waiting:
+        if waiting := [task for front, task in zip(self._fronts, self._tasks, strict=False) if front.listening]:
             await asyncio.wait(waiting, timeout=grace_s + _LAST_S)
 
     async def stop(self) -> None:
@@ -292,9 +294,7 @@ class Home:
     async def _collect(self, front: _Front) -> None:
         """Takes what a front tells; one that does not answer counts as it last did."""
         if (link := front.link) is not None:
-            try:
+            with suppress(TimeoutError, PolyrouteError):
                 families = await asyncio.wait_for(link.collect(), _COLLECT_S)
-            except (TimeoutError, PolyrouteError):
-                return
-            if front.link is link:
-                front.families = families
+                if front.link is link:
+                    front.families = families

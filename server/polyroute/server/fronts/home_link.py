@@ -17,33 +17,22 @@ from polyroute.core.event import Event, Started
 from polyroute.routing.lent_permits import LentPermits, Terms
 from polyroute.server.fronts.calls import told
 from polyroute.server.fronts.failures import raised
-from polyroute.server.fronts.messages import (
-    Ask,
-    Busy,
+from polyroute.server.fronts.messages.asked import Failed, Withdraw
+from polyroute.server.fronts.messages.exposing import Exposed, Scrape
+from polyroute.server.fronts.messages.frames import ToFront, ToHome
+from polyroute.server.fronts.messages.life import Operate, Operated, Stand
+from polyroute.server.fronts.messages.models import (
     Count,
     Counted,
     Embed,
     Embedded,
-    Exposed,
-    Failed,
-    GiveBack,
-    Judged,
-    Lent,
     More,
-    Operate,
-    Operated,
-    Recall,
-    Recalled,
     Run,
     RunFinished,
     RunStarted,
     RunToken,
-    Scrape,
-    Stand,
-    ToFront,
-    ToHome,
-    Withdraw,
 )
+from polyroute.server.fronts.messages.permits import Ask, Busy, GiveBack, Judged, Lent, Recall, Recalled
 
 _TAKEN: Final = 16
 """Parts of an answer that are taken before the home is told."""

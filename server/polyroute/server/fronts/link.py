@@ -9,7 +9,7 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
-from polyroute.server.fronts.messages import LENGTH_BYTES, ToFront, ToHome, encode_frame
+from polyroute.server.fronts.messages.frames import LENGTH_BYTES, ToFront, ToHome, encode_frame
 
 _READ_BYTES: Final = 256 * 1024
 

@@ -13,7 +13,7 @@ from prometheus_client.samples import Sample as PrometheusSample
 
 from polyroute.core import telemetry
 from polyroute.routing.cache.memory_tier import MemoryTier
-from polyroute.server.fronts.messages import Family, Sample
+from polyroute.server.fronts.messages.exposing import Family, Sample
 
 Rule: TypeAlias = Literal["sum", "max", "min", "home", "tiers"]
 """`home` takes the home's alone. `tiers` is over the fronts, which have a tier in memory each and share all others."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from polyroute.server.fronts.link import Link
-from polyroute.server.fronts.messages import ToFront, ToHome, to_home_decoder
+from polyroute.server.fronts.messages.frames import ToFront, ToHome, to_home_decoder
 
 _EXIT_S: Final = 10.0
 """How long a process may take to end that says nothing more, in seconds."""

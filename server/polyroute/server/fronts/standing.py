@@ -8,7 +8,7 @@ from typing import TypeAlias
 from polyroute.core.backend import BackendStatus
 from polyroute.routing.gateway import Gateway
 from polyroute.server.fronts.front_link import FrontLink
-from polyroute.server.fronts.messages import Stand, Standing
+from polyroute.server.fronts.messages.life import Stand, Standing
 
 _At: TypeAlias = tuple[int, int, tuple[int, ...]]
 """Calls that wait for a permit, the limit, and the calls that each front has in flight."""

@@ -26,7 +26,7 @@ from polyroute.server.fronts.front_link import FrontLink, Rooms
 from polyroute.server.fronts.home_link import HomeLink
 from polyroute.server.fronts.link import Link
 from polyroute.server.fronts.local_model import HomeEmbedder, LocalModel
-from polyroute.server.fronts.messages import to_front_decoder, to_home_decoder
+from polyroute.server.fronts.messages.frames import to_front_decoder, to_home_decoder
 from polyroute.server.fronts.operator import home_operator
 from polyroute.server.fronts.standing import Standings
 from polyroute.v1 import admin_pb2, models_pb2

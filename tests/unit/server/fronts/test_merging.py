@@ -8,7 +8,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from polyroute.core import telemetry
 from polyroute.server.fronts.merging import Exposition, counted, merged, told
-from polyroute.server.fronts.messages import Collected, Family, encode_frame, to_home_decoder
+from polyroute.server.fronts.messages.exposing import Collected, Family
+from polyroute.server.fronts.messages.frames import encode_frame, to_home_decoder
 from polyroute.server.rest.exposition import parts
 
 
