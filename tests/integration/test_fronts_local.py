@@ -66,6 +66,7 @@ async def all_give_the_same(server: Fronts, stubs: dict[int, InferenceServiceStu
     answers = [await stub.Generate(asked("The quick brown"), timeout=WAIT_S) for stub in stubs.values()]
     assert len({(answer.text, answer.route.version, answer.usage.completion_tokens) for answer in answers}) == 1
     assert {answer.route.replica for answer in answers} == {"m#0"}
+    assert answers[0].route.version
     for stub in stubs.values():
         events = [event async for event in stub.StreamGenerate(asked("The quick brown"), timeout=WAIT_S)]
         assert "".join(event.delta.text for event in events) == answers[0].text

@@ -11,6 +11,7 @@ from itertools import count
 from typing import Any, Final
 
 from google.protobuf.message_factory import GetMessageClass
+from msgspec.structs import replace
 
 from polyroute.core.call import Call
 from polyroute.core.embedder import NoEmbedding
@@ -177,13 +178,15 @@ class FrontLink:
     async def _run(self, run: Run) -> None:
         snapshot, call = self._rooms.gateway.snapshot, self._under_a_span(run)
         deployment = snapshot.deployment(run.model)
+        same = run.fingerprint == deployment.shelf.fingerprint  # else a reload has come here, and not there yet
         reader = self._readers[run.id] = asyncio.Semaphore(_AHEAD)
         try:
             with snapshot.occupied((deployment.id,)):
                 async with aclosing(generator(deployment.backend.stream(call))) as events:
                     async for event in events:
                         if isinstance(event, Started):
-                            self._send(RunStarted(run.id, event.route))
+                            route = event.route if same else replace(event.route, version="")
+                            self._send(RunStarted(run.id, route))
                         elif isinstance(event, Token):
                             await reader.acquire()
                             self._send(RunToken(run.id, event))

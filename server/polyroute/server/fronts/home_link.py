@@ -136,10 +136,10 @@ class HomeLink:
         """How a local model stands, as the home last said."""
         return self._local.get(model) or BackendStatus(ModelState.LOADING, "not known yet")
 
-    async def run(self, model: str, call: Call) -> AsyncGenerator[Event, None]:
+    async def run(self, model: str, fingerprint: str, call: Call) -> AsyncGenerator[Event, None]:
         """Has the home answer a call by a local model; closing the stream ends the work there."""
         with self._asked() as (id, answers):
-            self._send(Run(id, model, told(call)))
+            self._send(Run(id, model, fingerprint, told(call)))
             over, taken = False, 0
             try:
                 while True:

@@ -9,6 +9,7 @@ from polyroute.core.call import Call
 from polyroute.core.config import LocalConfig, ModelConfig
 from polyroute.core.errors import Unimplemented
 from polyroute.core.event import Event
+from polyroute.routing.registry import fingerprint
 from polyroute.server.fronts.home_link import HomeLink
 
 
@@ -17,6 +18,7 @@ class LocalModel:
 
     def __init__(self, config: LocalConfig, home: HomeLink) -> None:
         self._id = config.id
+        self._fingerprint = fingerprint(config)
         self._home = home
 
     def __repr__(self) -> str:
@@ -33,11 +35,12 @@ class LocalModel:
         """Nothing to end: closing a stream ends its work."""
 
     def adopt(self, config: ModelConfig) -> None:
-        """Nothing to take on: the home has."""
+        """Takes on what calls tell the home of it; all else the home has."""
+        self._fingerprint = fingerprint(config)
 
     def stream(self, call: Call) -> AsyncIterator[Event]:
         """Answers a call; closing the stream takes the sequence out of the worker."""
-        return self._home.run(self._id, call)
+        return self._home.run(self._id, self._fingerprint, call)
 
     async def count_tokens(self, call: Call) -> TokenCount:
         """Counts with the model's own tokenizer and chat template."""

@@ -132,10 +132,22 @@ async def test_an_answer_comes_through_as_it_is() -> None:
         assert (seen.request_id, seen.deadline) == ("id", None)
 
 
+async def test_what_another_configuration_answers_has_no_version() -> None:
+    async with pair() as both:
+        (deployment,) = both.front._rooms.gateway.snapshot.deployments.values()
+        versions = []
+        for fingerprint in (deployment.shelf.fingerprint, "of before the reload"):
+            (started, *_) = await taken(both.home.run("m", fingerprint, call()))
+            assert isinstance(started, Started)
+            versions.append(started.route.version)
+        assert versions[0]
+        assert not versions[1]  # so that nobody keeps the answer under a key of the other
+
+
 async def test_who_leaves_ends_the_work_in_the_home() -> None:
     echo = EchoBackend("m", script=Script(texts=["a", "b"], gate=asyncio.Event(), gate_after=1))
     async with pair(echo) as both:
-        async with aclosing(both.home.run("m", call())) as events:
+        async with aclosing(both.home.run("m", "", call())) as events:
             await anext(events)
             assert echo.open == 1
         await until(lambda: echo.open == 0)
@@ -144,7 +156,7 @@ async def test_who_leaves_ends_the_work_in_the_home() -> None:
 async def test_a_slow_reader_holds_up_its_own_answer_alone() -> None:
     echo = EchoBackend("m", script=Script(texts=["a"] * 500))
     async with pair(echo) as both:
-        async with aclosing(both.home.run("m", call())) as events:
+        async with aclosing(both.home.run("m", "", call())) as events:
             await anext(events)
             await taken(both.model.stream(call()))
             assert (echo.open, echo.completed) == (1, 1)
@@ -164,7 +176,7 @@ async def test_an_error_is_raised_as_it_was() -> None:
             await taken(both.model.stream(call()))
         assert "our bug" not in str(hidden.value)
         with pytest.raises(UnknownModel):
-            await taken(both.home.run("gone", call()))
+            await taken(both.home.run("gone", "", call()))
 
 
 def told(error: PolyrouteError) -> dict[str, object]:

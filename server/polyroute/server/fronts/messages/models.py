@@ -36,11 +36,14 @@ class LocalCall(msgspec.Struct, frozen=True):
 class Run(msgspec.Struct, frozen=True, tag="run"):
     """Answer a call by a local model: `RunStarted`, any number of `RunToken`, `RunFinished`, or `Failed`.
 
-    They come while the front has taken all but a few of those before, which it tells by `More`.
+    `fingerprint` is of the options that the front has the model with: what another configuration answers comes without
+    a version, and so is kept under no key. `RunToken` comes while the front has taken all but a few of those before,
+    which it tells by `More`.
     """
 
     id: int
     model: str
+    fingerprint: str
     call: LocalCall
 
 
