@@ -29,6 +29,8 @@ WORDS: Final = 16
 STREAM_WORDS: Final = 64
 _SERVICE: Final = "polyroute.v1.InferenceService"
 _JSON: Final = {"Content-Type": "application/json"}
+_BURSTS: Final = [("grpc.server.max_pending_requests", 16_384), ("grpc.server.max_pending_requests_hard_limit", 16_384)]
+"""As the router has it: thousands of calls that come at once are taken up, and none is refused."""
 _Serving = AbstractAsyncContextManager[dict[str, int]]
 
 
@@ -57,7 +59,7 @@ async def grpc_messages(upstream: int, answer: bytes) -> AsyncIterator[dict[str,
         async def Generate(self, request: pb.GenerateRequest, context: Any) -> pb.GenerateResponse:  # noqa: N802
             return whole
 
-    server = grpc.aio.server()
+    server = grpc.aio.server(options=_BURSTS)
     inference_pb2_grpc.add_InferenceServiceServicer_to_server(Service(), server)
     async with _serving(server) as ports:
         yield ports
@@ -173,7 +175,7 @@ async def _serving_bytes(generate: Any, stream: Any) -> AsyncIterator[dict[str, 
         "Generate": grpc.unary_unary_rpc_method_handler(generate),
         "StreamGenerate": grpc.unary_stream_rpc_method_handler(stream),
     }
-    server = grpc.aio.server()
+    server = grpc.aio.server(options=_BURSTS)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, methods),))
     async with _serving(server) as ports:
         yield ports

@@ -126,3 +126,10 @@ async def test_a_client_that_pings_often_keeps_its_long_call(tmp_path: Path) -> 
         assert not asking.done()
         gate.set()
         assert (await asking).text == "done"
+
+
+async def test_thousands_of_calls_that_come_at_once_are_all_taken_up(tmp_path: Path) -> None:
+    async with serving(EchoBackend("m"), folder=tmp_path) as at:
+        asked = health_pb2.HealthCheckRequest(service="m")
+        answers = await asyncio.gather(*(at.health.Check(asked, timeout=WAIT_S) for _ in range(6000)))
+        assert {answer.status for answer in answers} == {health_pb2.HealthCheckResponse.SERVING}

@@ -7,6 +7,8 @@ from typing import Final
 from polyroute.core.config import LimitsConfig
 
 _MIB: Final = 1024 * 1024
+_PENDING: Final = 16_384
+"""RPCs that have come and that the event loop has not taken up yet."""
 MIN_RECEIVE_BYTES: Final = 64 * _MIB
 
 
@@ -34,6 +36,10 @@ def channel_options(
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.http2.ping_timeout_ms", 10_000),
         ("grpc.http2.max_pings_without_data", 0),
+        # What comes at once must reach us, for permits are the limit: of more than 1,000 RPCs that wait for the event
+        # loop, gRPC ends some by chance, beyond 3,000 all, as CANCELLED, and no log or metric of ours would tell.
+        ("grpc.server.max_pending_requests", _PENDING),
+        ("grpc.server.max_pending_requests_hard_limit", _PENDING),
         # An input beyond our own limit must reach us: we name the field and the limit, gRPC does neither.
         ("grpc.max_receive_message_length", receive_bytes(limits)),
     ]
