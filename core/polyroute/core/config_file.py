@@ -229,7 +229,12 @@ class _Document:
         if getattr(node, "style", None) in ("'", '"') or any(part in _SECRETS for part in loc):
             return text
         tag = yaml.SafeLoader("").resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
-        return self._constructor.construct_object(yaml.ScalarNode(tag, text))
+        try:
+            return self._constructor.construct_object(yaml.ScalarNode(tag, text))
+        except (yaml.YAMLError, ValueError):  # what it is stays untold: it may be secret
+            why = f"what the environment has of `{node.value}` cannot be read; in quotes it is taken as text"
+            self.problems.append(self.problem(loc, why))
+            return None
 
 
 def format_path(loc: Loc) -> str:

@@ -170,6 +170,14 @@ def test_a_key_in_a_url_is_refused_and_not_told(url: str) -> None:
     assert "hunter2" not in found
 
 
+@pytest.mark.parametrize("value", ["2024-99-99", "=", "<<"])
+def test_a_variable_that_yaml_cannot_read_is_a_mistake_and_not_told(value: str) -> None:
+    [found] = problems(REMOTE + "    version: ${V}\n", {"V": value})
+    assert "models.yaml:5: models[0].version: what the environment has of `${V}` cannot be read" in found
+    assert value not in found
+    assert parse_config(REMOTE + "    version: '${V}'\n", "f", {"V": value}).models[0].version == value
+
+
 @pytest.mark.parametrize("host", ["http://router", "router:8080", "10.0.0.1:80", "a b", ""])
 def test_a_host_of_the_console_is_a_bare_name(host: str) -> None:
     [found] = problems(REMOTE + f"console: {{operate: all, hosts: ['{host}']}}\n")
