@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from polyroute.core.call import Call, Service
 from polyroute.core.errors import NotCached, PolyrouteError
-from polyroute.core.event import CacheResult, Event, Finished, FinishReason, Started, Timing, Token
+from polyroute.core.event import CacheResult, Finished, FinishReason, Started, Timing, Token
 from polyroute.core.request import CacheMode
 from polyroute.routing.cache.answers import Answers
 from polyroute.routing.cache.codec import StoredAnswer
@@ -205,7 +205,7 @@ class Runs:
         model = self._shelf.model
         return NotCached("answer", model, f"`{model}`: {why}, and the request asks for one")
 
-    async def _events(self, asked: Question, call: Call) -> AsyncGenerator[Event, None]:
+    async def _events(self, asked: Question, call: Call) -> AsyncGenerator[Part, None]:
         begun = time.monotonic()
         tokens: list[Token] | None = [] if asked.use.write else None
         key, version, size, gaps, aged_s = asked.key, "", 0, Gaps(), 0.0

@@ -33,13 +33,14 @@ class Bounded:
         self._timeout_s = timeout_s
         self._clock = clock
 
-    async def __call__(self, call: Call) -> AsyncIterator[Event]:
+    def __call__(self, call: Call) -> AsyncIterator[Event]:
         until, late = self._end(call)
+        if until is None:  # nothing to watch, as in most runs that calls share
+            return self._inner(call)
+        return self._watched(call, until, late)
+
+    async def _watched(self, call: Call, until: float, late: str) -> AsyncIterator[Event]:
         async with aclosing(generator(self._inner(call))) as events:
-            if until is None:  # nothing to watch, as in most runs that calls share
-                async for event in events:
-                    yield event
-                return
             while True:
                 scope = asyncio.timeout(until - self._clock())
                 try:

@@ -58,32 +58,22 @@ class Cached:
             *(inner, shelf, answers, metrics), ledger=self.ledger, occupancy=occupancy or Occupancy(), wall=wall
         )
 
-    async def __call__(self, call: Call) -> AsyncIterator[Event]:
+    def __call__(self, call: Call) -> AsyncIterator[Event]:
         shelf = self._shelf
         facts = shelf.facts()
         use = shelf.use(call, facts)
         if not use.read and not use.write:
-            if call.request.cache.mode is CacheMode.ONLY_IF_CACHED:
-                raise self._runs.not_cached(use.reason)
-            async with aclosing(generator(self._inner(call))) as passing:
-                async for event in passing:
-                    yield _told(event, CacheResult.BYPASS, use.reason) if isinstance(event, Started) else event
-            return
+            return self._passing(call, use)
         asked = self._question(call, use, facts.version)
         begun = self._begun(asked) if use.read else None
         if begun is not None:
             found, started = begun
-            if not call.request.cache.original_pace:
-                yield _whole(started, found.answer)
-                return
-            answering = paced(found.answer, started, call.deadline)
-        elif use.read and use.write and shelf.config.coalesce:
-            answering = self._shared(asked)
-        else:
-            answering = self._alone(asked)
-        async with aclosing(answering) as events:
-            async for event in events:
-                yield event
+            if call.request.cache.original_pace:
+                return paced(found.answer, started, call.deadline)
+            return _at_once(_whole(started, found.answer))
+        if use.read and use.write and shelf.config.coalesce:
+            return self._shared(asked)
+        return self._alone(asked)
 
     def at_hand(self, call: Call) -> Whole | None:
         """The stored answer that the call would get, where it is in memory and comes at once; never waits.
@@ -116,6 +106,14 @@ class Cached:
         """Ends the runs that are shared, and those that renew stored answers."""
         await self.ledger.flights.close()
 
+    async def _passing(self, call: Call, use: Use) -> AsyncGenerator[Event, None]:
+        """Answers one call beside the cache."""
+        if call.request.cache.mode is CacheMode.ONLY_IF_CACHED:
+            raise self._runs.not_cached(use.reason)
+        async with aclosing(generator(self._inner(call))) as events:
+            async for event in events:
+                yield _told(event, CacheResult.BYPASS, use.reason) if isinstance(event, Started) else event
+
     async def _alone(self, asked: Question) -> AsyncGenerator[Event, None]:
         """Answers one call by itself."""
         look = asked.use.read
@@ -145,12 +143,14 @@ class Cached:
                     look = False  # what is stored is too old for this call
                     continue
                 if isinstance(first, Stored):
-                    answering = self._given(first, asked, led=follower.led)
-                else:
-                    answering = self._relayed(first, follower, asked)
-                async with aclosing(answering) as events:
-                    async for event in events:
-                        yield event
+                    async with aclosing(self._given(first, asked, led=follower.led)) as events:
+                        async for event in events:
+                            yield event
+                    return
+                part: Part | None = first
+                while part is not None and not isinstance(part, Stored):
+                    yield self._relayed(part, follower, asked)
+                    part = await follower.next()
                 return
             except RunFailed as failed:
                 error = failed.__cause__
@@ -160,25 +160,21 @@ class Cached:
             finally:
                 await follower.leave()
 
-    async def _relayed(
-        self, part: Part | None, follower: Follower[Part], asked: Question
-    ) -> AsyncGenerator[Event, None]:
-        """The events of a run, as they are for one of those who follow it."""
-        while part is not None and not isinstance(part, Stored):
-            if isinstance(part, Started) and follower.led:
-                part = _told(part, CacheResult.MISS, asked.use.reason, "cache: not found")
-            elif isinstance(part, Started):
-                self._metrics.cache_lookup(self._shelf.model, "coalesced")
-                self.ledger.coalesced += 1
-                if asked.call.trace.span is not None:
-                    note_look(asked.call.trace.span, "coalesced")
-                joined = "cache: joined the run of an equal call that was under way"
-                own_part = Started(replace(part.route, attempts=()))  # what failed before is the other call's
-                part = _told(own_part, CacheResult.COALESCED, asked.use.reason, joined)
-            elif isinstance(part, Finished):
-                part = replace(part, timing=_share(part.timing, follower))
-            yield part
-            part = await follower.next()
+    def _relayed(self, event: Event, follower: Follower[Part], asked: Question) -> Event:
+        """An event of a run, as it is for one of those who follow it."""
+        if isinstance(event, Finished):
+            return replace(event, timing=_share(event.timing, follower))
+        if not isinstance(event, Started):
+            return event
+        if follower.led:
+            return _told(event, CacheResult.MISS, asked.use.reason, "cache: not found")
+        self._metrics.cache_lookup(self._shelf.model, "coalesced")
+        self.ledger.coalesced += 1
+        if asked.call.trace.span is not None:
+            note_look(asked.call.trace.span, "coalesced")
+        joined = "cache: joined the run of an equal call that was under way"
+        own_part = Started(replace(event.route, attempts=()))  # what failed before is the other call's
+        return _told(own_part, CacheResult.COALESCED, asked.use.reason, joined)
 
     async def _given(self, stored: Stored, asked: Question, *, led: bool) -> AsyncGenerator[Event, None]:
         """A stored answer that suits, replayed as the call wants it; what failed is told to the call that `led`."""
@@ -229,6 +225,10 @@ def _share(timing: Timing, follower: Follower[Part]) -> Timing:
     if follower.led:
         return Timing(queue_s=timing.queue_s, backend_s=timing.backend_s)
     return Timing(backend_s=min(follower.waited_s, timing.queue_s + timing.backend_s))
+
+
+async def _at_once(whole: Whole) -> AsyncGenerator[Event, None]:
+    yield whole
 
 
 def _whole(started: Started, answer: StoredAnswer) -> Whole:
