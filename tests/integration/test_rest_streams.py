@@ -109,6 +109,21 @@ async def test_a_caller_that_leaves_stops_a_stream(rest: Rest, echo: EchoBackend
     assert echo.closed_early == 1
 
 
+async def test_a_caller_that_leaves_while_it_is_written_to_is_no_crash(
+    rest: Rest, echo: EchoBackend, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def gone(self: sending.Sending, chunk: bytes) -> None:
+        assert self._http.transport is not None
+        self._http.transport.abort()
+        raise ConnectionResetError("Cannot write to closing transport")
+
+    monkeypatch.setattr(sending.Sending, "write", gone)
+    with pytest.raises(aiohttp.ClientError):
+        await rest.post("/v1/stream", {"prompt": "x"})
+    await until(lambda: echo.open == 0)
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("aiohttp")] == []
+
+
 async def test_a_caller_that_does_not_read_holds_the_model_back(rest: Rest, echo: EchoBackend) -> None:
     """A slow reader costs bounded memory: the service waits until what was sent is taken."""
     reached = 0

@@ -18,12 +18,12 @@ Kind: TypeAlias = Literal["server", "client", "internal"]
 """What a span is of: a call that came in, one that went out, or work in between."""
 
 SAMPLED: Final = 0x01
-_NO_TRACE_ID: Final = "0" * 32
-_NO_SPAN_ID: Final = "0" * 16
 """The flag by which a caller says that it keeps the spans of its trace."""
 MOST_EVENTS: Final = 64
 """Most events that one span keeps; later ones are counted only."""
 
+_NO_TRACE_ID: Final = "0" * 32
+_NO_SPAN_ID: Final = "0" * 16
 _PARENT: Final = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-[\x21-\x7e]{0,128})?"
 )

@@ -179,7 +179,8 @@ def unburden() -> None:
     # more than half a second.
     gc.freeze()
     # A call makes some hundred objects that the collector looks at, and nearly all are gone with it.
-    gc.set_threshold(_YOUNG, 20, 100)
+    # What is left in rings, by errors as a rule, holds whole requests: so the older ones are not left for long either.
+    gc.set_threshold(_YOUNG, 10, 10)
     gc.enable()
     # The loop keeps a list of all generators, to close those that nobody has closed when it ends. We close ours.
     sys.set_asyncgen_hooks(firstiter=None)

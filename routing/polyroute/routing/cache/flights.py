@@ -191,6 +191,7 @@ class Flight(Generic[T]):
         elif not task.cancelled():
             log.error("run.crashed", model=self.name, exc_info=error, effect="none on the answer, which was complete")
         self._on_end()
+        self._on_end = _nothing  # the other knows this flight: a ring, which would keep all it held until collected
         self._wake()
 
     def _wake(self) -> None:
@@ -284,3 +285,7 @@ class Flights(Generic[T]):
     def _close(self, key: Hashable, flight: Flight[T]) -> None:
         if self._open.get(key) is flight:
             del self._open[key]
+
+
+def _nothing() -> None:
+    pass

@@ -65,8 +65,10 @@ def edge(
         try:
             answer = _draining if draining() and request.method == "POST" else handler
             response = await _answered(request, answer, tell, form)
-        except (asyncio.CancelledError, ConnectionError):
+        except (asyncio.CancelledError, ConnectionError) as error:
             _failed(request, Cancelled("the caller left"), tell)
+            if isinstance(error, ConnectionError) and (request.transport is None or request.transport.is_closing()):
+                raise asyncio.CancelledError from None  # as a caller's leaving is told; aiohttp logs the other as ours
             raise
         if not response.prepared:
             response.headers.update(always(request))
@@ -146,8 +148,13 @@ async def _answered(request: web.Request, answer: Answer, tell: Refused, form: F
     except ConnectionError:
         raise  # the caller has gone; aiohttp ends the connection
     except Exception as error:  # noqa: BLE001 - the outermost frame: whatever it is, the caller gets an answer
-        found = known(error, request[REQUEST_ID])
-        _failed(request, found, tell)
-        if form is not None:
-            return form(request, found)
-        return failure_response(found, request[REQUEST_ID], request.get(DIALECT, AS_THEY_ARE))
+        return _refused(request, known(error, request[REQUEST_ID]), tell, form)
+
+
+def _refused(request: web.Request, error: PolyrouteError, tell: Refused, form: Form | None) -> web.StreamResponse:
+    """The answer to a request that fails. In a frame of its own: one that an error has passed and that holds it makes a
+    ring, which keeps the request until it is collected."""
+    _failed(request, error, tell)
+    if form is not None:
+        return form(request, error)
+    return failure_response(error, request[REQUEST_ID], request.get(DIALECT, AS_THEY_ARE))

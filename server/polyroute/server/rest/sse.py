@@ -94,8 +94,8 @@ async def stream(http: web.Request, gateway: Gateway, call: Call, frames: Frames
             except ConnectionError:
                 raise  # the caller has left
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller must see that the answer is cut
-                found = known(error, http[REQUEST_ID])
-                await sending.write(frames.failed(failure(found, http[REQUEST_ID], http[DIALECT])))
+                body = failure(known(error, http[REQUEST_ID]), http[REQUEST_ID], http[DIALECT])
+                await sending.write(frames.failed(body))
                 _break_off(http)
                 return response
     with Sending(http, response.write_eof) as ending:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -310,3 +312,20 @@ def test_nobody_ever_gets_anything_but_the_runs_own_items_in_order(
         await all_of.close()
 
     asyncio.run(scene())
+
+
+async def test_what_a_run_held_is_gone_with_its_last_follower() -> None:
+    """And not when the garbage collector finds it: it holds a whole answer."""
+    all_of, run = flights(), Run("a", END)
+    flight, leader = begin(all_of, run)
+    run.go()
+    await asyncio.wait({flight.task})
+    await asyncio.sleep(0)
+    await leader.leave()
+    held = weakref.ref(flight)
+    gc.disable()
+    try:
+        del flight, leader
+        assert held() is None
+    finally:
+        gc.enable()
