@@ -16,7 +16,7 @@ ARGS ?=
 .PHONY: help install run test test-kernels test-programs screenshots bench bench-peers bench-check bench-engine bench-cache bench-metrics bench-registry bench-records bench-routing bench-workers bench-telemetry bench-experiments check fmt dashboards proto proto-release constraints image clean
 
 help:  ## list what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1mmake %-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1mmake %-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED)  ## make .venv with everything installed, the demo model included
 

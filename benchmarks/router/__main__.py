@@ -63,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     slower = gate.broken(lines(found.found)) if options.check else []
     for said in slower:
         say(f"slower than it should be: {said}")
+    if options.check and not slower:
+        say(f"not slower than it should be: {len(gate.BOUNDS)} bounds hold")
     return int(bool(found.found.failures or slower))
 
 

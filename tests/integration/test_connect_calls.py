@@ -172,6 +172,7 @@ async def test_a_caller_that_leaves_stops_the_work(caller: Caller, echo: EchoBac
 async def test_other_content_types_are_not_taken(caller: Caller, method: str, given: str, expected: str) -> None:
     told = await caller.call(method, {"prompt": "x"}, {"Content-Type": given})
     assert told.status == 415
+    assert told.body["error"]["type"] == "invalid_request_error"
     assert told.headers["Accept-Post"] == expected
     assert expected in told.body["error"]["message"]
     assert told.body["error"]["type"] == "invalid_request_error"

@@ -8,7 +8,16 @@ from ipaddress import IPv6Address, ip_address
 from typing import Annotated, Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    SerializerFunctionWrapHandler,
+)
+from pydantic_core import CoreSchema, core_schema
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -106,7 +115,19 @@ def _word_off(value: Any) -> Any:
     return None if value is False or value == "off" else value
 
 
-OrOff = BeforeValidator(_word_off)
+class _OrOff:
+    """`off` in the file is None here, and None is written as `off`."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        written = core_schema.wrap_serializer_function_ser_schema(_off_word)
+        return core_schema.no_info_before_validator_function(_word_off, handler(source), serialization=written)
+
+
+def _off_word(value: Any, write: SerializerFunctionWrapHandler) -> Any:
+    return "off" if value is None else write(value)
+
+
+OrOff: Final = _OrOff()
 
 
 def _share(value: Any) -> Any:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Final
 
 from polyroute.routing.cache.memory_tier import MemoryTier
 from polyroute.routing.views import CacheStats, ModelCacheStats, ModelTierStats, SemanticStats, TierStats
+
+_OWN: Final = "each router process"
+"""Where a tier is of which each process has its own."""
 
 
 def merged_stats(home: CacheStats, fronts: Sequence[CacheStats]) -> CacheStats:
@@ -25,6 +29,7 @@ def _tier(one: TierStats, other: TierStats) -> TierStats:
     own = one.name == MemoryTier.name
     return replace(
         one,
+        location=_OWN if own else one.location,
         entries=one.entries + other.entries if own else max(one.entries, other.entries),
         bytes=one.bytes + other.bytes if own else max(one.bytes, other.bytes),
         max_bytes=one.max_bytes + other.max_bytes if own else max(one.max_bytes, other.max_bytes),
@@ -44,7 +49,7 @@ def _model(one: ModelCacheStats, other: ModelCacheStats) -> ModelCacheStats:
         saved_tokens=one.saved_tokens + other.saved_tokens,
         saved_s=one.saved_s + other.saved_s,
         coalesced=one.coalesced + other.coalesced,
-        tiers=_model_tiers([*one.tiers, *other.tiers]),
+        tiers=_model_tiers([*other.tiers, *one.tiers]),  # of the home, which is first, memory may have nothing
         semantic=_semantic(one.semantic, other.semantic),
     )
 

@@ -120,8 +120,6 @@ class Home:
         self.grpc_address, self.http_address = self._port(self.settings.grpc), self._port(self.settings.http)
         await self._server.start()
         self.admin_address = self._server.admin_address
-        tell_of(self.grpc_address, self.http_address, self.admin_address)
-        self.reload.tell_of_operators()
         self._tasks = [
             asyncio.create_task(self._keep(front), name=f"router process {front.number}") for front in self._fronts
         ]
@@ -132,6 +130,8 @@ class Home:
                 raise BindError(refusal)
             await self._news.wait()
             self._news.clear()
+        tell_of(self.grpc_address, self.http_address, self.admin_address)
+        self.reload.tell_of_operators()
 
     async def drain(self, grace_s: float) -> None:
         """Has every front take no new calls and wait `grace_s` seconds at most for those in flight, and end."""

@@ -23,7 +23,7 @@ TYPES = {
     429: "rate_limit_error",
     504: "timeout_error",
 }
-"""`error.type` by HTTP status, as OpenAI's callers know it; `server_error` for the rest."""
+"""`error.type` by HTTP status, as OpenAI's callers know it; below 500 `invalid_request_error` else, from 500 `server_error`."""
 
 _log = structlog.get_logger(__name__)
 
@@ -65,7 +65,7 @@ def _body(status: int, code: str, message: str, param: str | None, request_id: s
     return {
         "error": {
             "message": clip(message, MESSAGE_LIMIT),
-            "type": TYPES.get(status, "server_error"),
+            "type": TYPES.get(status, "invalid_request_error" if status < 500 else "server_error"),
             "code": code,
             "param": param,
             "request_id": request_id,

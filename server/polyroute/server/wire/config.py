@@ -29,9 +29,9 @@ def config_to_wire(reload: Reload, text: str) -> pb.GetConfigResponse:
 def shown(config: Config, *, defaults: bool) -> str:
     """A configuration as YAML, its secrets as asterisks; with `defaults`, what it leaves out as well.
 
-    Takes some milliseconds a hundred models: away from the event loop with it.
+    Keys and `off` are spelt as in a file. Takes some milliseconds a hundred models: away from the event loop with it.
     """
-    said = config.model_dump(mode="json", exclude_unset=not defaults)
+    said = config.model_dump(mode="json", by_alias=True, exclude_unset=not defaults)
     text: str = yaml.dump(said, Dumper=_DUMPER, sort_keys=False, allow_unicode=True, width=120)
     return text
 

@@ -22,6 +22,24 @@ models:
   - {id: demo, type: local, kv_cache_memory: 2GiB}
 """
 
+ROUTES = b"""
+models:
+  - {id: a, type: remote, base_url: http://a:8000, breaker: off, slow_start: off, hedge: {after: p95}}
+  - {id: b, type: local, cuda_graphs: off, quantization: int8, warm: {max: 2, idle_unload: 1h}, cache: {mode: off}}
+default_model: r
+memory_budget: 2GiB
+cache: {ttl: 1d, tiers: {memory: {size: 64MiB}, disk: {ttl: 1h}}}
+routes:
+  - id: r
+    variants: [{name: old, model: a}, {name: new, model: b, weight: 0}]
+    rollout:
+      from: old
+      to: new
+      steps: [{weight: 5%, hold: 10m}]
+      guardrails: {errors: off, first_token: {tolerance: 0.5}}
+      consecutive_failures: off
+"""
+
 
 def config() -> Config:
     return usable_config(FILE, "models.yaml", {"KEY": "sekret-key", "HEADER": "sekret-header"})
@@ -46,7 +64,21 @@ def test_with_defaults_what_it_leaves_out_is_shown_too() -> None:
     said = yaml.safe_load(text)
     assert said["models"][0]["retries"] == 2
     assert said["limits"]["max_messages"] == 4096
-    assert said["console"] == {"operate": "local"}
+    assert said["console"]["operate"] == "local"
+
+
+def test_what_is_shown_reads_as_a_file_that_says_the_same() -> None:
+    config = usable_config(ROUTES, "models.yaml", {})
+    text = shown(config, defaults=False)
+    assert usable_config(text.encode(), "shown.yaml", {}) == config
+
+
+def test_what_is_off_is_shown_as_off() -> None:
+    said = yaml.safe_load(shown(usable_config(ROUTES, "models.yaml", {}), defaults=True))
+    remote, local = said["models"]
+    assert (remote["breaker"], remote["slow_start"], local["hedge"]) == ("off", "off", "off")
+    rollout = said["routes"][0]["rollout"]
+    assert (rollout["from"], rollout["consecutive_failures"], rollout["guardrails"]["errors"]) == ("old", "off", "off")
 
 
 def test_a_secret_in_a_file_is_shown_as_its_path(tmp_path: Path) -> None:
