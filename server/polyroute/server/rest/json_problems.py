@@ -68,7 +68,7 @@ def _sentence(errors: list[ErrorDetails], tree: Any, shape: type[BaseModel], loc
     if "a number" in allowed and "a whole number" in allowed:
         allowed.remove("a whole number")
     if allowed:
-        return f"must be {' or '.join(allowed)}, not {_shown(first['input'])}"
+        return f"must be {' or '.join(allowed)}, not {_shown(first.get('ctx', {}).get('tag', first['input']))}"
     return first["msg"][:1].lower() + first["msg"][1:]
 
 
