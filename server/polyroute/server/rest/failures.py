@@ -23,7 +23,7 @@ TYPES = {
     429: "rate_limit_error",
     504: "timeout_error",
 }
-"""`error.type` by HTTP status, as OpenAI's callers know it; below 500 `invalid_request_error` else, from 500 `server_error`."""
+"""`error.type` by HTTP status, as OpenAI's callers know it; of others by whose fault it is: below 500 the caller's."""
 
 _log = structlog.get_logger(__name__)
 
