@@ -10,6 +10,7 @@ from benchmarks.rig.install_peers import wanted
 from benchmarks.rig.processes import ROOT
 from benchmarks.router import footprint, table
 from benchmarks.router.aims import Aim, aims
+from benchmarks.router.profile import PROFILE, TITLE
 from benchmarks.router.results import Results
 from benchmarks.router.summary import lines
 
@@ -33,7 +34,7 @@ def page(results: Results) -> str:
     if results.found.samples:
         picture = PICTURE.relative_to(PAGE.parent)
         parts += [f"![Processor time and first words, by contender]({picture})", ""]
-    parts += [tables(results)]
+    parts += [tables(results), f"## {TITLE}", PROFILE.rstrip()]
     return "\n".join(parts).rstrip() + "\n"
 
 

@@ -159,6 +159,7 @@ def test_the_page_says_which_aims_are_met_and_draws_who_was_measured(tmp_path: P
     page, picture = tmp_path / "page.md", tmp_path / "images" / "picture.svg"
     report.write(results, page, picture)
     said = page.read_text()
+    assert "\n## Where the time goes\n" in said
     assert "| gRPC miss, of bare grpc.aio over aiohttp | at least 0.8 | 0.79 | missed |" in said
     assert "| REST miss, of a bare aiohttp proxy | at least 0.65 | 0.65 | met |" in said
     assert "| memory after start | at most 120 MB | 121 MB | missed |" in said
