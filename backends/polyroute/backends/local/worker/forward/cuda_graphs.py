@@ -33,11 +33,13 @@ class CudaRecorder:
         using = torch.cuda.current_stream(self._device)
         graph = torch.cuda.CUDAGraph()
         self._stream.wait_stream(using)
-        with torch.cuda.stream(self._stream):  # around the capture too, which leaves its stream set where it fails
-            for _ in range(_WARM_UPS):
-                work()
-            self._capture(graph, work)
-        using.wait_stream(self._stream)
+        try:
+            with torch.cuda.stream(self._stream):  # around the capture too, which leaves its stream set where it fails
+                for _ in range(_WARM_UPS):
+                    work()
+                self._capture(graph, work)
+        finally:
+            using.wait_stream(self._stream)  # what ran before a failure may still be writing
         return graph.replay
 
     def _capture(self, graph: torch.cuda.CUDAGraph, work: Callable[[], None]) -> None:

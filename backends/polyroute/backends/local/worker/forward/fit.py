@@ -25,9 +25,11 @@ from polyroute.backends.local.worker.gpu.attention import SlotAttention, slot_at
 from polyroute.backends.local.worker.spare import spare_bytes
 
 _GROWING_ROPES = {"dynamic", "longrope"}  # positions whose angles depend on how long the text is
-_CACHE_BYTES = 1 << 28
+_CACHE_BYTES = 1 << 28  # of a trial apart
+_CACHE_TOKENS = 1024  # of one packed: more than its texts take while they move, however much a token has
 _SPLIT_AT = 16  # positions from which kernels split a text in one of their trials, else they would not meet the case
-_FIRST_CAPACITY = 32  # of the slots that graphs are tried on: one text outgrows it while both are decoded
+_CAPACITY = 64  # of the slots that hold a text
+_FIRST_CAPACITY = 32  # of those that graphs are tried on: one text outgrows it while both are decoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +67,24 @@ def fit(
         zeroed = kernels is None
         return KVCache(shapes, kv_dtype or dtype, model.device, limit_bytes=limit_bytes, zeroed=zeroed, **options)
 
+    def trial_cache(kernels: SlotAttention | None, first_capacity: int) -> KVCache:
+        token_bytes = sum(shape.numbers for shape in shapes) * (kv_dtype or dtype).itemsize
+        return cache(_CACHE_TOKENS * token_bytes, kernels, first_capacity=first_capacity)
+
     try:
         with narrow_windows(model):
             trial = Trial(model)
             model.set_attn_implementation(NAME)
             shapes, dtype = _probe(model)
             compared = _attending(
-                model, lambda of: trial.compare(PackedForward(model, cache(_CACHE_BYTES, of), None, of))
+                model, lambda of: trial.compare(PackedForward(model, trial_cache(of, _CAPACITY), None, of))
             )
             kernels, record = compared.kernels, recorder(model.device)
             why_eager = ""
             if record is not None:
                 small = PackedForward(
                     model,
-                    cache(_CACHE_BYTES, kernels, first_capacity=_FIRST_CAPACITY),
+                    trial_cache(kernels, _FIRST_CAPACITY),
                     Graphs(model, record, after=0, kernels=kernels),
                     kernels,
                 )

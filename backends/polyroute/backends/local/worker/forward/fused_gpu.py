@@ -34,9 +34,10 @@ class GpuStack:
     """The layers together."""
 
     def __init__(self, layers: list[Any], rows: Rows) -> None:
+        fused = [_GpuLayer(layer, rows) for layer in layers]  # all of them before any is replaced: memory may run out
         self._replaced = layers
-        for layer in layers:
-            layer.forward = _forward_of(_GpuLayer(layer, rows))
+        for layer, made in zip(layers, fused, strict=True):
+            layer.forward = _forward_of(made)
 
     def undo(self) -> None:
         """Lets the layers run as they did before."""

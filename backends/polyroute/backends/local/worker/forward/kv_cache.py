@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from polyroute.backends.local.worker.failures import out_of_memory
 from polyroute.backends.local.worker.forward.prefixes import LEAST_TOKENS, Prefixes, Segment, copies
 from polyroute.backends.local.worker.forward.slabs import LayerShape, Slab
 from polyroute.backends.local.worker.forward.turn import Holder
@@ -12,6 +13,7 @@ _FIRST_CAPACITY = 256
 _UNIT = 64  # capacities are multiples of it, so that whole vectors fit
 _MORE = (1, 32)  # slots that a slab grows by at once; it doubles until then, since growing copies what is there
 _MORE_ON_GPU = (8, 128)  # the same where taking memory costs more than a step, and what was recorded is then no more
+_SHARE = 16  # the part of the cap beyond which a GPU's first slots are not taken several at a time
 _ROOM_AHEAD = 128  # tokens that a new sequence gets room for beyond its prompt, where it may generate as many
 
 
@@ -117,11 +119,15 @@ class KVCache:
             if self.prefixes.known(tokens) < known:  # evicted what this one builds upon
                 return
         slab, slot = self._places[sequence.id]
-        tail = Segment(
-            copies([keys[slot, :, :, known : len(tokens)] for keys in slab.keys]),
-            copies([values[slot, :, known : len(tokens)] for values in slab.values]),
-        )
-        self.prefixes.insert(tokens, tail)
+        try:
+            tail = Segment(
+                copies([keys[slot, :, :, known : len(tokens)] for keys in slab.keys]),
+                copies([values[slot, :, known : len(tokens)] for values in slab.values]),
+            )
+            self.prefixes.insert(tokens, tail)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):  # if it is, the device has less than the cap says, and nothing is kept
+                raise
 
     def _capacity_for(self, tokens: int) -> int:
         capacity = self._first
@@ -135,16 +141,36 @@ class KVCache:
             return slab
         slab = slab or Slab(capacity, self._shapes, self._dtype, self._device, zeroed=self._zeroed)
         taken = len(slab.owners)
-        for more in range(max(self._least_more, min(taken, self._most_more)), 0, -1):
+        least = max(1, min(self._least_more, self.limit_bytes // (_SHARE * capacity * self._token_bytes)))
+        for more in range(max(least, min(taken, self._most_more)), 0, -1):
             if self._fits(more * capacity):
                 break
         else:
             if not self._free(capacity):
                 return None
             more = 1
-        slab.resize(taken + more)
         self._slabs[capacity] = slab
-        return slab
+        return slab if self._grow(slab, more) else None
+
+    def _grow(self, slab: Slab, more: int) -> bool:
+        """Adds free slots; False where the device has less memory than the cap says, and others may give some back."""
+        for tried, count in enumerate((more, 1)):
+            try:
+                slab.resize(len(slab.owners) + count)
+                return True
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error) or (tried and not self._places):
+                    raise
+            self._let_go()
+        return False
+
+    def _let_go(self) -> None:
+        """Frees what can be freed without taking any first, as a copy would."""
+        while self.prefixes.evict():
+            pass
+        for slab in self._slabs.values():
+            if not slab.owners:
+                slab.resize(0)
 
     def _fits(self, tokens: int) -> bool:
         return self.used_bytes + tokens * self._token_bytes <= self.limit_bytes

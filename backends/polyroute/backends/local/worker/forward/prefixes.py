@@ -107,9 +107,10 @@ class Prefixes:
     def _split(self, node: _Node, at: int) -> _Node:
         """Cuts a node in two; returns the upper one. Both get memory of their own, so that each can be evicted."""
         assert node.parent is not None  # noqa: S101 - the root has no tokens to split
-        upper = _Node(node.tokens[:at], node.segment.part(0, at), node.parent, used=node.used)
+        first, second = node.segment.part(0, at), node.segment.part(at, len(node.tokens))  # memory may run out here
+        upper = _Node(node.tokens[:at], first, node.parent, used=node.used)
         node.parent.children[upper.tokens[0]] = upper
-        node.segment = node.segment.part(at, len(node.tokens))
+        node.segment = second
         node.tokens, node.parent = node.tokens[at:], upper
         upper.children[node.tokens[0]] = node
         return upper

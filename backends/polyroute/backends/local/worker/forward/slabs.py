@@ -52,8 +52,13 @@ class Slab:
         return f"<Slab of {self.capacity}: {len(self.owners)} of {self.size} slots taken>"
 
     def resize(self, size: int) -> None:
-        """Has `size` slots from now on, at least as many as are taken; a layer at a time, so no second copy stands."""
+        """Has `size` slots from now on, at least as many as are taken; a layer at a time, so no second copy stands.
+
+        Where memory runs out, those that are taken stand as they did.
+        """
         taken = len(self.owners)
+        self.moves += 1
+        self.size = min(self.size, size)
         for tensors in (self.keys, self.values):
             for layer, old in enumerate(tensors):
                 shape = (size, *old.shape[1:])
@@ -61,7 +66,6 @@ class Slab:
                 new[:taken] = old[:taken]
                 tensors[layer] = new
         self.size = size
-        self.moves += 1
 
     def take(self, owner: Holder, tokens: int) -> int:
         """The slot that is the owner's from now on; there must be one that is free.

@@ -11,9 +11,10 @@ import triton.language as tl
 
 _LOG2E = tl.constexpr(1.4426950408889634)
 _NONE = tl.constexpr(float("-inf"))
+_TABLE = ["slots", "past", "starts", "counts", "firsts"]  # parts of larger tensors, which begin anywhere
 
 
-@triton.jit(do_not_specialize=["start"])
+@triton.jit(do_not_specialize=["start"], do_not_specialize_on_alignment=_TABLE)
 def store(
     key,  # [KV heads, tokens, KEY_WIDTH], its last stride 1
     value,  # [KV heads, tokens, VALUE_WIDTH], likewise
@@ -59,16 +60,16 @@ def store(
     wide = tl.arange(0, KEY_BLOCK)
     mask = there[:, None] & (wide < KEY_WIDTH)[None, :]
     found = tl.load(key + head * key_head + (row + token)[:, None] * key_token + wide[None, :], mask=mask)
-    to = keys + slot * keys_slot + head * keys_head + (before + token)[:, None]
+    to = keys + slot * keys_slot + head.to(tl.int64) * keys_head + (before + token)[:, None]
     tl.store(to + wide[None, :] * keys_width, found, mask=mask)
     wide = tl.arange(0, VALUE_BLOCK)
     mask = there[:, None] & (wide < VALUE_WIDTH)[None, :]
     found = tl.load(value + head * value_head + (row + token)[:, None] * value_token + wide[None, :], mask=mask)
-    to = values + slot * values_slot + head * values_head + (before + token)[:, None] * VALUE_WIDTH
+    to = values + slot * values_slot + head.to(tl.int64) * values_head + (before + token)[:, None] * VALUE_WIDTH
     tl.store(to + wide[None, :], found, mask=mask)
 
 
-@triton.jit(do_not_specialize=["start", "splits", "window"])
+@triton.jit(do_not_specialize=["start", "splits", "window"], do_not_specialize_on_alignment=_TABLE)
 def attend(
     query,  # [heads, tokens, KEY_WIDTH], its last stride 1
     keys,  # [slots, KV heads, KEY_WIDTH, capacity]
@@ -158,8 +159,8 @@ def attend(
             total += 1.0
     found = tl.zeros([ROWS, VALUE_BLOCK], tl.float32)
     value_wide = tl.arange(0, VALUE_BLOCK)
-    keys += slot * keys_slot + head * keys_head
-    values += slot * values_slot + head * values_head
+    keys += slot * keys_slot + head.to(tl.int64) * keys_head
+    values += slot * values_slot + head.to(tl.int64) * values_head
     for at in range(begin, end, PLACES):
         places = at + tl.arange(0, PLACES)
         known = places < end

@@ -224,3 +224,74 @@ def test_where_sequences_take_everything_nothing_is_kept() -> None:
     memory.keep(holder)
     assert memory.prefixes.tokens == 0
     assert intact(memory, holder)
+
+
+def on_a_gpu(tokens: int, first: int) -> KVCache:
+    """As on a device that is not the CPU, without its memory."""
+    return KVCache(SHAPES, torch.float32, torch.device("meta"), limit_bytes=tokens * TOKEN_BYTES, first_capacity=first)
+
+
+def test_on_a_gpu_the_first_slots_are_taken_several_at_a_time_but_no_long_ones() -> None:
+    memory = on_a_gpu(tokens=1024, first=8)
+    sizes = []
+    for id, length in enumerate((8, 16, 64, 256)):
+        holder: Any = Holder(id, length)
+        assert memory.reserve(holder, length)
+        sizes.append(memory.place(holder)[0].size)
+    assert sizes == [8, 4, 1, 1]  # a sixteenth of the cap at most, so that prefixes and others have room
+
+
+class Device:
+    """Has memory for `left` more tensors of slots."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left = 1000
+        make = torch.Tensor.new_zeros
+
+        def new_zeros(of: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+            if shape[0] and self.left <= 0:
+                raise torch.OutOfMemoryError("no memory")
+            self.left -= 1
+            return make(of, shape)
+
+        monkeypatch.setattr(torch.Tensor, "new_zeros", new_zeros)
+
+
+@pytest.mark.parametrize("left", range(4))
+def test_a_device_with_less_than_the_cap_refuses_and_what_stands_is_intact(
+    left: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory, device = cache(1000), Device(monkeypatch)
+    holders = [joined(memory, id, 14, stream=id) for id in range(2)]
+    memory.keep(holders[0])
+    slab, moves = memory.place(holders[0])[0], memory.place(holders[0])[0].moves
+    device.left = left
+    assert not memory.reserve(Holder(2, 14), 14)  # type: ignore[arg-type]
+    assert slab.moves > moves  # some of its tensors are others now
+    assert memory.prefixes.tokens == 0
+    assert all(intact(memory, holder) for holder in holders)
+    device.left = 1000
+    joined(memory, 3, 14, stream=3)
+    assert all(intact(memory, holder) for holder in holders)
+
+
+def test_a_device_without_memory_for_one_alone_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory, device = cache(1000), Device(monkeypatch)
+    device.left = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        memory.reserve(Holder(0, 14), 14)  # type: ignore[arg-type]
+
+
+def test_what_the_device_has_no_memory_for_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = cache(1000, first=64)
+    holder = joined(memory, 0, 40)
+
+    def clone(_: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("no memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.Tensor, "clone", clone)
+        memory.keep(holder)
+    assert memory.prefixes.tokens == 0
+    memory.keep(holder)
+    assert memory.prefixes.tokens == 40
