@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, ResourceInfo
 
 from polyroute.backends.echo import EchoBackend
 from polyroute.core.config import LimitsConfig
+from polyroute.server.rpc.asked import Asked
 from polyroute.v1 import admin_pb2, inference_pb2, models_pb2
 from polyroute.v1 import inference_pb2 as pb
-from tests.integration.grpc_serving import WAIT_S, refused, refused_stream, serving
+from tests.integration.grpc_serving import WAIT_S, refused, refused_stream, serving, until
 
 USER = pb.Message(role="user", content="hello")
 
@@ -184,3 +186,14 @@ async def test_a_huge_message_still_fits_into_the_trailers(tmp_path: Path) -> No
         for name in ("Ж" * 250, "%" * 256, "m" * 5000, "\x00" * 250):
             error = await refused(at.inference.Generate(pb.GenerateRequest(model=name, prompt="x")))
             assert error.details[ErrorInfo].reason in ("INVALID_ARGUMENT", "UNKNOWN_MODEL")
+
+
+async def test_a_request_that_is_refused_is_let_go_at_once(tmp_path: Path) -> None:
+    """And not when the garbage collector finds it: it may have megabytes."""
+    async with serving(EchoBackend("m"), folder=tmp_path) as at:
+        gc.disable()
+        try:
+            await refused(at.inference.Generate(pb.GenerateRequest(model="nope", prompt="x")))
+            await until(lambda: not any(isinstance(each, Asked) for each in gc.get_objects()))
+        finally:
+            gc.enable()

@@ -155,6 +155,8 @@ def _unary(inner: Any, edge: _Edge, checked: Callable[[Any], Any]) -> Callable[.
             return await inner(checked(request), rpc)
         except Exception as error:  # noqa: BLE001 - the outermost frame: whatever it is, the caller gets a status
             await _fail(error, edge, request, rpc)
+        finally:
+            del request  # see `_fail`
 
     return answer
 
@@ -172,6 +174,7 @@ def _streaming(inner: Any, edge: _Edge, checked: Callable[[Any], Any]) -> Callab
         except Exception as error:  # noqa: BLE001 - as above
             await _fail(error, edge, request, rpc)
         finally:
+            del request  # see `_fail`
             patience.end()
 
     return answer
@@ -187,7 +190,12 @@ async def _fail(error: Exception, edge: _Edge, request: Any, rpc: _Rpc) -> NoRet
         error = Internal(request_id)
     edge.failed(error, request, rpc)
     ending = refusal(error, request_id)
-    await rpc.abort(ending.code, ending.message, ending.trailers)
+    del error, request  # gRPC keeps what `abort` raises with the RPC: a ring, which holds all that its frames know
+    try:
+        await rpc.abort(ending.code, ending.message, ending.trailers)
+    except grpc.aio.AbortError as aborted:
+        aborted.__context__ = None
+        raise
 
 
 def _forgiving(decode: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
