@@ -10,6 +10,7 @@ from polyroute.core.event import Event, Token, TokenLogprob
 from polyroute.routing.cache.terms import Found
 
 _PART_BYTES: Final = 128
+_PIECE_BYTES: Final = 64
 _LOGPROB_BYTES: Final = 128
 
 
@@ -36,7 +37,10 @@ def text_bytes(token: Token) -> int:
 
 def weight(part: Part) -> int:
     """About how many bytes a part takes in memory."""
-    return _PART_BYTES + (text_bytes(part) if isinstance(part, Token) else 0)
+    if not isinstance(part, Token):
+        return _PART_BYTES
+    again = len(part.text) + _PIECE_BYTES * len(part.pieces) if part.pieces else 0
+    return _PART_BYTES + text_bytes(part) + again
 
 
 def _logprob_bytes(logprob: TokenLogprob) -> int:
