@@ -13,6 +13,20 @@ export const page = createStore(pageOf(location.hash));
 
 addEventListener("hashchange", () => page.set(pageOf(location.hash)));
 
+/** The page that the address named when the console was loaded: what the query is about is meant for that one. */
+export const firstPage = page.get();
+
+/** The values of a parameter that is part of the page's own address: of `with` in `#/compare?with=a&with=b`, `a` and `b`. */
+export function valuesInPage(name) {
+  return new URLSearchParams(location.hash.split("?")[1] ?? "").getAll(name);
+}
+
+/** Writes every value of a parameter into the page's own address; who reads it again finds the same. */
+export function writeValuesInPage(name, values) {
+  const written = new URLSearchParams(values.map((value) => [name, value])).toString();
+  replaceAddress(new URL(`${location.hash.split("?")[0]}?${legible(written)}`, location.href));
+}
+
 /** One parameter of the query, or null. */
 export function parameter(name) {
   return new URLSearchParams(location.search).get(name);
@@ -23,7 +37,15 @@ export function writeParameter(name, value) {
   const url = new URL(location.href);
   if (value === null) url.searchParams.delete(name);
   else url.searchParams.set(name, value);
-  // slashes need no escape in a query, and IDs of models are easier to read with them
-  url.search = url.search.replaceAll("%2F", "/");
+  url.search = legible(url.search);
+  replaceAddress(url);
+}
+
+// Slashes and @ need no escape here, and IDs of models are easier to read with them.
+function legible(query) {
+  return query.replaceAll("%2F", "/").replaceAll("%40", "@");
+}
+
+function replaceAddress(url) {
   if (url.href !== location.href) history.replaceState(history.state, "", url);
 }

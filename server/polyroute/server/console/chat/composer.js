@@ -3,6 +3,7 @@
 import { readParameters } from "../parameter_fields.js";
 import { html, useEffect, useRef, useState } from "../preact.js";
 import { send, stop } from "./asking.js";
+import { useFocusKept } from "./focus.js";
 
 /** The field and its button: Enter sends, Shift+Enter begins a line, Escape stops. */
 export function Composer({ busy, ready, parameters }) {
@@ -11,6 +12,7 @@ export function Composer({ busy, ready, parameters }) {
   const problems = Object.keys(readParameters(parameters).problems);
   const able = ready && !busy && text.trim() !== "" && problems.length === 0;
   useEffect(() => field.current.focus({ preventScroll: true }), []);
+  useFocusKept(busy, field); // the button that was pressed is gone
 
   const submit = (event) => {
     event.preventDefault();

@@ -4,7 +4,7 @@ import { parameter, writeParameter } from "../location.js";
 import { useModels } from "../models.js";
 import { recall, remember } from "../memory.js";
 import { ModelPicker } from "../picker.js";
-import { html, useEffect, useState } from "../preact.js";
+import { html, useEffect, useRef, useState } from "../preact.js";
 import { useStore } from "../store.js";
 import { running, stop } from "./asking.js";
 import { Composer } from "./composer.js";
@@ -21,10 +21,16 @@ export function Page() {
   const { entries, defaultModel, phase, error } = useModels();
   const [history, toggleHistory] = usePanel("history", true);
   const [settings, toggleSettings] = usePanel("settings", false);
+  const settingsButton = useRef(null);
   const busy = useStore(running).has(conversation.id);
   const shelfPhase = useStore(shelf).phase;
   const model = conversation.model || defaultModel;
   const entry = entries.find(({ id }) => id === model) ?? null;
+
+  const closeSettings = () => {
+    toggleSettings();
+    settingsButton.current.focus();
+  };
 
   useEffect(() => {
     openShelf(parameter("model"));
@@ -47,16 +53,20 @@ export function Page() {
           <button type="button" class="quiet icon" aria-expanded=${String(history)} aria-label="Conversations"
             title="Conversations" onClick=${toggleHistory}><span aria-hidden="true">☰</span></button>
           <div class="grow"><${ModelPicker} value=${model} onChange=${(id) => amend({ model: id })} /></div>
-          ${!history && html`<button type="button" class="quiet" onClick=${begin}>New chat</button>`}
+          ${!history && html`
+            <button type="button" class="quiet chat-new" aria-label="New chat" title="New chat" onClick=${begin}>
+              <span aria-hidden="true">＋</span><span class="chat-new-word">New chat</span>
+            </button>
+          `}
           <button type="button" class="quiet icon" aria-expanded=${String(settings)} aria-label="Parameters"
-            title="Parameters" onClick=${toggleSettings}><span aria-hidden="true">⚙</span></button>
+            title="Parameters" ref=${settingsButton} onClick=${toggleSettings}><span aria-hidden="true">⚙</span></button>
         </div>
         ${phase === "failed" && html`<p class="alert chat-notice" role="alert">The models are not known: ${error.message}</p>`}
         ${phase === "ready" && model && !entry && html`<p class="alert chat-notice" role="alert">No model or route is named <bdi>${model}</bdi>. Choose another.</p>`}
         <${Thread} conversation=${conversation} entry=${entry} busy=${busy} />
         <${Composer} key=${conversation.id} busy=${busy} ready=${Boolean(model) && shelfPhase !== "loading"} parameters=${conversation.parameters} />
       </section>
-      ${settings && html`<${Settings} conversation=${conversation} entry=${entry} onClose=${toggleSettings} />`}
+      ${settings && html`<${Settings} conversation=${conversation} entry=${entry} onClose=${closeSettings} />`}
     </div>
   `;
 }

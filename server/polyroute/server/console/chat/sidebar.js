@@ -4,6 +4,7 @@ import { html, useRef, useState } from "../preact.js";
 import { useStore } from "../store.js";
 import { stop } from "./asking.js";
 import { asJson, asMarkdown, download, fileName, readFile } from "./files.js";
+import { useFocusKept } from "./focus.js";
 import { begin, matching, open, remove, rename, save, shelf, show } from "./shelf.js";
 
 /** The panel at the side; `onLeave()` is called when a conversation was chosen. */
@@ -46,6 +47,8 @@ function nothing(phase, query) {
 
 function Item({ conversation, current, onOpen }) {
   const [mode, setMode] = useState("shown");
+  const more = useRef(null);
+  useFocusKept(mode, more);
   const { id } = conversation;
   const title = conversation.title || "Untitled";
   const drop = () => {
@@ -73,8 +76,8 @@ function Item({ conversation, current, onOpen }) {
       <button type="button" class="quiet conversation-open" onClick=${onOpen} title=${title}>
         <bdi>${title}</bdi><span class="tiny soft">${when(conversation.updatedAt)}</span>
       </button>
-      <details class="menu" onToggle=${closeOthers}>
-        <summary aria-label=${`More for ${title}`} title="More">⋯</summary>
+      <details class="menu" onToggle=${closeOthers} onKeyDown=${closeOnEscape}>
+        <summary ref=${more} aria-label=${`More for ${title}`} title="More">⋯</summary>
         <div class="menu-pop">
           <button type="button" class="quiet small" onClick=${() => setMode("renaming")}>Rename</button>
           <button type="button" class="quiet small" onClick=${() => exportOne(conversation, "md")}>Export as Markdown</button>
@@ -93,6 +96,14 @@ function closeOthers(event) {
   for (const other of document.querySelectorAll(".conversations details[open]")) {
     if (other !== event.currentTarget) other.open = false;
   }
+}
+
+function closeOnEscape(event) {
+  const { currentTarget: menu } = event;
+  if (event.key !== "Escape" || !menu.open) return;
+  event.preventDefault();
+  menu.open = false;
+  menu.firstElementChild.focus();
 }
 
 function exportOne(conversation, ending) {

@@ -4,12 +4,15 @@ import { AnswerView } from "../answer_view.js";
 import { copyText } from "../clipboard.js";
 import { html, memo, useEffect, useRef, useState } from "../preact.js";
 import { edit, retry } from "./asking.js";
+import { useFocusKept } from "./focus.js";
 
 const COPIED_MS = 1_500;
 
 /** A `Node` (conversation.js), `place` of `count` beside each other; `onPlace(node, place)` shows another of them. */
 export const Turn = memo(function Turn({ node, place, count, busy, onPlace }) {
   const [editing, setEditing] = useState(false);
+  const editButton = useRef(null);
+  useFocusKept(editing, editButton);
   const mine = node.role === "user";
   const by = mine ? "You" : node.answer.route?.model || node.answer.request?.model || "Assistant";
   const streaming = !mine && node.answer.state === "streaming";
@@ -24,7 +27,7 @@ export const Turn = memo(function Turn({ node, place, count, busy, onPlace }) {
           ${count > 1 && html`<${Places} node=${node} place=${place} count=${count} onPlace=${onPlace} />`}
           <${CopyButton} text=${node.content} />
           ${mine
-            ? html`<button type="button" class="quiet small" disabled=${busy} onClick=${() => setEditing(true)}>Edit</button>`
+            ? html`<button type="button" class="quiet small" ref=${editButton} disabled=${busy} onClick=${() => setEditing(true)}>Edit</button>`
             : html`<button type="button" class="quiet small" disabled=${busy} onClick=${() => retry(node)}>Ask again</button>`}
         </div>
       `}

@@ -36,7 +36,12 @@ function Chosen({ number, choice, entry, onChange, onRemove }) {
   return html`
     <fieldset class="choice">
       <legend class="unseen">Number ${number}</legend>
-      <${ModelPicker} label=${`Model ${number}`} value=${choice.model} onChange=${(model) => onChange({ model, variant: "" })} />
+      <div class="choice-model">
+        <${ModelPicker} label=${`Model ${number}`} value=${choice.model} onChange=${(model) => onChange({ model, variant: "" })} />
+        ${onRemove && html`
+          <button type="button" class="quiet icon" aria-label=${`Remove number ${number}`} title="Remove" onClick=${onRemove}>✕</button>
+        `}
+      </div>
       ${variants.length > 0 && html`
         <label class="field">Variant ${number}
           <select value=${choice.variant} onChange=${(event) => onChange({ variant: event.currentTarget.value })}>
@@ -47,7 +52,6 @@ function Chosen({ number, choice, entry, onChange, onRemove }) {
           </select>
         </label>
       `}
-      ${onRemove && html`<button type="button" class="quiet small" aria-label=${`Remove number ${number}`} onClick=${onRemove}>Remove</button>`}
     </fieldset>
   `;
 }

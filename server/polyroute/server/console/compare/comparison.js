@@ -1,11 +1,13 @@
 // A comparison: who is asked what, and what they answer.
 
+import { writeValuesInPage } from "../location.js";
 import { recallJson, rememberJson } from "../memory.js";
 import { readParameters } from "../parameter_fields.js";
 import { Parameters } from "../parameters.js";
-import { html, useMemo, useRef, useState } from "../preact.js";
+import { html, useEffect, useMemo, useRef, useState } from "../preact.js";
+import { createStore, useStore } from "../store.js";
 import { Ballot, Verdict } from "./ballot.js";
-import { nameOf, requestOf } from "./choices.js";
+import { nameOf, requestOf, wordOf } from "./choices.js";
 import { Chooser } from "./chooser.js";
 import { Column } from "./column.js";
 import { DiffView } from "./diff_view.js";
@@ -13,44 +15,40 @@ import { hasEnded, useRun } from "./run.js";
 import { together } from "./scrolling.js";
 
 const CHOICES = "compare.choices";
+const asking = createStore({ prompt: "", system: "", parameters: {}, blind: false }); // as long as the console is open
 
 /** The choices of the last visit. */
 export function keptChoices() {
   return recallJson(CHOICES, []);
 }
 
-/** The page once the models are known; `first` are the choices that it begins with. */
-export function Comparison({ entries, first }) {
+/** The page once the models are known; it begins with the choices `first`, and `unknown` are names of what is not there. */
+export function Comparison({ entries, first, unknown }) {
   const [choices, setChoices] = useState(first);
-  const [question, setQuestion] = useState({ prompt: "", system: "", parameters: {}, blind: false });
+  const question = useStore(asking);
   const { run, busy, start, stop, reveal } = useRun();
-  const [verdict, setVerdict] = useState(null);
-  const choose = (chosen) => {
-    setChoices(chosen);
-    rememberJson(CHOICES, chosen);
-  };
+  useEffect(() => {
+    writeValuesInPage("with", choices.map(wordOf));
+    rememberJson(CHOICES, choices);
+  }, [choices]);
   const send = () => {
     if (busy || !ready(question)) return;
-    setVerdict(null);
     const { fields } = readParameters(question.parameters);
     const entryOf = ({ model }) => entries.find(({ id }) => id === model);
     const requests = choices.map((choice) => requestOf(choice, entryOf(choice), question, fields));
     start(choices, requests, question.blind);
   };
-  const onVote = (vote, route) => {
-    setVerdict({ vote, route });
-    reveal();
-  };
   return html`
     <div class="compare">
       <h1 class="unseen">Compare</h1>
       <section class="card compare-ask" aria-label="Question">
-        <${Chooser} choices=${choices} entries=${entries} onChange=${choose} />
-        <${Question} question=${question} busy=${busy} onChange=${setQuestion} onSend=${send} onStop=${stop} />
+        ${unknown.length > 0 && html`<p class="alert" role="alert">No model or variant is named <bdi>${unknown.join(", ")}</bdi>.</p>`}
+        <${Chooser} choices=${choices} entries=${entries} onChange=${setChoices} />
+        <${Question} question=${question} busy=${busy} onChange=${asking.set} onSend=${send} onStop=${stop} />
       </section>
       ${run === null
         ? html`<p class="empty">Every model gets the same prompt at the same moment.</p>`
-        : html`<${Answers} run=${run} verdict=${verdict} onVote=${onVote} onGiveUp=${reveal} />`}
+        : html`<${Answers} run=${run} onVote=${(vote, route) => reveal({ vote, route })} onGiveUp=${() => reveal()} />`}
     </div>
   `;
 }
@@ -93,12 +91,12 @@ function Question({ question, busy, onChange, onSend, onStop }) {
   `;
 }
 
-function Answers({ run, verdict, onVote, onGiveUp }) {
+function Answers({ run, onVote, onGiveUp }) {
   const [linked, setLinked] = useState(true);
   const isLinked = useRef(linked);
   isLinked.current = linked;
   const scroll = useMemo(() => together(() => isLinked.current), []);
-  const { answers, choices, order, open } = run;
+  const { answers, choices, order, open, verdict } = run;
   const nameAt = (at) => (open ? nameOf(choices[at]) : `Answer ${order.indexOf(at) + 1}`);
   const shown = open || hasEnded(run);
   const texts = order.filter((at) => answers[at].text && answers[at].state !== "streaming");

@@ -1,7 +1,8 @@
 // One comparison: a prompt sent to several at once, and what they answer.
 
 import { ask, newAnswer } from "../answer.js";
-import { useEffect, useRef, useState } from "../preact.js";
+import { useEffect, useRef } from "../preact.js";
+import { createStore, useStore } from "../store.js";
 import { shuffled } from "./votes.js";
 
 /**
@@ -11,11 +12,15 @@ import { shuffled } from "./votes.js";
  * @property {number[]} order which answer stands in each place
  * @property {boolean} blind whether names are hidden until the vote
  * @property {boolean} open whether names are shown
+ * @property {{vote: number|string, route: string|null}|null} verdict what became of the vote
  */
+
+// Who looks at another page meanwhile finds the answers again.
+const last = createStore(null);
 
 /** `{run, busy, start, stop, reveal}`: the comparison that a component shows; leaving the page stops it. */
 export function useRun() {
-  const [run, setRun] = useState(null);
+  const run = useStore(last);
   const controller = useRef(null);
   const stop = () => controller.current?.abort();
   useEffect(() => stop, []);
@@ -25,17 +30,17 @@ export function useRun() {
     const mine = new AbortController();
     controller.current = mine;
     const order = blind ? shuffled(choices.length) : [...choices.keys()];
-    setRun({ choices, answers: requests.map(newAnswer), order, blind, open: !blind });
+    last.set({ choices, answers: requests.map(newAnswer), order, blind, open: !blind, verdict: null });
     requests.forEach((request, at) => {
       const onChange = (answer) => {
         if (controller.current !== mine) return; // of a comparison that another has replaced
-        setRun((current) => ({ ...current, answers: current.answers.with(at, answer) }));
+        last.set({ ...last.get(), answers: last.get().answers.with(at, answer) });
       };
       ask(request, { signal: mine.signal, onChange });
     });
   }
 
-  const reveal = () => setRun((current) => ({ ...current, open: true }));
+  const reveal = (verdict = null) => last.set({ ...last.get(), open: true, verdict });
   return { run, busy: run !== null && !hasEnded(run), start, stop, reveal };
 }
 
