@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
 from typing import Final, TypeAlias
 
+import orjson
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, async_playwright, expect
 
 from tests.browser.looks import LIGHT, Look
-from tests.browser.peer import Peer, listening
+from tests.browser.peer import MODELS, Peer, listening
 from tests.browser.scene import config
 from tests.browser.watching import Watched
 from tests.e2e.running import Running, free_address, serving
@@ -29,13 +30,18 @@ Opens: TypeAlias = Callable[..., Awaitable[Page]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Runs them all on one loop, on which the browser lives; skips them, with the reason, where they cannot run."""
+    """Runs them all on one loop, on which the browser lives; skips them, with the reason, where they cannot run.
+
+    What needs the demo model comes last, so that the others run while it is loaded.
+    """
     why = missing()
-    for item in items:
-        if item.path.is_relative_to(os.path.dirname(__file__)):
-            item.add_marker(pytest.mark.asyncio(loop_scope="package"), append=False)
-            if why:
-                item.add_marker(pytest.mark.skip(reason=why))
+    places = [at for at, item in enumerate(items) if item.path.is_relative_to(os.path.dirname(__file__))]
+    ours = sorted((items[at] for at in places), key=lambda item: "demo" in getattr(item, "fixturenames", ()))
+    for at, item in zip(places, ours, strict=True):
+        items[at] = item
+        item.add_marker(pytest.mark.asyncio(loop_scope="package"), append=False)
+        if why:
+            item.add_marker(pytest.mark.skip(reason=why))
 
 
 def missing() -> str:
@@ -68,16 +74,31 @@ async def shared_peer() -> AsyncIterator[Peer]:
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def server(tmp_path_factory: pytest.TempPathFactory, shared_peer: Peer) -> AsyncIterator[Running]:
-    """A server process with the demo model, remote models, an experiment and a rollout; ready."""
+    """A server process with the demo model, remote models, an experiment and a rollout.
+
+    Its remote models answer; the demo model may still be loading: see `demo`.
+    """
     folder = tmp_path_factory.mktemp("console")
     file = folder / "models.yaml"
     file.write_text(config(shared_peer.url, f"http://{free_address()}"))
     environ = {"POLYROUTE_STATE_URL": f"sqlite:///{folder / 'state.db'}"}
     with ExitStack() as stack:
         running = stack.enter_context(serving(folder, "--config", str(file), environ=environ))
-        await asyncio.to_thread(running.wait_ready)  # meanwhile the peer answers
+        await asyncio.to_thread(running.wait, lambda: reached(running), "its remote models were reached")
         yield running
         await asyncio.to_thread(stack.close)
+
+
+@pytest_asyncio.fixture(loop_scope="package")
+async def demo(server: Running) -> None:
+    """The demo model is loaded."""
+    await asyncio.to_thread(server.wait_ready)
+
+
+def reached(server: Running) -> bool:
+    """Whether every remote model but the absent one has been reached."""
+    states = {model["id"]: model["state"] for model in orjson.loads(server.get("/v1/models")[1])["data"]}
+    return all(states.get(name) == "warm" for name in MODELS)
 
 
 @pytest.fixture

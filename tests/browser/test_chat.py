@@ -120,7 +120,7 @@ async def test_parameters_reach_the_model(opens: Opens, peer: Peer) -> None:
     await expect(panel.get_by_label("Max tokens")).to_have_value("77")
 
 
-async def test_the_models_own_parameters_are_shown(opens: Opens) -> None:
+async def test_the_models_own_parameters_are_shown(opens: Opens, demo: None) -> None:
     page = await opens("/?model=demo")
     await page.get_by_role("button", name="Parameters", exact=True).click()
     panel = page.get_by_role("complementary", name="Parameters")
@@ -153,7 +153,7 @@ async def test_a_failure_says_what_and_why(opens: Opens, watched: Watched) -> No
     await expect(alert).to_contain_text(re.compile("request [0-9a-f]{32}"))
 
 
-async def test_what_the_server_refuses_names_the_field(opens: Opens, watched: Watched) -> None:
+async def test_what_the_server_refuses_names_the_field(opens: Opens, demo: None, watched: Watched) -> None:
     watched.allow("status of 400")
     page = await opens("/?model=demo")
     await page.get_by_role("button", name="Parameters", exact=True).click()
@@ -163,7 +163,7 @@ async def test_what_the_server_refuses_names_the_field(opens: Opens, watched: Wa
     await expect(answer.get_by_role("alert")).to_contain_text("field response_format")
 
 
-async def test_a_local_model_answers_and_a_cached_answer_says_so(opens: Opens) -> None:
+async def test_a_local_model_answers_and_a_cached_answer_says_so(opens: Opens, demo: None) -> None:
     page = await opens("/?model=demo")
     await page.get_by_role("button", name="Parameters", exact=True).click()
     await page.get_by_label("Max tokens").fill("8")
@@ -244,3 +244,33 @@ async def test_routing_options_pin_a_variant(opens: Opens, peer: Peer) -> None:
     answer = await say(page, "Who are you?")
     await expect(answer).to_contain_text("team/terse (trial)")
     assert json.loads(peer.asked[-1].body)["model"] == "team/terse"
+
+
+async def test_the_keyboard_finds_its_way_when_what_it_was_on_is_gone(
+    opens: Opens, peer: Peer, watched: Watched
+) -> None:
+    watched.allow("StreamGenerate: net::ERR_ABORTED")
+    page = await opens("/?model=team/plain")
+    await say(page, "Hello")
+    edit = page.get_by_role("button", name="Edit")
+    await edit.press("Enter")
+    await page.get_by_label("Edit your message").press("Escape")
+    await expect(edit).to_be_focused()
+    await page.get_by_role("button", name="Parameters", exact=True).press("Enter")
+    await page.get_by_role("button", name="Close the parameters").press("Enter")
+    await expect(page.get_by_role("button", name="Parameters", exact=True)).to_be_focused()
+    menu = page.get_by_label("More for Hello")
+    await menu.press("Enter")
+    await page.get_by_role("button", name="Rename").press("Escape")
+    await expect(page.get_by_role("button", name="Rename")).to_be_hidden()
+    await expect(menu).to_be_focused()
+    await menu.press("Enter")
+    await page.get_by_role("button", name="Rename").press("Enter")
+    await page.get_by_label("Title").press("Escape")
+    await expect(menu).to_be_focused()
+    peer.plays["team/plain"] = speaking(["On and on"], ends=False)
+    await page.get_by_role("button", name="Ask again").press("Enter")
+    await expect(field(page)).to_be_focused()
+    await page.get_by_role("button", name="Stop").press("Enter")
+    await expect(page.get_by_role("button", name="Send")).to_be_visible()
+    await expect(field(page)).to_be_focused()

@@ -53,7 +53,9 @@ async def test_whatever_is_asked_arrives_as_it_was_asked(opens: Opens, peer: Pee
     assert first == second
 
 
-async def test_the_demo_model_gives_every_form_the_answer_that_the_page_shows(opens: Opens, server: Running) -> None:
+async def test_the_demo_model_gives_every_form_the_answer_that_the_page_shows(
+    opens: Opens, demo: None, server: Running
+) -> None:
     page = await opens("/?model=demo")
     await set_parameters(page)
     answer = await ask(page, "What is the capital of France? Don't say \"I'm sure\".")

@@ -6,7 +6,7 @@ import pytest
 
 from tests.browser.axe import violations
 from tests.browser.conftest import Opens
-from tests.browser.looks import LOOKS, Look
+from tests.browser.looks import LOOKS, PHONE, Look
 from tests.browser.peer import Peer
 
 PAGES = ("/", "/#/compare", "/#/operate")
@@ -26,6 +26,13 @@ async def test_nothing_is_wider_than_the_window(opens: Opens, path: str, look: L
     page = await opens(path, look)
     await page.get_by_role("heading", level=1).wait_for()
     assert await page.evaluate("document.documentElement.scrollWidth") <= look.width
+
+
+async def test_a_name_can_be_read_on_a_phone(opens: Opens) -> None:
+    page = await opens("/?model=team/absent", PHONE)
+    field = page.get_by_role("combobox", name="Model")
+    await page.get_by_text("unhealthy").first.wait_for()
+    assert await field.evaluate("field => field.scrollWidth <= field.clientWidth"), "nothing of it is cut off"
 
 
 @pytest.mark.parametrize("look", LOOKS, ids=lambda look: look.name)

@@ -54,7 +54,7 @@ async def test_every_view_is_accessible_and_fits(opens: Opens, look: Look) -> No
         assert await page.evaluate("document.documentElement.scrollWidth") <= look.width, view
 
 
-async def test_a_model_is_loaded_and_unloaded(opens: Opens) -> None:
+async def test_a_model_is_loaded_and_unloaded(opens: Opens, demo: None) -> None:
     page = await opens("/#/operate/models")
     card = page.get_by_role("listitem").filter(has=page.get_by_role("heading", name="spare"))
     await card.get_by_role("button", name="Load: spare").click()

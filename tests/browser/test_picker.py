@@ -11,7 +11,7 @@ from tests.browser.conftest import Opens
 from tests.browser.watching import Watched
 
 
-async def test_models_stand_in_groups_with_how_they_are(opens: Opens) -> None:
+async def test_models_stand_in_groups_with_how_they_are(opens: Opens, demo: None) -> None:
     page = await opens("/")
     await expect(model(page)).to_have_value("demo")
     await model(page).click()

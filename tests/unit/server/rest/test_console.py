@@ -6,7 +6,7 @@ import gzip
 import hashlib
 import re
 from importlib.resources import files
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import PurePosixPath
 
 import pytest
@@ -69,6 +69,35 @@ def _normal(path: PurePosixPath) -> str:
         else:
             parts.append(part)
     return "/".join(parts)
+
+
+def classes_styled(path: str) -> set[str]:
+    """The classes that a stylesheet styles wherever they stand: those that its selectors begin with."""
+    text = re.sub(r"/\*.*?\*/", "", OURS[path], flags=re.DOTALL)
+    selectors = [one for rule in re.findall(r"([^{};]+)\{", text) for one in re.split(r",(?![^(]*\))", rule)]
+    begins = [re.match(r"\s*[a-z]*(\.[\w-]+)+", one) for one in selectors]
+    return {name for found in begins if found for name in re.findall(r"\.([\w-]+)", found.group())}
+
+
+def test_no_class_means_two_things() -> None:
+    """All stylesheets are one namespace: each class is styled by one of them, and a page has none of another page."""
+    styled = {path.removeprefix("styles/"): classes_styled(path) for path in OURS if path.startswith("styles/")}
+    assert {"chat", "menu"} <= styled["chat.css"]
+    tones = {"good", "busy", "bad", "new", "quiet", "primary", "danger", "small", "icon", "card", "chosen", "user"}
+    for one, other in combinations(sorted(styled), 2):
+        assert styled[one] & styled[other] <= tones, (one, other)
+    pages = ("chat", "compare", "operate")
+    for page in pages:
+        theirs = (
+            set().union(*(styled[f"{other}.css"] for other in pages if other != page)) - styled[f"{page}.css"] - tones
+        )
+        for path in (path for path in SCRIPTS if path.startswith(f"{page}/")):
+            used = {
+                name
+                for text in re.findall(r'class=(?:"|\$\{`)([^"`]*)', SCRIPTS[path])
+                for name in re.findall(r"[\w-]+", text)
+            }
+            assert not used & theirs, path
 
 
 @pytest.mark.parametrize("path", sorted(SCRIPTS))

@@ -55,7 +55,7 @@ export function Page() {
           <div class="grow"><${ModelPicker} value=${model} onChange=${(id) => amend({ model: id })} /></div>
           ${!history && html`
             <button type="button" class="quiet chat-new" aria-label="New chat" title="New chat" onClick=${begin}>
-              <span aria-hidden="true">＋</span><span class="chat-new-word">New chat</span>
+              <span aria-hidden="true">+</span><span class="chat-new-word">New chat</span>
             </button>
           `}
           <button type="button" class="quiet icon" aria-expanded=${String(settings)} aria-label="Parameters"

@@ -47,7 +47,9 @@ export function Comparison({ entries, first, unknown }) {
         <${Question} question=${question} busy=${busy} onChange=${asking.set} onSend=${send} onStop=${stop} />
       </section>
       ${run === null
-        ? html`<p class="empty">Every model gets the same prompt at the same moment.</p>`
+        ? html`<p class="empty">
+            Every model gets the same prompt at the same moment. Their speed, their tokens and what differs in their words stand here then.
+          </p>`
         : html`<${Answers} run=${run} onVote=${(vote, route) => reveal({ vote, route })} onGiveUp=${() => reveal()} />`}
     </div>
   `;

@@ -46,7 +46,13 @@ export function RolloutCard({ rollout, onChanged }) {
         )}
       </div>
       <${Steps} rollout=${rollout} state=${state} />
-      ${(rollout.evidence ?? []).length > 0 && html`<${EvidenceList} evidence=${rollout.evidence} />`}
+      ${(rollout.evidence ?? []).length > 0 && html`
+        <${EvidenceList} evidence=${rollout.evidence} />
+        <p class="soft small">
+          The new version less the old one, and the range in which that lies: above 0 is worse. The e-value says how strongly this
+          speaks against “the new version is no worse”: 1 is nothing, 20 is strong.
+        </p>
+      `}
       <${History} history=${rollout.history ?? []} />
       ${rollout.controller && html`<p class="soft tiny">Controlled by ${rollout.controller}</p>`}
       ${asked &&
