@@ -33,7 +33,7 @@ async def test_its_address_leads_to_the_same_models_and_variants(opens: Opens) -
     await page.get_by_role("button", name="Remove number 3").click()
     await expect(page).to_have_url(re.compile(r"/#/compare\?with=team/wordy&with=chat@stable$"))
     await page.goto("/#/compare?with=team/plain&with=team/terse")
-    await expect(page.get_by_label("Model 2")).to_have_value("team/terse")
+    await expect(page.get_by_role("combobox", name="Model 2")).to_have_value("team/terse")
     assert await chosen(page) == ["team/plain", "team/terse"]
 
 
@@ -64,7 +64,7 @@ async def test_what_is_on_it_is_there_after_a_look_at_another_page(opens: Opens,
 
 async def test_it_waits_fails_and_recovers(opens: Opens, watched: Watched) -> None:
     watched.allow("ListModels")
-    watched.allow("net::ERR_FAILED|status of 500")
+    watched.allow("net::ERR_FAILED|net::ERR_ABORTED|status of 500")
     page = await opens("/")
     there = asyncio.Event()
 
@@ -91,7 +91,8 @@ async def test_it_waits_fails_and_recovers(opens: Opens, watched: Watched) -> No
     await expect(page.get_by_label("Prompt", exact=True)).to_be_visible()
 
 
-async def test_a_server_without_models_says_so(opens: Opens) -> None:
+async def test_a_server_without_models_says_so(opens: Opens, watched: Watched) -> None:
+    watched.allow("net::ERR_ABORTED")  # the page is left before all of it is there
     page = await opens("/")
     await page.route(LISTING, lambda route: route.fulfill(json={}))
     await page.goto("/#/compare")
@@ -101,7 +102,7 @@ async def test_a_server_without_models_says_so(opens: Opens) -> None:
 
 @pytest.mark.parametrize("look", LOOKS, ids=lambda look: look.name)
 async def test_axe_finds_nothing_in_it_while_there_are_no_models(opens: Opens, watched: Watched, look: Look) -> None:
-    watched.allow("ListModels|net::ERR_FAILED")
+    watched.allow("ListModels|net::ERR_FAILED|net::ERR_ABORTED")
     page = await opens("/#/compare?with=nobody", look)
     await page.get_by_role("alert").wait_for()
     assert await violations(page) == []

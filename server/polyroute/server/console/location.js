@@ -11,7 +11,8 @@ export function pageOf(hash) {
 /** The page that is shown. */
 export const page = createStore(pageOf(location.hash));
 
-addEventListener("hashchange", () => page.set(pageOf(location.hash)));
+// Back and forward between addresses with different queries have no `hashchange`.
+for (const moved of ["hashchange", "popstate"]) addEventListener(moved, () => page.set(pageOf(location.hash)));
 
 /** The page that the address named when the console was loaded: what the query is about is meant for that one. */
 export const firstPage = page.get();
