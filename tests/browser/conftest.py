@@ -115,8 +115,11 @@ def watched() -> Watched:
 
 
 @pytest_asyncio.fixture(loop_scope="package")
-async def opens(browser: Browser, server: Running, watched: Watched) -> AsyncIterator[Opens]:
-    """Opens a path of the console in a browser profile of its own; at the end nothing may have gone wrong in it."""
+async def opens(browser: Browser, server: Running, peer: Peer, watched: Watched) -> AsyncIterator[Opens]:
+    """Opens a path of the console in a browser profile of its own; at the end nothing may have gone wrong in it.
+
+    The peer says nothing that an earlier test had it say.
+    """
     contexts = []
 
     async def open_page(path: str = "/", look: Look = LIGHT) -> Page:
