@@ -113,7 +113,8 @@ async def fronts(folder: Path, *arguments: str, workers: int = 2, **environ: str
         try:
             await until(lambda: bool(server.printed) or process.returncode is not None)
             assert server.printed, (server.lines, server.other)
-            await until(lambda: len(server.pids) == workers)  # the log is behind what is printed
+            await until(lambda: bool(server.logged("server.listening")))  # the log is behind what is printed
+            assert len(server.pids) == workers
             yield server
         finally:
             if process.returncode is None:
