@@ -25,6 +25,12 @@ def test_a_model_that_can_be_packed_is_and_under_the_given_cap() -> None:
     assert fitted.forward.memory.used_bytes == 0  # nothing of the trial stays
 
 
+def test_a_model_is_tried_packed_however_much_its_keys_and_values_take() -> None:
+    """Over half a mebibyte a token, as Llama's 13B has it: two texts in slots of 256 would be over 256 MiB."""
+    wide = {"num_hidden_layers": 9, "hidden_size": 64, "num_attention_heads": 64, "num_key_value_heads": 64}
+    assert fit(tiny.build("llama", VOCABULARY, head_dim=128, **wide), 1 << 30).why_apart == ""
+
+
 @pytest.mark.parametrize("name", ["gptj", "mamba", "llama4", "lfm2"])
 def test_a_model_that_cannot_be_packed_computes_afterwards_what_it_did_before(name: str) -> None:
     model = tiny.build(name, VOCABULARY)
