@@ -9,14 +9,16 @@ from benchmarks.router.cases import OURS
 from benchmarks.router.summary import Line
 
 BOUNDS: Final = {
-    ("unary-miss", "grpc"): 0.10,
-    ("unary-miss", "http"): 0.06,
-    ("memory-hit", "grpc"): 0.25,
-    ("memory-hit", "http"): 0.08,
-    ("stream-burst", "grpc"): 0.25,
-    ("stream-burst", "http"): 0.06,
+    ("unary-miss", "grpc"): 0.18,
+    ("unary-miss", "http"): 0.09,
+    ("memory-hit", "grpc"): 0.38,
+    ("memory-hit", "http"): 0.09,
+    ("stream-burst", "grpc"): 1.0,
+    ("stream-burst", "http"): 0.16,
 }
-"""By case and protocol: the least that ours may give of what the floor gives, both for a second of processor."""
+"""By case and protocol: the least that ours may give of what the floor gives, both for a second of processor.
+
+Two thirds of what docs/benchmarks.md has, for a machine that others use too."""
 CALLERS: Final = 32
 
 
