@@ -84,7 +84,8 @@ async def _fill(server: Server, serve: Serve) -> None:
     """Keeps the answers as the cache itself would, and waits until they are written."""
     shelf, answers = server.gateway.snapshot.deployments[MODEL].shelf, server.gateway._answers
     terms = Terms.of(MODEL, shelf.config)
-    disk = next((below.tier for below in answers.below if isinstance(below.tier, DiskTier)), None)
+    used = {stay.tier for stay in terms.below}  # there is a disk tier where the model uses none, too
+    disk = next((t.tier for t in answers.below if isinstance(t.tier, DiskTier) and t.name in used), None)
     ask, (tokens, finished) = Ask(serve.tokens), workload.answer(serve.tokens)
     batch: list[tuple[str, bytes, Label]] = []
     await _usable(answers, terms)
