@@ -39,8 +39,7 @@ class Together(Generic[AskedT, ToldT]):
         """The answer to one question."""
         told: asyncio.Future[ToldT] = asyncio.get_running_loop().create_future()
         self._waiting.append((asked, told))
-        if not self._going:
-            self._go()
+        self._go()
         return await told
 
     async def settled(self) -> None:
@@ -50,14 +49,19 @@ class Together(Generic[AskedT, ToldT]):
             await asyncio.wait(left)
 
     def _go(self) -> None:
-        batch = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
-        loop = asyncio.get_running_loop()
-        try:
-            done = self._submit([asked for asked, _ in batch])
-        except Exception as error:  # noqa: BLE001 - a thread that takes nothing any more is what each of them asked
-            self._tell(batch, [error] * len(batch))
-            return
+        """Hands on the next questions, where the thread is idle and takes any."""
+        while self._waiting and not self._going:
+            batch = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
+            try:
+                done = self._submit([asked for asked, _ in batch])
+            except Exception as error:  # noqa: BLE001 - a thread that takes nothing any more is what each asked
+                self._tell(batch, [error] * len(batch))
+            else:
+                self._follow(batch, done)
+
+    def _follow(self, batch: list[tuple[AskedT, asyncio.Future[ToldT]]], done: Answered[ToldT]) -> None:
         self._going = batch
+        loop = asyncio.get_running_loop()
 
         def returned(answers: Answered[ToldT]) -> None:
             with suppress(RuntimeError):  # the loop has ended, and so has everybody who asked
@@ -73,8 +77,7 @@ class Together(Generic[AskedT, ToldT]):
             self._tell(batch, [error] * len(batch))
         else:
             self._tell(batch, answers.result())
-        if self._waiting:
-            self._go()
+        self._go()
 
     @staticmethod
     def _tell(batch: list[tuple[AskedT, asyncio.Future[ToldT]]], answers: Sequence[ToldT | BaseException]) -> None:

@@ -79,3 +79,18 @@ async def test_a_thread_that_takes_nothing_any_more_is_an_error() -> None:
             await together.ask(i)
     assert len(together) == 0
     await together.settled()
+
+
+async def test_a_thread_that_takes_no_more_leaves_nobody_waiting() -> None:
+    """However many wait when it is closed, more than go at once too."""
+    thread = Thread()
+    together = Together(thread.submit, 2)
+    asking = [asyncio.create_task(together.ask(i)) for i in range(0, 14, 2)]
+    await asyncio.sleep(0)
+    thread.pool.shutdown(wait=False)
+    thread.may.set()
+    async with asyncio.timeout(60):
+        first, *others = await asyncio.gather(*asking, return_exceptions=True)
+    assert first == 0
+    assert [type(other) for other in others] == [RuntimeError] * 6
+    assert len(together) == 0
