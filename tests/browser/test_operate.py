@@ -150,7 +150,8 @@ async def test_a_rollout_is_promoted(at: At, operated: Operated) -> None:
     await card.get_by_role("button", name="Promote").click()
     await page.get_by_label("Reason").fill("good enough")
     await page.get_by_role("dialog").get_by_role("button", name="Promote").click()
-    await expect(card.get_by_text("promoted", exact=True).first).to_be_visible()
+    newest = card.get_by_role("list", name="History").get_by_role("listitem").first
+    await expect(newest).to_contain_text(re.compile(r"promoted \(was \w+\), step 2: good enough"))
     plan = await operated.call("ModelService/ExplainRoute", {"request": {"model": "team/rolling", "prompt": "x"}})
     assert plan["attempts"][0]["variant"] == "new"
 

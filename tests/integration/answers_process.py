@@ -65,6 +65,7 @@ async def main(folder: Path, seconds: float, seed: int) -> None:
     while time.monotonic() < until:
         model, canonical = rng.choice(MODELS), f"request {rng.randrange(30)}"
         oldest = since[model]
+        await asyncio.sleep(0)  # a call comes in a later turn of the loop than what its caller heard before it
         key = answers.key(model, f"{model} {canonical}".encode())
         begun = time.monotonic_ns()  # not before the key: what is invalidated in between must not make it look older
         hit = await answers.find(key, Terms(model))

@@ -36,9 +36,9 @@ async def test_processes_that_invalidate_while_others_are_killed_find_nothing_wr
         victim.kill()
         victim.communicate(timeout=60)
         kills += 1
-    for worker in workers:
-        out, _ = worker.communicate(timeout=60)
-        assert worker.returncode == 0
+    told = [worker.communicate(timeout=60)[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0, 0, 0]
+    for out in told:
         counts = {key: int(value) for key, value in (part.split("=") for part in out.splitlines()[-1].split())}
         assert (counts["wrong"], counts["stale"]) == (0, 0), counts
         assert min(counts["found"], counts["kept"], counts["invalidated"]) > 0

@@ -75,11 +75,16 @@ export async function rename(id, title) {
   await save(renamed);
 }
 
-/** Deletes a conversation; where it is open, another one begins. */
+/** Deletes a conversation; where it is open, another one begins. It goes from the list once the browser has let it go. */
 export async function remove(id) {
+  try {
+    if (shelf.get().phase === "ready") await forget(id);
+  } catch (error) {
+    shelf.set({ ...shelf.get(), problem: error.message });
+    return;
+  }
   shelf.set({ ...shelf.get(), conversations: shelf.get().conversations.filter((each) => each.id !== id) });
   if (open.get().id === id) begin();
-  if (shelf.get().phase === "ready") await forget(id);
 }
 
 /** The conversations that have all words of a query in their title or in what was said. */
