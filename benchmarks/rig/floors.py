@@ -1,7 +1,8 @@
 """Servers that do as little as their frameworks let them, the floors under every other:
-`python -m benchmarks.rig.floors NAME UPSTREAM_PORT ANSWER_FILE`; without a file ('') echoes give a usual answer.
+`python -m benchmarks.rig.floors NAME UPSTREAM_PORT ANSWER_FILE [PORT]`; without a file ('') echoes give a usual answer.
 
-Prints one line of JSON once it is ready: the port, by protocol. Ends with its standard input.
+Prints one line of JSON once it is ready: the port, by protocol; several may be given the same one, and share it. Ends
+with its standard input.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _Serving = AbstractAsyncContextManager[dict[str, int]]
 
 
 @asynccontextmanager
-async def grpc_echo(upstream: int, answer: bytes) -> AsyncIterator[dict[str, int]]:
+async def grpc_echo(upstream: int, answer: bytes, port: int) -> AsyncIterator[dict[str, int]]:
     """grpc.aio with handlers that take and give bytes: an answer, or a stream of 64."""
     whole, event = answer or grpc_answer(WORDS), grpc_event()
 
@@ -46,12 +47,12 @@ async def grpc_echo(upstream: int, answer: bytes) -> AsyncIterator[dict[str, int
         for _ in range(STREAM_WORDS):
             yield event
 
-    async with _serving_bytes(generate, stream) as ports:
+    async with _serving_bytes(generate, stream, port) as ports:
         yield ports
 
 
 @asynccontextmanager
-async def grpc_messages(upstream: int, answer: bytes) -> AsyncIterator[dict[str, int]]:
+async def grpc_messages(upstream: int, answer: bytes, port: int) -> AsyncIterator[dict[str, int]]:
     """grpc.aio that parses each request and serialises each answer as the router must."""
     whole = pb.GenerateResponse.FromString(answer or grpc_answer(WORDS))
 
@@ -61,26 +62,26 @@ async def grpc_messages(upstream: int, answer: bytes) -> AsyncIterator[dict[str,
 
     server = grpc.aio.server(options=_BURSTS)
     inference_pb2_grpc.add_InferenceServiceServicer_to_server(Service(), server)
-    async with _serving(server) as ports:
+    async with _serving(server, port) as ports:
         yield ports
 
 
 @asynccontextmanager
-async def grpc_pass(upstream: int, answer: bytes) -> AsyncIterator[dict[str, int]]:
+async def grpc_pass(upstream: int, answer: bytes, port: int) -> AsyncIterator[dict[str, int]]:
     """grpc.aio over aiohttp: the request's bytes go to the peer, and its bytes come back, a message an event."""
-    async with _peer(upstream) as post, _serving_bytes(_passed(post), _passed_events(post)) as ports:
+    async with _peer(upstream) as post, _serving_bytes(_passed(post), _passed_events(post), port) as ports:
         yield ports
 
 
 @asynccontextmanager
-async def grpc_relay(upstream: int, answer: bytes) -> AsyncIterator[dict[str, int]]:
+async def grpc_relay(upstream: int, answer: bytes, port: int) -> AsyncIterator[dict[str, int]]:
     """The same, a message for all that one read of a stream brings."""
-    async with _peer(upstream) as post, _serving_bytes(_passed(post), _passed_reads(post)) as ports:
+    async with _peer(upstream) as post, _serving_bytes(_passed(post), _passed_reads(post), port) as ports:
         yield ports
 
 
 @asynccontextmanager
-async def http_echo(upstream: int, answer: bytes) -> AsyncIterator[dict[str, int]]:
+async def http_echo(upstream: int, answer: bytes, port: int) -> AsyncIterator[dict[str, int]]:
     """aiohttp with a handler that reads the body and gives bytes."""
     body = answer or http_answer(WORDS)
 
@@ -88,12 +89,12 @@ async def http_echo(upstream: int, answer: bytes) -> AsyncIterator[dict[str, int
         await request.read()
         return web.Response(body=body, content_type="application/json")
 
-    async with _serving_http(chat) as ports:
+    async with _serving_http(chat, port) as ports:
         yield ports
 
 
 @asynccontextmanager
-async def http_proxy(upstream: int, answer: bytes) -> AsyncIterator[dict[str, int]]:
+async def http_proxy(upstream: int, answer: bytes, port: int) -> AsyncIterator[dict[str, int]]:
     """aiohttp over aiohttp: bytes go to the peer and come back, of a stream as reads bring them."""
     async with _peer(upstream) as post:
 
@@ -108,11 +109,11 @@ async def http_proxy(upstream: int, answer: bytes) -> AsyncIterator[dict[str, in
                 await response.write_eof()
                 return response
 
-        async with _serving_http(chat) as ports:
+        async with _serving_http(chat, port) as ports:
             yield ports
 
 
-FLOORS: Final[Mapping[str, Callable[[int, bytes], _Serving]]] = {
+FLOORS: Final[Mapping[str, Callable[[int, bytes, int], _Serving]]] = {
     "grpc echo": grpc_echo,
     "grpc echo of messages": grpc_messages,
     "grpc pass-through": grpc_pass,
@@ -120,12 +121,12 @@ FLOORS: Final[Mapping[str, Callable[[int, bytes], _Serving]]] = {
     "http echo": http_echo,
     "http proxy": http_proxy,
 }
-"""By name; each is called with the peer's port and the answer of an echo (empty: a usual one)."""
+"""By name; each is called with the peer's port, the answer of an echo (empty: a usual one) and its port (0: any)."""
 
 
-async def main(name: str, upstream: int, answer: bytes) -> None:
+async def main(name: str, upstream: int, answer: bytes, port: int) -> None:
     """Serves until standard input ends."""
-    async with FLOORS[name](upstream, answer) as ports:
+    async with FLOORS[name](upstream, answer, port) as ports:
         print(json.dumps(ports), flush=True)
         await end_of_input()
 
@@ -170,20 +171,20 @@ async def _peer(upstream: int) -> AsyncIterator[Any]:
 
 
 @asynccontextmanager
-async def _serving_bytes(generate: Any, stream: Any) -> AsyncIterator[dict[str, int]]:
+async def _serving_bytes(generate: Any, stream: Any, port: int) -> AsyncIterator[dict[str, int]]:
     methods = {
         "Generate": grpc.unary_unary_rpc_method_handler(generate),
         "StreamGenerate": grpc.unary_stream_rpc_method_handler(stream),
     }
     server = grpc.aio.server(options=_BURSTS)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, methods),))
-    async with _serving(server) as ports:
+    async with _serving(server, port) as ports:
         yield ports
 
 
 @asynccontextmanager
-async def _serving(server: grpc.aio.Server) -> AsyncIterator[dict[str, int]]:
-    port = server.add_insecure_port("127.0.0.1:0")
+async def _serving(server: grpc.aio.Server, port: int) -> AsyncIterator[dict[str, int]]:
+    port = server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
     try:
         yield {"grpc": port}
@@ -192,12 +193,12 @@ async def _serving(server: grpc.aio.Server) -> AsyncIterator[dict[str, int]]:
 
 
 @asynccontextmanager
-async def _serving_http(chat: Any) -> AsyncIterator[dict[str, int]]:
+async def _serving_http(chat: Any, port: int) -> AsyncIterator[dict[str, int]]:
     app = web.Application()
     app.router.add_post(CHAT, chat)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, backlog=4096).start()
+    await web.TCPSite(runner, "127.0.0.1", port, backlog=4096, reuse_port=True).start()
     try:
         yield {"http": int(runner.addresses[0][1])}
     finally:
@@ -205,5 +206,5 @@ async def _serving_http(chat: Any) -> AsyncIterator[dict[str, int]]:
 
 
 if __name__ == "__main__":
-    name, port, file = sys.argv[1:]
-    uvloop.run(main(name, int(port), Path(file).read_bytes() if file else b""))
+    name, upstream, file, *given = sys.argv[1:]
+    uvloop.run(main(name, int(upstream), Path(file).read_bytes() if file else b"", int(given[0]) if given else 0))

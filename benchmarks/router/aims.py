@@ -76,8 +76,11 @@ def _of_memory(results: Results) -> Iterator[Aim]:
 def _of_workers(results: Results) -> Iterator[Aim]:
     one, *more = results.variants.get(many_workers(()).title, [None])
     for protocol, shown in (("grpc", "gRPC"), ("http", "REST")):
-        times = [two.times(one, protocol) for two in more[:1] if one is not None and protocol in two.rounds]
-        yield Aim(f"two workers over {shown}, times one", 1.7, times[0] if times else None)
+        times = bare = None
+        if one is not None and more and protocol in one.rounds:
+            times, bare = more[0].times(one, protocol), more[0].bare_times(one, protocol)
+        beside = "" if bare is None else f" (two bare processes: {bare:.2f})"
+        yield Aim(f"two workers over {shown}, times one{beside}", 1.7, times)
 
 
 def _of(

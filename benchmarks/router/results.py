@@ -12,7 +12,7 @@ from benchmarks.router.cases import CASES
 from benchmarks.router.footprint import Footprint
 from benchmarks.router.machine import Machine
 from benchmarks.router.rounds import Found, Sample
-from benchmarks.router.variants import Variant
+from benchmarks.router.variants import Rounds, Variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +65,8 @@ def _cell(cell: Any, samples: list[Sample]) -> dict[str, Any]:
 
 
 def _variant(told: dict[str, Any]) -> Variant:
-    rounds = {
-        protocol: [(Figures(**figures), cpu_us) for figures, cpu_us in rounds]
-        for protocol, rounds in told["rounds"].items()
-    }
-    return Variant(**told | {"rounds": rounds})
+    return Variant(**told | {"rounds": _rounds(told["rounds"]), "bare": _rounds(told.get("bare", {}))})
+
+
+def _rounds(told: dict[str, Any]) -> Rounds:
+    return {protocol: [(Figures(**figures), cpu_us) for figures, cpu_us in rounds] for protocol, rounds in told.items()}

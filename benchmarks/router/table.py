@@ -58,16 +58,19 @@ def footprints(found: Sequence[Footprint]) -> str:
 
 
 def variants(title: str, found: Sequence[Variant]) -> str:
-    """A way to run the router a row; ratios are to the first."""
+    """A way to run the router a row; ratios are to the first, those of the bare floor beside ours."""
     heads = [title, "start, s", "MB then", "of a core, idle"]
     for protocol in found[0].rounds:
         heads += [f"{PROTOCOLS[protocol]}: answers a second", "times the first", "us of processor an answer"]
+        heads += ["bare: times the first", "bare: us of processor"] if protocol in found[0].bare else []
     lines = [_row(heads), _row(["---:"] * len(heads))]
     for one in found:
         cells = [one.name, f"{one.start_s:.2f}", f"{one.start_mb:.0f}", f"{one.idle_share:.1%}"]
         for protocol in one.rounds:
             times = one.times(found[0], protocol)
             cells += [number(one.per_s(protocol)), f"{times:.2f}", number(one.cpu_us(protocol))]
+            if (bare := one.bare_times(found[0], protocol)) is not None:
+                cells += [f"{bare:.2f}", number(one.bare_cpu_us(protocol))]
         lines.append(_row(cells))
     return "\n".join(lines)
 

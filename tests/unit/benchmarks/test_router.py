@@ -57,9 +57,9 @@ def test_a_run_measures_calls_over_both_protocols(tmp_path: Path, capsys: pytest
 
 @needs_programs
 @needs_cores
-def test_a_run_measures_memory_and_many_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_measures_memory_many_models_and_several_workers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "figures.json"
-    options = ["--quick", "--cases", "footprint,models", "--over", "grpc", "--folder", str(tmp_path)]
+    options = ["--quick", "--cases", "footprint,models,workers", "--over", "grpc", "--folder", str(tmp_path)]
     assert main([*options, "--json", str(file)]) == 0
     told = json.loads(file.read_text())
     assert told["failures"] == []
@@ -67,6 +67,9 @@ def test_a_run_measures_memory_and_many_models(tmp_path: Path, capsys: pytest.Ca
     assert all(one["calls"] >= 10 and one["start_mb"] > 0 for one in told["footprints"])
     assert all(one["stream_kb"] is not None for one in told["footprints"])
     assert [variant["name"] for variant in told["variants"]["many models"]] == ["1", "10"]
+    workers = {variant["name"]: variant for variant in told["variants"]["several workers"]}
+    assert [*workers] == ["1", "2"]
+    assert all(figures["answers"] > 0 for one in workers.values() for figures, _ in one["bare"]["grpc"])
     printed = capsys.readouterr().out
     assert main(["--read", str(file)]) == 0
     assert capsys.readouterr().out == printed, "what was saved is what was found"
@@ -151,8 +154,15 @@ def test_the_page_says_which_aims_are_met_and_draws_who_was_measured(tmp_path: P
     }
     memory = [Footprint(OURS, "grpc", 1.0, 121.0, 10, 121.0, 121.0, 5000, 20.0)]
     workers = [
-        Variant(name, 1.0, 120.0, 0.01, {"grpc": [(_sample(per_s).figures, 500.0) for per_s in rates]})
-        for name, rates in (("1", (1000, 10)), ("2", (1600, 18)))
+        Variant(
+            name,
+            1.0,
+            120.0,
+            0.01,
+            {"grpc": [(_sample(per_s).figures, 500.0) for per_s in rates]},
+            {"grpc": [(_sample(bare).figures, 90.0)]},
+        )
+        for name, rates, bare in (("1", (1000, 10), 2000), ("2", (1600, 18), 3000))
     ]
     found, beside = Found(samples, ["litellm: not\ninstalled"]), {"several workers": workers}
     results = Results(this_machine(), "make bench", 1, 1.0, found, memory, beside)
@@ -165,8 +175,8 @@ def test_the_page_says_which_aims_are_met_and_draws_who_was_measured(tmp_path: P
     assert "| memory after start | at most 120 MB | 121 MB | missed |" in said
     assert "| an open stream over gRPC | at most 20 KB | 20 KB | met |" in said
     assert "| misses, times LiteLLM's | at least 25 | - | not measured |" in said
-    assert "| two workers over gRPC, times one | at least 1.7 | 1.7 | met |" in said
-    assert "| 2 | 1.00 | 120 | 1.0% | 809 | 1.70 | 500 |" in said
+    assert "| two workers over gRPC, times one (two bare processes: 1.50) | at least 1.7 | 1.7 | met |" in said
+    assert "| 2 | 1.00 | 120 | 1.0% | 809 | 1.70 | 500 | 1.50 | 90 |" in said
     assert "- litellm: not installed" in said
     drawn = picture.read_bytes()
     assert b"http proxy, REST" in drawn
