@@ -57,7 +57,7 @@ def test_a_run_measures_calls_over_both_protocols(tmp_path: Path, capsys: pytest
 
 @needs_programs
 @needs_cores
-def test_a_run_measures_memory_many_models_and_several_workers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_measures_memory_many_models_and_workers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "figures.json"
     options = ["--quick", "--cases", "footprint,models,workers", "--over", "grpc", "--folder", str(tmp_path)]
     assert main([*options, "--json", str(file)]) == 0
