@@ -43,7 +43,7 @@ async def serve(mode: str, folder: Path, endpoint: str) -> None:
     settings = Settings(config, _ANYWHERE, _ANYWHERE, _ANYWHERE, cache_dir=folder, cache_bytes=2**26)
     async with Server(settings, environ=environ, backends={"m": EchoBackend("m")}) as server:
         if mode == "none":
-            server.gateway._observed = server.gateway._intake  # type: ignore[assignment]
+            server.gateway._observed = server.gateway._observed._inner  # type: ignore[assignment]
         print(server.grpc_address, flush=True)
         await stop.wait()
 

@@ -12,7 +12,7 @@ import pytest
 from polyroute.backends.echo import EchoBackend, Script
 from polyroute.core.config import LimitsConfig
 from polyroute.core.errors import PeerFailed
-from polyroute.server.rest import sending
+from polyroute.server.rest import app
 from tests.integration.connect_client import STREAM, Caller, calling, details, envelope, envelopes_of
 from tests.integration.grpc_serving import Serving, serving, settings_for
 from tests.integration.rest_serving import WAIT_S, until
@@ -143,12 +143,14 @@ async def test_a_caller_that_leaves_stops_the_work_and_is_told_of_once(
 
 
 async def test_a_caller_that_does_not_read_is_left(
-    caller: Caller, echo: EchoBackend, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, echo: EchoBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sending, "STALL_S", 0.1)
+    monkeypatch.setattr(app, "STALL_S", 0.1)
     echo.script = Script(texts=["x" * 10_000] * 20_000)
     sent = {"Content-Type": "application/connect+json"}
-    async with caller.client.post(f"{caller.url}/{STREAM}", data=envelope({"prompt": "x"}), headers=sent) as answer:
-        assert answer.status == 200
-        await until(lambda: echo.open == 0)
+    async with serving(echo, folder=tmp_path) as served, calling(served.server) as caller:
+        url = f"{caller.url}/{STREAM}"
+        async with caller.client.post(url, data=envelope({"prompt": "x"}), headers=sent) as answer:
+            assert answer.status == 200
+            await until(lambda: echo.open == 0)
     assert echo.closed_early == 1

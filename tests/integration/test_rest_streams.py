@@ -13,7 +13,7 @@ import pytest
 
 from polyroute.backends.echo import EchoBackend, Script
 from polyroute.core.errors import PeerFailed
-from polyroute.server.rest import sending
+from polyroute.server.rest import app, sending
 from tests.integration.rest_serving import Rest, rest_over, until
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}], "stream": True}
@@ -168,17 +168,20 @@ async def test_each_token_is_sent_when_it_is_there(rest: Rest, echo: EchoBackend
 
 
 async def test_a_caller_that_stops_reading_holds_nothing_for_long(
-    rest: Rest, echo: EchoBackend, monkeypatch: pytest.MonkeyPatch
+    echo: EchoBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sending, "STALL_S", 0.1)
+    monkeypatch.setattr(app, "STALL_S", 0.1)
     echo.script = Script(texts=["x" * 1_000_000] * 100)
-    url = urlsplit(rest.url)
-    _, writer = await asyncio.open_connection(url.hostname, url.port, limit=1024)
-    try:
-        body = json.dumps(STREAMS["/v1/stream"]).encode()
-        head = b"POST /v1/stream HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-        writer.write(head % len(body) + body)
-        await until(lambda: echo.closed_early == 1)
-        assert echo.open == 0
-    finally:
-        writer.close()
+    async with rest_over(echo) as rest:
+        url = urlsplit(rest.url)
+        _, writer = await asyncio.open_connection(url.hostname, url.port, limit=1024)
+        try:
+            body = json.dumps(STREAMS["/v1/stream"]).encode()
+            writer.write(
+                b"POST /v1/stream HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                b"Content-Length: %d\r\n\r\n" % len(body) + body
+            )
+            await until(lambda: echo.closed_early == 1)
+            assert echo.open == 0
+        finally:
+            writer.close()

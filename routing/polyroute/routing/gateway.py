@@ -70,9 +70,9 @@ class Gateway:
         self._metrics = metrics
         recorded = None if recorder is None else Recorded(recorder, shadows=shadows)
         router = Router(lambda: self._snapshot, metrics, recorded=recorded)
-        self._intake = Intake(router, router.at_hand)
+        self._intake = Intake()
         self._observed = Observed(
-            self._intake, metrics, begin=begin, content_chars=content_chars, ready=self._intake.at_hand
+            router, metrics, intake=self._intake, begin=begin, content_chars=content_chars, ready=router.at_hand
         )
         self._loads: set[asyncio.Task[None]] = set()
         metrics.know(snapshot.rules)

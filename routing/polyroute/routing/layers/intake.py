@@ -3,64 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing
-from typing import Final, cast
+from typing import Final
 
-from polyroute.core.call import Call, Service
 from polyroute.core.errors import Draining
-from polyroute.core.event import Event, Whole
-from polyroute.routing.occupancy import Occupancy
-from polyroute.routing.streams import generator
+from polyroute.core.wait import Wait
+from polyroute.routing.occupancy import Occupancy, Occupied
 
 _COME_BACK_S: Final = 5.0
 
 
 class Intake:
-    """Lets calls in until it is closed, and knows when the last has left. `ready` is what `inner` has at hand."""
+    """Lets calls in until it is closed, and knows when the last has left."""
 
-    def __init__(self, inner: Service, ready: Callable[[Call], Whole | None] = lambda _: None) -> None:
-        self._inner = inner
-        self._ready = ready
+    def __init__(self) -> None:
         self._occupancy = Occupancy()
-        self._waits: set[_Wait] = set()
+        self._waits: set[Wait] = set()
         self._cut = False
         self.closed = False
         """Whether new calls are refused."""
 
-    async def __call__(self, call: Call) -> AsyncIterator[Event]:
+    def admitted(self) -> Occupied:
+        """One more call, which is inside for as long as the block lasts; raises `Draining` once this is closed."""
         if self.closed:
             raise _shutting_down()
-        self._occupancy.enter()
-        wait = _Wait()
-        try:
-            async with aclosing(generator(self._inner(call))) as events:
-                while True:
-                    try:
-                        event = await self._next(events, wait)
-                    except StopAsyncIteration:
-                        return
-                    yield event
-        finally:
-            self._occupancy.leave()
+        return Occupied((self._occupancy,))
 
-    def at_hand(self, call: Call) -> Whole | None:
-        """The answer that is there without waiting, if there is one: the call has left before anybody could wait."""
-        return None if self.closed else self._ready(call)
-
-    async def _next(self, events: AsyncGenerator[Event, None], wait: _Wait) -> Event:
-        if self._cut:
-            raise _shutting_down()
-        wait.begin()
-        self._waits.add(wait)
-        try:
-            return await anext(events)
-        except BaseException as error:
-            if wait.was_cut() and isinstance(error, asyncio.CancelledError):
-                raise _shutting_down() from None
-            raise
-        finally:
-            self._waits.discard(wait)
+    def waiting(self) -> Waiting:
+        """For a call that is inside: a block within which it waits for its next event, to be entered for each."""
+        return Waiting(self)
 
     def cut(self) -> None:
         """Ends the calls that are still inside with `Draining`, at once."""
@@ -73,26 +43,34 @@ class Intake:
         self.closed = True
         return await self._occupancy.empty(grace_s)
 
+    def wait(self) -> Wait:
+        """The current task waits from here on, until `over`; raises `Draining` where calls are cut already."""
+        if self._cut:
+            raise _shutting_down()
+        wait = Wait()
+        self._waits.add(wait)
+        return wait
 
-class _Wait:
-    """A task that waits for a call's next event, and can be woken: what `asyncio.timeout` does, for less an event."""
+    def over(self, wait: Wait, error: BaseException | None) -> None:
+        """What is waited for is there, or `error` is; raises `Draining` where that is because calls were cut."""
+        self._waits.discard(wait)
+        if error is not None and wait.was_cut() and isinstance(error, asyncio.CancelledError):
+            raise _shutting_down() from None
 
-    __slots__ = ("_cancelling", "_cut", "_task")
 
-    def begin(self) -> None:
-        """The current task waits from here on."""
-        self._task = cast("asyncio.Task[object]", asyncio.current_task())
-        self._cancelling, self._cut = self._task.cancelling(), False
+class Waiting:
+    """See `Intake.waiting`: a block costs an event less than a coroutine of its own."""
 
-    def cut(self) -> None:
-        """Cancels what is waited for."""
-        if not self._cut:
-            self._cut = True
-            self._task.cancel()
+    __slots__ = ("_intake", "_wait")
 
-    def was_cut(self) -> bool:
-        """Whether it was that which cancelled the task, and nobody else did beside."""
-        return self._cut and self._task.uncancel() <= self._cancelling
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+
+    def __enter__(self) -> None:
+        self._wait = self._intake.wait()
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        self._intake.over(self._wait, error)
 
 
 def _shutting_down() -> Draining:

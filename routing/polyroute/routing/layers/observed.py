@@ -18,6 +18,7 @@ from polyroute.core.trace import Begin, untraced
 from polyroute.routing.cache.look_event import note_look
 from polyroute.routing.call_line import write_line
 from polyroute.routing.call_span import describe, entrance_attributes
+from polyroute.routing.layers.intake import Intake
 from polyroute.routing.metrics import Metrics
 from polyroute.routing.observation import Observation
 from polyroute.routing.streams import generator
@@ -28,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 
 class Observed:
-    """Outermost of the layers: what it sees is what the caller sees.
+    """Outermost of the layers: what it sees is what the caller sees. `intake` lets calls in, and ends them.
 
     `ready` gives whole answers that are there without waiting; they need not pass the layers (`at_hand`).
     `begin` begins the trace of each call. Prompts and answers it looks at only where `content_chars` is above 0: then
@@ -40,12 +41,14 @@ class Observed:
         inner: Service,
         metrics: Metrics,
         *,
+        intake: Intake | None = None,
         begin: Begin = untraced,
         content_chars: int = 0,
         ready: Callable[[Call], Whole | None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._inner = inner
+        self._intake = intake or Intake()
         self._ready = ready
         self._metrics = metrics
         self._begin = begin
@@ -56,13 +59,19 @@ class Observed:
         seen = self._seen(call)
         self._metrics.call_begun()
         try:
-            async with aclosing(generator(self._inner(seen.call))) as events:
-                async for event in events:
-                    event = seen.saw(event)
-                    begun = self._clock()
-                    yield event
-                    seen.held_s += self._clock() - begun
-                    seen.complete = seen.complete or isinstance(event, Whole)  # who comes back has taken all of it
+            with self._intake.admitted():
+                async with aclosing(generator(self._inner(seen.call))) as events:
+                    waiting = self._intake.waiting()
+                    while True:
+                        with waiting:
+                            event = await anext(events, None)
+                        if event is None:
+                            return
+                        event = seen.saw(event)
+                        begun = self._clock()
+                        yield event
+                        seen.held_s += self._clock() - begun
+                        seen.complete = seen.complete or isinstance(event, Whole)  # who comes back has taken all of it
         except PolyrouteError as error:
             seen.failed(error)
             raise
@@ -82,7 +91,7 @@ class Observed:
 
         None is no refusal, and nothing is told of it: the call goes the way of all others.
         """
-        whole = self._ready(call)
+        whole = None if self._intake.closed else self._ready(call)
         if whole is None:
             return None
         seen = self._seen(call)

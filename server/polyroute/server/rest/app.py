@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from polyroute.routing.gateway import Gateway
 from polyroute.server.feedback import FeedbackIntake
+from polyroute.server.patience import STALL_S, Patience
 from polyroute.server.rest.connect.service import Offer, methods
 from polyroute.server.rest.connection_age import ConnectionAge
 from polyroute.server.rest.edge import edge
@@ -18,6 +19,7 @@ from polyroute.server.rest.garbage import quiet_garbage
 from polyroute.server.rest.health import Expose
 from polyroute.server.rest.json_body import MAX_BODY_BYTES
 from polyroute.server.rest.openapi import describe
+from polyroute.server.rest.sending import PATIENCE
 from polyroute.server.rest.session import Session, SessionEndpoint
 
 
@@ -50,6 +52,7 @@ def build_rest(
     quiet_garbage()
     frame = edge(drain, generating, gateway.refused, ConnectionAge(max_age_s), forms)
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[frame])
+    app[PATIENCE] = Patience(STALL_S)
 
     async def openapi(http: web.Request) -> web.Response:
         return json_response(document)

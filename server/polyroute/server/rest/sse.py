@@ -87,19 +87,18 @@ async def stream(http: web.Request, gateway: Gateway, call: Call, frames: Frames
         if http[LAST]:
             response.force_close()
         await response.prepare(http)
-        with Sending(http, response.write) as sending:
-            try:
-                there: list[Token | Finished] = [*first.tokens, first.finished] if isinstance(first, Whole) else []
-                last = await _sent(frames, frames.started(route), there, events, sending)
-            except ConnectionError:
-                raise  # the caller has left
-            except Exception as error:  # noqa: BLE001 - whatever it is, the caller must see that the answer is cut
-                body = failure(known(error, http[REQUEST_ID]), http[REQUEST_ID], http[DIALECT])
-                await sending.write(frames.failed(body))
-                _break_off(http)
-                return response
-    with Sending(http, response.write_eof) as ending:
-        await ending.write(last)
+        sending = Sending(http, response.write)
+        try:
+            there: list[Token | Finished] = [*first.tokens, first.finished] if isinstance(first, Whole) else []
+            last = await _sent(frames, frames.started(route), there, events, sending)
+        except ConnectionError:
+            raise  # the caller has left
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller must see that the answer is cut
+            body = failure(known(error, http[REQUEST_ID]), http[REQUEST_ID], http[DIALECT])
+            await sending.write(frames.failed(body))
+            _break_off(http)
+            return response
+    await Sending(http, response.write_eof).write(last)
     return response
 
 

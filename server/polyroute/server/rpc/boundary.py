@@ -25,14 +25,11 @@ from polyroute.core.errors import (
     clip,
 )
 from polyroute.core.request import Request
-from polyroute.server.patience import Patience
+from polyroute.server.patience import STALL_S, Patience
 from polyroute.server.rpc.asked import Asked, Known
 from polyroute.server.rpc.status import refusal
 from polyroute.server.trace import trace_of
 from polyroute.v1.inference_pb2 import GenerateRequest
-
-STALL_S: Final = 60.0
-"""How long a caller may leave unread what was sent before it is taken to have left, in seconds: it holds a permit."""
 
 GENERATING: Final = ("/polyroute.v1.InferenceService/Generate", "/polyroute.v1.InferenceService/StreamGenerate")
 """The methods of which each RPC is a call."""
@@ -84,6 +81,7 @@ class Boundary:
 
     def __init__(self, refused: _Refused = lambda _call, _error: None) -> None:
         self._refused = refused
+        self._patience = Patience(STALL_S)
 
     def around(self, found: Handler, method: str) -> Handler:
         """The handler of a method, which has this as its outermost frame."""
@@ -91,7 +89,7 @@ class Boundary:
         decode = _forgiving(found.request_deserializer)
         checked = _each_checked if found.request_streaming else _checked
         if found.response_streaming:
-            wrapped = _streaming(found.stream_stream or found.unary_stream, edge, checked)
+            wrapped = _streaming(found.stream_stream or found.unary_stream, edge, checked, self._patience)
             make = (
                 grpc.stream_stream_rpc_method_handler
                 if found.request_streaming
@@ -161,21 +159,21 @@ def _unary(inner: Any, edge: _Edge, checked: Callable[[Any], Any]) -> Callable[.
     return answer
 
 
-def _streaming(inner: Any, edge: _Edge, checked: Callable[[Any], Any]) -> Callable[..., Awaitable[None]]:
+def _streaming(
+    inner: Any, edge: _Edge, checked: Callable[[Any], Any], patience: Patience
+) -> Callable[..., Awaitable[None]]:
     async def answer(request: Any, rpc: _Rpc) -> None:
         # Written rather than yielded: a generator that gRPC leaves suspended would be closed whenever the garbage
         # collector finds it; here a cancelled RPC closes the servicer's generator at once.
-        patience = Patience(rpc.write, STALL_S)
         try:
             edge.begin(request, rpc)
             async with aclosing(inner(checked(request), rpc)) as messages:
                 async for message in messages:
-                    await patience.write(message)
+                    await patience.write(rpc.write, message)
         except Exception as error:  # noqa: BLE001 - as above
             await _fail(error, edge, request, rpc)
         finally:
             del request  # see `_fail`
-            patience.end()
 
     return answer
 

@@ -8,8 +8,8 @@ from typing import Any, cast
 import pytest
 from aiohttp import web
 
-from polyroute.server.rest import sending
-from polyroute.server.rest.sending import Sending
+from polyroute.server.patience import Patience
+from polyroute.server.rest.sending import PATIENCE, Sending
 
 
 class Transport:
@@ -22,25 +22,19 @@ class Transport:
 class Http:
     """As much of a request as there is to it."""
 
-    def __init__(self, transport: Transport | None) -> None:
+    def __init__(self, transport: Transport | None, patience: Patience) -> None:
         self.transport = transport
+        self.app = {PATIENCE: patience}
 
 
 @pytest.mark.parametrize("transport", [Transport(), None])
-async def test_a_caller_who_reads_nothing_is_cut_off(
-    monkeypatch: pytest.MonkeyPatch, transport: Transport | None
-) -> None:
-    monkeypatch.setattr(sending, "STALL_S", 0.02)
-
+async def test_a_caller_who_reads_nothing_is_cut_off(transport: Transport | None) -> None:
     async def write(_: Any) -> None:
         await asyncio.Event().wait()
 
-    http = cast("web.Request", Http(transport))
-    with (
-        Sending(http, write) as writes,
-        pytest.raises(ConnectionAbortedError, match=r"left the stream unread for 0\.02 s"),
-    ):
-        await writes.write(b"x")
+    http = cast("web.Request", Http(transport, Patience(0.02)))
+    with pytest.raises(ConnectionAbortedError, match=r"left the stream unread for 0\.02 s"):
+        await Sending(http, write).write(b"x")
     assert transport is None or transport.aborted
 
 
@@ -51,8 +45,8 @@ async def test_a_caller_who_reads_gets_everything() -> None:
         taken.append(chunk)
 
     transport = Transport()
-    with Sending(cast("web.Request", Http(transport)), write) as writes:
-        await writes.write(b"a")
-        await writes.write(b"b")
+    writes = Sending(cast("web.Request", Http(transport, Patience(60))), write)
+    await writes.write(b"a")
+    await writes.write(b"b")
     assert taken == [b"a", b"b"]
     assert not transport.aborted

@@ -94,22 +94,21 @@ def _streamed(offer: Offer, method: MethodDescriptor) -> Callable[[web.Request],
         frame, rpc = _entered(http, request, streams=True), HttpRpc(http)
         response = web.StreamResponse(headers={"Content-Type": codec.content_type(enveloped=True), **_AS_IT_COMES})
         failed: PolyrouteError | None = None
-        with Sending(http, response.write) as sending:
-            try:
-                async with aclosing(call(request, rpc.as_context())) as messages:
-                    async for message in messages:
-                        await _send(http, response, sending, enveloped(await codec.write(message)))
-            except ConnectionError:
-                raise  # the caller has left
-            except Exception as error:
-                if not response.prepared:
-                    raise  # the edge tells of it, and writes it
-                failed = known(error, http[REQUEST_ID])
-            finally:
-                http[CALLED] = frame.called
-            await _send(http, response, sending, end_of_stream(failed, http[REQUEST_ID]))
-        with Sending(http, response.write_eof) as ending:
-            await ending.write(b"")
+        sending = Sending(http, response.write)
+        try:
+            async with aclosing(call(request, rpc.as_context())) as messages:
+                async for message in messages:
+                    await _send(http, response, sending, enveloped(await codec.write(message)))
+        except ConnectionError:
+            raise  # the caller has left
+        except Exception as error:
+            if not response.prepared:
+                raise  # the edge tells of it, and writes it
+            failed = known(error, http[REQUEST_ID])
+        finally:
+            http[CALLED] = frame.called
+        await _send(http, response, sending, end_of_stream(failed, http[REQUEST_ID]))
+        await Sending(http, response.write_eof).write(b"")
         return response
 
     return answer
