@@ -23,6 +23,7 @@ MAX_ITEMS: Final = 64
 
 _TEXTS = ("requested", "model", "version", "deployment", "replica", "variant", "trace_id", "sticky_by", "cache_key")
 _NUMBERS = ("hash_point", "probability", "cache_age_s")
+_NO_NUMBERS = (None,) * len(_NUMBERS)
 _ATTEMPT_TEXTS = ("deployment", "replica", "variant", "reason", "message")
 _SHORT = 40
 _texts, _numbers, _attempt_texts = attrgetter(*_TEXTS), attrgetter(*_NUMBERS), attrgetter(*_ATTEMPT_TEXTS)
@@ -34,11 +35,11 @@ def route_to_header(route: Route) -> str:
 
     A longer one loses its reasons, then what stands upstream, then its attempts, and at last the ends of its names.
     """
-    for shorter in _ever_shorter(route):
-        text = _written(_plain(shorter, MAX_DEPTH))
-        if len(text) <= MAX_BYTES:
-            return text
-    return "{}"
+    text = _written(_plain(route, MAX_DEPTH))
+    if len(text) <= MAX_BYTES:
+        return text
+    shorter = (_written(_plain(less, MAX_DEPTH)) for less in _ever_shorter(route))
+    return next((text for text in shorter if len(text) <= MAX_BYTES), "{}")
 
 
 def route_from_header(text: str) -> Route | None:
@@ -51,16 +52,15 @@ def route_from_header(text: str) -> Route | None:
 
 def _written(plain: Mapping[str, Any]) -> str:
     try:
-        text = orjson.dumps(plain).decode()
+        text = orjson.dumps(plain).decode()  # JSON escapes what is no character to be shown, but for the last of ASCII
     except orjson.JSONEncodeError:  # half a surrogate pair
         text = "\x7f"
-    if text.isascii() and text.isprintable():
+    if text.isascii() and "\x7f" not in text:
         return text
     return _encode(plain).replace("\x7f", "\\u007f")
 
 
 def _ever_shorter(route: Route) -> Iterator[Route]:
-    yield route
     route = _without_reasons(route)
     yield route
     route = replace(route, upstream=None)
@@ -84,8 +84,10 @@ def _without_reasons(route: Route) -> Route:
 
 def _plain(route: Route, depth: int) -> dict[str, Any]:
     plain: dict[str, Any] = {name: value for name, value in zip(_TEXTS, _texts(route), strict=True) if value}
-    numbers = zip(_NUMBERS, _numbers(route), strict=True)
-    plain |= {name: value for name, value in numbers if value is not None and math.isfinite(value)}
+    numbers = _numbers(route)
+    if numbers != _NO_NUMBERS:
+        given = zip(_NUMBERS, numbers, strict=True)
+        plain |= {name: value for name, value in given if value is not None and math.isfinite(value)}
     if route.cache is not CacheResult.UNSPECIFIED:
         plain["cache"] = route.cache.name
     if route.attempts:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from operator import attrgetter
+from typing import Final
 
 from polyroute.core.event import CacheResult, Route
 from polyroute.core.route_header import ROUTE_HEADER, route_to_header
 
 MAX_HEADER_CHARS = 512
+
+_TEXTS: Final = {
+    "X-Polyroute-Model": "model",
+    "X-Polyroute-Version": "version",
+    "X-Polyroute-Deployment": "deployment",
+    "X-Polyroute-Replica": "replica",
+    "X-Polyroute-Variant": "variant",
+    "X-Polyroute-Cache-Key": "cache_key",
+    "X-Polyroute-Trace-Id": "trace_id",
+}
+_texts: Final = attrgetter(*_TEXTS.values())
 
 
 def ascii_header(text: str, limit: int = MAX_HEADER_CHARS) -> str:
@@ -19,19 +31,12 @@ def ascii_header(text: str, limit: int = MAX_HEADER_CHARS) -> str:
 
 def route_headers(route: Route) -> dict[str, str]:
     """`X-Polyroute-*` of an answer; a fact that is not known has no header."""
-    headers = {f"X-Polyroute-{name}": ascii_header(value) for name, value in _facts(route) if value}
+    headers = {name: ascii_header(text) for name, text in zip(_TEXTS, _texts(route), strict=True) if text}
+    if route.cache is not CacheResult.UNSPECIFIED:
+        headers["X-Polyroute-Cache"] = route.cache.label
+    if route.attempts:
+        headers["X-Polyroute-Attempts"] = str(len(route.attempts))
+    if route.reasons:
+        headers["X-Polyroute-Reasons"] = ascii_header("; ".join(route.reasons))
     headers[ROUTE_HEADER] = route_to_header(route)
     return headers
-
-
-def _facts(route: Route) -> Iterator[tuple[str, str]]:
-    yield "Model", route.model
-    yield "Version", route.version
-    yield "Deployment", route.deployment
-    yield "Replica", route.replica
-    yield "Variant", route.variant
-    yield "Cache", "" if route.cache is CacheResult.UNSPECIFIED else route.cache.name.lower()
-    yield "Cache-Key", route.cache_key
-    yield "Attempts", str(len(route.attempts)) if route.attempts else ""
-    yield "Trace-Id", route.trace_id
-    yield "Reasons", "; ".join(route.reasons)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Collection
+from functools import cache
 
 from aiohttp import web
 from msgspec.structs import replace
@@ -13,18 +14,13 @@ from polyroute.core.call import Call, Entrance, new_request_id
 from polyroute.core.config import LimitsConfig
 from polyroute.core.errors import InvalidArgument, clip
 from polyroute.core.request import CacheMode, CacheOptions, Request, RoutingOptions
-from polyroute.core.trace import Trace
+from polyroute.core.trace import NO_TRACE, Trace
 from polyroute.core.validate import validate
+from polyroute.server.rest.frame import FRAME
 from polyroute.server.sticky import headers_of
 from polyroute.server.trace import trace_of
 
 MAX_TIMEOUT_MS = 24 * 3600 * 1000
-
-REQUEST_ID = web.RequestKey("request_id", str)
-MODEL = web.RequestKey("model", str)
-"""The model or route that the request asks for, once that is read."""
-CALLED = web.RequestKey("called", bool)
-"""Whether the request has become a call, or several: the gateway tells of those."""
 
 ROUTING_HEADERS = {
     "X-Polyroute-User": "user",
@@ -56,40 +52,56 @@ def call(http: web.Request, asked: Request, carried: Collection[str]) -> Call:
 
     `carried` names, in small letters, the headers that the call carries along as they are.
     """
-    request_id = http[REQUEST_ID]
-    http[MODEL] = asked.model
+    frame = http[FRAME]
+    frame.model = asked.model
     arrived = time.monotonic()
     timeout_s = _timeout_s(http)
     return Call(
-        request=replace(
-            asked, request_id=request_id, routing=_routing(http, asked.routing), cache=_cache(http, asked.cache)
-        ),
-        request_id=request_id,
+        request=_with_headers(http, asked),
+        request_id=frame.request_id,
         arrived=arrived,
         deadline=None if timeout_s is None else arrived + timeout_s,
         caller=http.remote or "",
         trace=trace_in(http),
         headers=headers_of(http.headers.items(), carried),
-        entrance=entrance(http),
+        entrance=frame.entrance,
     )
 
 
 def accept(http: web.Request, made: Call, limits: LimitsConfig) -> None:
     """The call is to be made, unless `validate` refuses it; raises `InvalidArgument`."""
     validate(made.request, limits)
-    http[CALLED] = True
+    http[FRAME].called = True
 
 
 def trace_in(http: web.Request) -> Trace:
     """The trace that the request's headers tell."""
     headers = http.headers
+    if "traceparent" not in headers:
+        return NO_TRACE
     return trace_of((name, value) for name in ("traceparent", "tracestate") for value in headers.getall(name, ()))
 
 
 def entrance(http: web.Request) -> Entrance:
     """The endpoint that the request came in by."""
     resource = http.match_info.route.resource
-    return Entrance("http", f"{http.method} {http.path if resource is None else resource.canonical}")
+    if resource is None:  # no path of ours: there may be any number of those
+        return Entrance("http", f"{http.method} {http.path}")
+    return _entrance(http.method, resource.canonical)
+
+
+@cache
+def _entrance(method: str, path: str) -> Entrance:
+    return Entrance("http", f"{method} {path}")
+
+
+def _with_headers(http: web.Request, asked: Request) -> Request:
+    """The request with what its headers say; `asked` itself where they say nothing."""
+    request_id = http.headers.get("X-Request-ID", "") and http[FRAME].request_id
+    routing, cached = _routing(http, asked.routing), _cache(http, asked.cache)
+    if not request_id and routing is asked.routing and cached is asked.cache:
+        return asked
+    return replace(asked, request_id=request_id, routing=routing, cache=cached)
 
 
 def _routing(http: web.Request, asked: RoutingOptions) -> RoutingOptions:
@@ -121,7 +133,8 @@ def _cache(http: web.Request, asked: CacheOptions) -> CacheOptions:
     original_pace = asked.original_pace
     if (text := http.headers.get(PACE_HEADER)) is not None and not original_pace:
         original_pace = _yes_no(PACE_HEADER, text)
-    return CacheOptions(mode, max_age_s, original_pace)
+    made = CacheOptions(mode, max_age_s, original_pace)
+    return asked if made == asked else made
 
 
 def _timeout_s(http: web.Request) -> float | None:

@@ -12,8 +12,8 @@ from polyroute.server.answers import Answer, answer_to
 from polyroute.server.rest.answer_headers import route_headers
 from polyroute.server.rest.call_headers import accept, call
 from polyroute.server.rest.chat_body import ChatBody
-from polyroute.server.rest.edge import DIALECT
 from polyroute.server.rest.failures import FailureBody, json_response
+from polyroute.server.rest.frame import FRAME
 from polyroute.server.rest.json_body import read_body
 from polyroute.server.rest.openai_shapes import (
     FINISH,
@@ -41,7 +41,7 @@ class ChatEndpoint:
         """One answer to a conversation; with `stream`, as server-sent events."""
         body = await read_body(http, ChatBody, {"messages": self._gateway.limits.max_messages})
         made = call(http, body.request(), self._gateway.sticky_headers)
-        http[DIALECT] = body.dialect
+        http[FRAME].dialect = body.dialect
         accept(http, made, self._gateway.limits)
         name, with_logprobs = f"chatcmpl-{made.request_id}", bool(body.logprobs)
         frames = _Frames(name, with_logprobs, body.wants_usage) if body.stream else None
@@ -49,9 +49,7 @@ class ChatEndpoint:
         if frames is not None:
             return await stream(http, self._gateway, made, frames)
         answer = await answer_to(made, self._gateway)
-        response = json_response(_answer(answer, name, with_logprobs))
-        response.headers.update(route_headers(answer.route))
-        return response
+        return json_response(_answer(answer, name, with_logprobs), headers=route_headers(answer.route))
 
 
 def _answer(answer: Answer, name: str, with_logprobs: bool) -> ChatAnswer:

@@ -11,8 +11,8 @@ from polyroute.routing.gateway import Gateway
 from polyroute.server.answers import answer_to
 from polyroute.server.rest.answer_headers import route_headers
 from polyroute.server.rest.call_headers import accept, call
-from polyroute.server.rest.edge import DIALECT
 from polyroute.server.rest.failures import FailureBody, json_response
+from polyroute.server.rest.frame import FRAME
 from polyroute.server.rest.json_body import read_body
 from polyroute.server.rest.openai_bodies import COMPLETION, CompletionBody
 from polyroute.server.rest.openai_shapes import FINISH, CompletionAnswer, CompletionChoice, completion_logprobs, usage
@@ -29,7 +29,7 @@ class CompletionEndpoint:
         """One prompt continued; with `stream`, as server-sent events."""
         body = await read_body(http, CompletionBody)
         made = call(http, body.request(), self._gateway.sticky_headers)
-        http[DIALECT] = COMPLETION
+        http[FRAME].dialect = COMPLETION
         accept(http, made, self._gateway.limits)
         shape = _Shape(f"cmpl-{made.request_id}", body.logprobs is not None)
         if body.stream:
@@ -37,9 +37,7 @@ class CompletionEndpoint:
         answer = await answer_to(made, self._gateway)
         told = shape.answer(answer.route, int(answer.created), [shape.choice(answer.text, answer.logprobs, answer.end)])
         told["usage"] = usage(answer.end.usage)
-        response = json_response(told)
-        response.headers.update(route_headers(answer.route))
-        return response
+        return json_response(told, headers=route_headers(answer.route))
 
 
 class _Shape:

@@ -22,15 +22,12 @@ from polyroute.core.errors import (
     clip,
 )
 from polyroute.core.request import Request
-from polyroute.server.rest.call_headers import CALLED, MODEL, REQUEST_ID, entrance, request_id, trace_in
+from polyroute.server.rest.call_headers import entrance, request_id, trace_in
 from polyroute.server.rest.connection_age import ConnectionAge
-from polyroute.server.rest.dialect import AS_THEY_ARE, Dialect
+from polyroute.server.rest.dialect import AS_THEY_ARE
 from polyroute.server.rest.failures import failure_response, json_response, known, refusal
+from polyroute.server.rest.frame import FRAME, Frame
 
-DIALECT = web.RequestKey("dialect", Dialect)
-ARRIVED = web.RequestKey("arrived", float)
-LAST = web.RequestKey("last", bool)
-"""Whether the connection is old enough to end with this answer."""
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Refused = Callable[[Call, PolyrouteError], None]
 Form = Callable[[web.Request, PolyrouteError], web.Response]
@@ -57,10 +54,10 @@ def edge(
     own_form = forms or {}
 
     @web.middleware
-    async def frame(request: web.Request, handler: Answer) -> web.StreamResponse:
-        request[REQUEST_ID], request[ARRIVED] = request_id(request), time.monotonic()
-        request[LAST] = age.over(request.transport)
-        name = entrance(request).method
+    async def within(request: web.Request, handler: Answer) -> web.StreamResponse:
+        frame = Frame(entrance(request), request_id(request), time.monotonic(), age.over(request.transport))
+        request[FRAME] = frame
+        name = frame.entrance.method
         tell, form = refused if name in generating else _told, own_form.get(name)
         try:
             answer = _draining if draining() and request.method == "POST" else handler
@@ -72,18 +69,18 @@ def edge(
             raise
         if not response.prepared:
             response.headers.update(always(request))
-            if request[LAST] or draining() or not request.content.is_eof():
+            if frame.last or draining() or not request.content.is_eof():
                 response.force_close()  # nor can a connection go on after a body that was not read to its end
             if request.content.exception() is not None:
                 await _answer_and_close(request, response)
         return response
 
-    return frame
+    return within
 
 
 def always(request: web.Request) -> dict[str, str]:
     """Headers that every answer has."""
-    return {"X-Request-ID": request[REQUEST_ID], "X-Content-Type-Options": "nosniff"}
+    return {"X-Request-ID": request[FRAME].request_id, "X-Content-Type-Options": "nosniff"}
 
 
 async def _answer_and_close(request: web.Request, response: web.StreamResponse) -> None:
@@ -99,14 +96,15 @@ async def _draining(request: web.Request) -> web.StreamResponse:
 
 def _failed(request: web.Request, error: PolyrouteError, tell: Refused) -> None:
     """Tells of a request that fails, unless it has become a call: of those the gateway tells."""
-    if not request.get(CALLED):
+    frame = request[FRAME]
+    if not frame.called:
         call = Call(
-            Request(request.get(MODEL, "")),
-            request[REQUEST_ID],
-            request[ARRIVED],
+            Request(frame.model),
+            frame.request_id,
+            frame.arrived,
             caller=request.remote or "",
             trace=trace_in(request),
-            entrance=entrance(request),
+            entrance=frame.entrance,
         )
         tell(call, error)
 
@@ -122,33 +120,33 @@ def _told(call: Call, error: PolyrouteError) -> None:
 
 
 async def _answered(request: web.Request, answer: Answer, tell: Refused, form: Form | None) -> web.StreamResponse:
+    frame = request[FRAME]
     try:
         return await answer(request)
     except web.HTTPMethodNotAllowed as error:
         allowed = ", ".join(sorted(error.allowed_methods))
         message = f"{request.method} is not possible here; {clip(request.path, 200)} takes {allowed}"
         _failed(request, InvalidArgument("", message), tell)
-        response = json_response(
-            refusal(HTTPStatus.METHOD_NOT_ALLOWED, message, request[REQUEST_ID]), status=HTTPStatus.METHOD_NOT_ALLOWED
-        )
+        status = HTTPStatus.METHOD_NOT_ALLOWED
+        response = json_response(refusal(status, message, frame.request_id), status=status)
         response.headers["Allow"] = allowed
         return response
     except web.HTTPNotFound:
         path = clip(request.path, 200)
         missing = NotFound("endpoint", path, f"no endpoint `{path}`; /openapi.json lists them")
         _failed(request, missing, tell)
-        return failure_response(missing, request[REQUEST_ID], AS_THEY_ARE)
+        return failure_response(missing, frame.request_id, AS_THEY_ARE)
     except web.HTTPException as error:
         status = HTTPStatus(error.status)
         _failed(request, InvalidArgument("", error.reason), tell)
-        response = json_response(refusal(status, error.reason, request[REQUEST_ID]), status=status)
+        response = json_response(refusal(status, error.reason, frame.request_id), status=status)
         if (accepted := error.headers.get("Accept-Post")) is not None:
             response.headers["Accept-Post"] = accepted
         return response
     except ConnectionError:
         raise  # the caller has gone; aiohttp ends the connection
     except Exception as error:  # noqa: BLE001 - the outermost frame: whatever it is, the caller gets an answer
-        return _refused(request, known(error, request[REQUEST_ID]), tell, form)
+        return _refused(request, known(error, frame.request_id), tell, form)
 
 
 def _refused(request: web.Request, error: PolyrouteError, tell: Refused, form: Form | None) -> web.StreamResponse:
@@ -157,4 +155,4 @@ def _refused(request: web.Request, error: PolyrouteError, tell: Refused, form: F
     _failed(request, error, tell)
     if form is not None:
         return form(request, error)
-    return failure_response(error, request[REQUEST_ID], request.get(DIALECT, AS_THEY_ARE))
+    return failure_response(error, request[FRAME].request_id, request[FRAME].dialect)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from http import HTTPStatus
 
 import orjson
@@ -83,9 +84,14 @@ def failure_response(error: PolyrouteError, request_id: str, dialect: Dialect) -
     return response
 
 
-def json_response(body: object, *, status: int = 200) -> web.Response:
-    """`body` as an `application/json` answer."""
-    return web.Response(body=orjson.dumps(body), status=status, content_type="application/json")
+def json_response(body: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """`body` as an `application/json` answer, with more `headers` where it has any."""
+    return json_bytes(orjson.dumps(body), status=status, headers=headers)
+
+
+def json_bytes(body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """The same of JSON that is written already."""
+    return web.Response(body=body, status=status, headers={"Content-Type": "application/json", **(headers or {})})
 
 
 def known(error: Exception, request_id: str) -> PolyrouteError:

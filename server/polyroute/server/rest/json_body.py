@@ -159,12 +159,20 @@ async def read_raw(request: web.Request) -> bytes:
         raise InvalidArgument("", f"the body has {request.content_length} bytes, limit {MAX_BODY_BYTES}")
     try:
         if request.content.is_eof():  # it has come with the head, as most do
-            return await request.read()
-        async with asyncio.timeout(READ_LIMIT_S):
-            return await request.read()
+            raw = request.content.read_nowait()
+        else:
+            async with asyncio.timeout(READ_LIMIT_S):
+                raw = await request.read()
     except web.HTTPRequestEntityTooLarge:
-        raise InvalidArgument("", f"the body has more than {MAX_BODY_BYTES} bytes, the limit") from None
+        raise _too_large() from None
     except TimeoutError:
         raise InvalidArgument("", f"the body did not arrive within {READ_LIMIT_S:g} s") from None
     except (ClientError, HttpProcessingError, zlib.error, web.RequestPayloadError) as error:
         raise InvalidArgument("", f"the body cannot be read: {clip(str(error), 200)}") from None
+    if len(raw) > MAX_BODY_BYTES:
+        raise _too_large()
+    return raw
+
+
+def _too_large() -> InvalidArgument:
+    return InvalidArgument("", f"the body has more than {MAX_BODY_BYTES} bytes, the limit")

@@ -18,9 +18,9 @@ from polyroute.routing.gateway import Gateway
 from polyroute.server.answers import Answer, answer_to
 from polyroute.server.rest.answer_headers import ascii_header, route_headers
 from polyroute.server.rest.bodies import MAX_BATCH, NATIVE, BatchBody, GenerateBody
-from polyroute.server.rest.call_headers import CALLED, REQUEST_ID, accept, call
-from polyroute.server.rest.edge import DIALECT
+from polyroute.server.rest.call_headers import accept, call
 from polyroute.server.rest.failures import FailureBody, json_response
+from polyroute.server.rest.frame import FRAME
 from polyroute.server.rest.json_body import read_body
 from polyroute.server.rest.sse import Texts, frame, stream
 
@@ -99,9 +99,7 @@ class NativeEndpoints:
     async def generate(self, http: web.Request) -> web.Response:
         """One prompt, one whole answer."""
         answer = await answer_to(await self._call(http), self._gateway)
-        response = json_response(_answer(answer, http[REQUEST_ID]))
-        response.headers.update(route_headers(answer.route))
-        return response
+        return json_response(_answer(answer, http[FRAME].request_id), headers=route_headers(answer.route))
 
     async def stream(self, http: web.Request) -> web.StreamResponse:
         """The same request, answered as server-sent events."""
@@ -111,7 +109,7 @@ class NativeEndpoints:
     async def _call(self, http: web.Request) -> Call:
         body = await read_body(http, GenerateBody)
         made = call(http, body.request(body.prompt), self._gateway.sticky_headers)
-        http[DIALECT] = NATIVE
+        http[FRAME].dialect = NATIVE
         accept(http, made, self._gateway.limits)
         return made
 
@@ -120,16 +118,15 @@ class NativeEndpoints:
         body = await read_body(http, BatchBody, {"prompts": MAX_BATCH})
         if not body.prompts:
             raise InvalidArgument("prompts", "must not be empty")
-        http[DIALECT] = NATIVE
+        http[FRAME].dialect = NATIVE
         calls = [self._one_of(http, i, body.request(prompt)) for i, prompt in enumerate(body.prompts)]
-        http[CALLED] = True
+        http[FRAME].called = True
         answers = await self._all(calls)
         models = {a.route.model for a in answers}
         model = models.pop() if len(models) == 1 else answers[0].route.requested
         results = [_result(a) for a in answers]
-        response = json_response(BatchAnswer(model=model, results=results, request_id=http[REQUEST_ID]))
-        response.headers["X-Polyroute-Model"] = ascii_header(model)
-        return response
+        told = BatchAnswer(model=model, results=results, request_id=http[FRAME].request_id)
+        return json_response(told, headers={"X-Polyroute-Model": ascii_header(model)})
 
     def _one_of(self, http: web.Request, i: int, asked: Request) -> Call:
         made = call(http, asked, self._gateway.sticky_headers)

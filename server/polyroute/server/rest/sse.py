@@ -16,9 +16,9 @@ from polyroute.routing.gateway import Gateway
 from polyroute.routing.streams import generator
 from polyroute.server.answers import BrokenStream
 from polyroute.server.rest.answer_headers import route_headers
-from polyroute.server.rest.call_headers import REQUEST_ID
-from polyroute.server.rest.edge import DIALECT, LAST, always
+from polyroute.server.rest.edge import always
 from polyroute.server.rest.failures import FailureBody, failure, known
+from polyroute.server.rest.frame import FRAME
 from polyroute.server.rest.sending import Sending
 
 _HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -84,7 +84,7 @@ async def stream(http: web.Request, gateway: Gateway, call: Call, frames: Frames
             raise BrokenStream(f"began with {type(first).__name__}")
         route = first.route if isinstance(first, Started) else first.started.route
         response = _Events(headers={**_HEADERS, **always(http), **route_headers(route)})
-        if http[LAST]:
+        if http[FRAME].last:
             response.force_close()
         await response.prepare(http)
         sending = Sending(http, response.write)
@@ -94,7 +94,8 @@ async def stream(http: web.Request, gateway: Gateway, call: Call, frames: Frames
         except ConnectionError:
             raise  # the caller has left
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller must see that the answer is cut
-            body = failure(known(error, http[REQUEST_ID]), http[REQUEST_ID], http[DIALECT])
+            frame = http[FRAME]
+            body = failure(known(error, frame.request_id), frame.request_id, frame.dialect)
             await sending.write(frames.failed(body))
             _break_off(http)
             return response

@@ -10,11 +10,12 @@ from aiohttp.test_utils import make_mocked_request
 from msgspec import Struct
 from msgspec.structs import fields
 
-from polyroute.core.call import Call
+from polyroute.core.call import Call, Entrance
 from polyroute.core.request import CacheMode, CacheOptions, Message, Request, RoutingOptions, Sampling
 from polyroute.server.rest.bodies import GenerateBody
-from polyroute.server.rest.call_headers import REQUEST_ID, ROUTING_HEADERS, call
+from polyroute.server.rest.call_headers import ROUTING_HEADERS, call
 from polyroute.server.rest.chat_body import ChatBody
+from polyroute.server.rest.frame import FRAME, Frame
 from polyroute.server.rest.json_body import parse_body
 from polyroute.server.rest.openai_bodies import CompletionBody
 
@@ -44,12 +45,13 @@ HEADERS = {
     "X-Polyroute-Cache": "bypass",
     "X-Polyroute-Cache-Max-Age": "1",
     "X-Polyroute-Cache-Original-Pace": "true",
+    "X-Request-ID": "r",
 }
 
 
 def asked(body: Any, shape: type[ChatBody | CompletionBody], **headers: str) -> Call:
     http = make_mocked_request("POST", "/", headers=headers)
-    http[REQUEST_ID] = "r"
+    http[FRAME] = Frame(Entrance("http", "POST /"), "r", 0.0)
     return call(http, parse_body(json.dumps(body).encode(), shape).request(), ())
 
 

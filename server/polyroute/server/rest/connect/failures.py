@@ -13,10 +13,10 @@ from google.protobuf.any_pb2 import Any as Packed
 from google.protobuf.json_format import MessageToDict
 
 from polyroute.core.errors import PolyrouteError
-from polyroute.server.rest.call_headers import REQUEST_ID
 from polyroute.server.rest.connect.frames import END, enveloped
 from polyroute.server.rest.connect.messages import CODECS
 from polyroute.server.rest.failures import json_response
+from polyroute.server.rest.frame import FRAME
 from polyroute.server.rpc.status import status_of
 
 _CODES: Final = {"CANCELLED": "canceled"}
@@ -25,7 +25,7 @@ _CODES: Final = {"CANCELLED": "canceled"}
 
 def unary_failure(http: web.Request, error: PolyrouteError) -> web.Response:
     """The answer to a unary RPC that failed: JSON, with the status of the core table."""
-    response = json_response(_body(error, http[REQUEST_ID]), status=error.http)
+    response = json_response(_body(error, http[FRAME].request_id), status=error.http)
     if (delay_s := error.retry_delay_s) is not None:
         response.headers["Retry-After"] = str(max(1, math.ceil(delay_s)))
     return response
@@ -38,7 +38,7 @@ def stream_failure(http: web.Request, error: PolyrouteError) -> web.Response:
     """
     kinds = [codec.content_type(enveloped=True) for codec in CODECS]
     kind = http.content_type if http.content_type in kinds else kinds[0]
-    return web.Response(body=end_of_stream(error, http[REQUEST_ID]), content_type=kind)
+    return web.Response(body=end_of_stream(error, http[FRAME].request_id), content_type=kind)
 
 
 def end_of_stream(error: PolyrouteError | None, request_id: str) -> bytes:

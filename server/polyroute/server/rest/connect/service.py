@@ -15,13 +15,13 @@ from google.protobuf.message_factory import GetMessageClass
 from msgspec import structs
 
 from polyroute.core.errors import DeadlineExceeded, PolyrouteError, Unimplemented, clip
-from polyroute.server.rest.call_headers import CALLED, MODEL, REQUEST_ID, entrance
 from polyroute.server.rest.connect.failures import end_of_stream, stream_failure, unary_failure
 from polyroute.server.rest.connect.frames import enveloped
 from polyroute.server.rest.connect.messages import codec_of
 from polyroute.server.rest.connect.rpc import HttpRpc
-from polyroute.server.rest.edge import ARRIVED, LAST, Form, always
+from polyroute.server.rest.edge import Form, always
 from polyroute.server.rest.failures import known
+from polyroute.server.rest.frame import FRAME
 from polyroute.server.rest.sending import Sending
 from polyroute.server.rpc.boundary import GENERATING, REQUEST_ID_FORM, Frame, enter
 from polyroute.v1.inference_pb2 import GenerateRequest
@@ -78,7 +78,7 @@ def _whole(offer: Offer, method: MethodDescriptor) -> Callable[[web.Request], Aw
         try:
             told = await _in_time(call(request, rpc.as_context()), rpc)
         finally:
-            http[CALLED] = frame.called
+            http[FRAME].called = frame.called
         return web.Response(body=await codec.write(told), content_type=codec.content_type(enveloped=False))
 
     return answer
@@ -104,10 +104,10 @@ def _streamed(offer: Offer, method: MethodDescriptor) -> Callable[[web.Request],
         except Exception as error:
             if not response.prepared:
                 raise  # the edge tells of it, and writes it
-            failed = known(error, http[REQUEST_ID])
+            failed = known(error, http[FRAME].request_id)
         finally:
-            http[CALLED] = frame.called
-        await _send(http, response, sending, end_of_stream(failed, http[REQUEST_ID]))
+            http[FRAME].called = frame.called
+        await _send(http, response, sending, end_of_stream(failed, http[FRAME].request_id))
         await Sending(http, response.write_eof).write(b"")
         return response
 
@@ -116,11 +116,12 @@ def _streamed(offer: Offer, method: MethodDescriptor) -> Callable[[web.Request],
 
 def _entered(http: web.Request, request: Message, *, streams: bool) -> Frame:
     """Gives the RPC its frame and its ID: that of the message where it is usable, else that of the HTTP request."""
+    seen = http[FRAME]
     if isinstance(request, GenerateRequest):
-        http[MODEL] = request.model
+        seen.model = request.model
         if REQUEST_ID_FORM.fullmatch(request.request_id):
-            http[REQUEST_ID] = request.request_id
-    frame = Frame(structs.replace(entrance(http), streams=streams), http[REQUEST_ID], http[ARRIVED])
+            seen.request_id = request.request_id
+    frame = Frame(structs.replace(seen.entrance, streams=streams), seen.request_id, seen.arrived)
     enter(frame)
     return frame
 
@@ -139,7 +140,7 @@ async def _in_time(answer: Awaitable[Any], rpc: HttpRpc) -> Any:
 async def _send(http: web.Request, response: web.StreamResponse, sending: Sending, chunk: bytes) -> None:
     if not response.prepared:  # not before there is something to say, so that the edge can write an error
         response.headers.update(always(http))
-        if http[LAST]:
+        if http[FRAME].last:
             response.force_close()
         await response.prepare(http)
     await sending.write(chunk)
