@@ -23,6 +23,7 @@ from diskcache.core import DEFAULT_SETTINGS, METADATA
 from polyroute.routing.cache.disk import BytesDisk, ForeignEntry
 from polyroute.routing.cache.disk_puts import Put, Puts
 from polyroute.routing.cache.invalidation_log import locked
+from polyroute.routing.cache.stock import Stock
 from polyroute.routing.cache.terms import Moment
 from polyroute.routing.cache.tier import BadEntry, Held, Label
 from polyroute.routing.cache.together import Together
@@ -91,6 +92,7 @@ class DiskTier:
         self._threads = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="answers")
         self._puts = Puts(self._work)
         self._reads: Together[str, bytes | None] = Together(self._read_together, _MOST_TOGETHER)
+        self._stock = Stock(self._run)
 
     def __repr__(self) -> str:
         state = "open" if self._cache is not None else "not open"
@@ -99,6 +101,10 @@ class DiskTier:
     async def start(self) -> None:
         """Opens the folder, so that the first call finds it open."""
         await self._run(lambda _: None)
+
+    def lacks(self, digest: str) -> bool:
+        """Whether there is no entry under `digest`, as far as this process can know; see `Stock`."""
+        return self._stock.lacks(digest)
 
     async def get(self, digest: str) -> bytes | None:
         """The entry under `digest`; raises `BadEntry` for one that this store did not write, or not like that."""
@@ -111,6 +117,7 @@ class DiskTier:
     async def put(self, digest: str, entry: bytes, label: Label, stay_s: float | None) -> None:
         """Keeps an entry for `stay_s` seconds; None is until there is no room for it."""
         self._admit()
+        self._stock.add(digest)
         if not await self._puts.put(Put(digest, entry, _tag(label), stay_s)):
             raise OSError("the entry was not stored")
 
@@ -133,6 +140,7 @@ class DiskTier:
 
     async def close(self) -> None:
         """Closes the folder once what is being written is written; does not wait for a disk that hangs."""
+        self._stock.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_S):
                 await self._reads.settled()

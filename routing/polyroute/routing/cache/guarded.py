@@ -85,6 +85,8 @@ class GuardedTier:
 
     async def get(self, digest: str) -> bytes | None:
         """The entry under `digest`; None when there is none, or on any failure."""
+        if self.tier.lacks(digest):
+            return None
         return await self._ask("get", self.reads, self.tier.get_s, lambda: self.tier.get(digest), None)
 
     async def put(self, digest: str, entry: bytes, label: Label, stay_s: float | None) -> bool:

@@ -56,6 +56,10 @@ class RedisTier:
         """Sees whether it is there."""
         await self._client.ping()
 
+    def lacks(self, digest: str) -> bool:
+        """Never known without asking: others store there all the time."""
+        return False
+
     async def get(self, digest: str) -> bytes | None:
         """The entry under `digest`; raises `BadEntry` for something else than a string of bytes."""
         try:

@@ -51,6 +51,10 @@ class Tier(Protocol):
         """Opens it."""
         ...
 
+    def lacks(self, digest: str) -> bool:
+        """Whether there is no entry under `digest`, where that is known without asking; never waits."""
+        ...
+
     async def get(self, digest: str) -> bytes | None:
         """The entry under `digest`; raises `BadEntry` for one that is not as it was written."""
         ...

@@ -60,6 +60,9 @@ class Slot:
     async def start(self) -> None:
         await self._turn()
 
+    def lacks(self, digest: str) -> bool:
+        return False
+
     async def get(self, digest: str) -> bytes | None:
         await self._turn()
         return self.entries[digest][0] if digest in self.entries else None
