@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 import traceback
@@ -37,8 +38,10 @@ from tests.integration.peers import (
     chunk,
     data,
     head,
+    in_turn,
     said,
     streaming,
+    until,
 )
 
 CHAT = "/v1/chat/completions"
@@ -252,6 +255,37 @@ async def test_the_deadline_passes_amid_the_answer(scripted_peer: ScriptedPeer, 
 async def test_a_deadline_that_has_passed_already(scripted_peer: ScriptedPeer, remote: Remote) -> None:
     _, error = await outcome(remote(), a_call(deadline_s=-1))
     assert type(error) is DeadlineExceeded
+
+
+async def test_the_deadline_passes_while_a_handshake_is_not_answered(
+    scripted_peer: ScriptedPeer, remote: Remote
+) -> None:
+    backend = remote(scripted_peer.url.replace("http:", "https:"), connect_timeout=60)
+    _, error = await outcome(backend, a_call(deadline_s=0.3))
+    assert type(error) is DeadlineExceeded
+
+
+async def test_the_deadline_of_one_call_is_not_that_of_the_next_on_its_connection(
+    scripted_peer: ScriptedPeer, remote: Remote
+) -> None:
+    deadline_s, passed = 2.0, asyncio.Event()
+
+    async def later(connection: Connection, _request: PeerRequest) -> None:
+        await connection.send(head(SSE), chunk(said("a")))
+        await passed.wait()
+        await connection.send(chunk(END), chunk(b""))
+
+    scripted_peer.plays[CHAT] = in_turn(streaming(said("a"), END), later)
+    backend = remote()
+    begun = time.monotonic()
+    assert [type(event) async for event in backend.stream(a_call(deadline_s))] == [Started, Token, Finished]
+    async with aclosing(cast("AsyncGenerator[Event, None]", backend.stream(a_call(deadline_s=600)))) as events:
+        got = [await anext(events), await anext(events)]
+        await until(lambda: time.monotonic() > begun + deadline_s + 0.2, "the first call's deadline has passed")
+        passed.set()
+        got += [event async for event in events]
+    assert [type(event) for event in got] == [Started, Token, Finished]
+    assert len(scripted_peer.connections) == 1
 
 
 async def test_silence_amid_the_answer_is_bounded(scripted_peer: ScriptedPeer, remote: Remote) -> None:

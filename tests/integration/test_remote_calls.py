@@ -14,7 +14,7 @@ import pytest
 
 from polyroute.backends.remote.backend import RemoteBackend
 from polyroute.core.call import Call
-from polyroute.core.errors import Draining, PeerUnreachable, Unimplemented, Unsupported
+from polyroute.core.errors import Draining, PeerFailed, PeerUnreachable, Unimplemented, Unsupported
 from polyroute.core.event import CacheResult, Event, Finished, FinishReason, Route, Started, Token, Usage
 from polyroute.core.request import Message, Request
 from polyroute.core.route_header import ROUTE_HEADER, route_to_header
@@ -273,6 +273,57 @@ async def test_a_connection_is_kept_for_the_next_call(scripted_peer: ScriptedPee
     for _ in range(3):
         await events_of(backend)
     assert len(scripted_peer.connections) == 1
+
+
+async def test_a_connection_is_kept_after_a_refusal(scripted_peer: ScriptedPeer, remote: Remote) -> None:
+    refusal = answering(b"no", status="500 Internal Server Error", kind="text/plain")
+    scripted_peer.plays[CHAT] = in_turn(refusal, streaming(said("a"), END))
+    backend = remote()
+    with pytest.raises(PeerFailed):
+        await events_of(backend)
+    assert text_of(await events_of(backend)) == "a"
+    assert len(scripted_peer.connections) == 1
+
+
+async def test_a_connection_that_the_peer_wants_closed_is_not_kept(scripted_peer: ScriptedPeer, remote: Remote) -> None:
+    whole = b'{"choices":[{"index":0,"message":{"content":"a"},"finish_reason":"stop"}]}'
+    scripted_peer.plays[CHAT] = answering(whole, "Connection: close")
+    backend = remote()
+    for _ in range(2):
+        assert text_of(await events_of(backend)) == "a"
+    assert len(scripted_peer.connections) == 2
+
+
+async def test_calls_at_the_same_time_have_a_connection_each(scripted_peer: ScriptedPeer, remote: Remote) -> None:
+    calls, all_there = 20, asyncio.Event()
+
+    async def together(connection: Connection, request: PeerRequest) -> None:
+        if len(scripted_peer.calls(CHAT)) == calls:
+            all_there.set()
+        await all_there.wait()
+        await streaming(said(request.headers["x-request-id"]), END)(connection, request)
+
+    scripted_peer.plays[CHAT] = together
+    backend = remote()
+    answers = await asyncio.gather(*(events_of(backend, Call(REQUEST, f"r{i}")) for i in range(calls)))
+    assert [text_of(events) for events in answers] == [f"r{i}" for i in range(calls)]
+    assert len(scripted_peer.connections) == calls
+
+
+@pytest.mark.parametrize("interim", ["100 Continue", "103 Early Hints"])
+async def test_an_interim_answer_is_not_the_answer(scripted_peer: ScriptedPeer, remote: Remote, interim: str) -> None:
+    scripted_peer.plays[CHAT] = first_part(
+        f"HTTP/1.1 {interim}\r\n\r\n".encode(), head(SSE), chunk(said("a") + END), chunk(b"")
+    )
+    assert text_of(await events_of(remote())) == "a"
+
+
+async def test_a_long_request_arrives_whole(scripted_peer: ScriptedPeer, remote: Remote) -> None:
+    scripted_peer.plays[CHAT] = streaming(said("a"), END)
+    prompt = "long " * 400_000
+    call = Call(Request(model="m", messages=(Message("user", prompt),)), "r1")
+    assert text_of(await events_of(remote(), call)) == "a"
+    assert scripted_peer.requests[-1].json["messages"][0]["content"] == prompt
 
 
 async def test_a_peer_that_never_ends_its_body_after_done_does_not_hold_the_end_up(

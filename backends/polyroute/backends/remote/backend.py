@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Final
 
-import aiohttp
 import structlog
+from yarl import URL
 
 from polyroute.backends.remote import count, exchange
 from polyroute.backends.remote.dialect import Dialect
@@ -102,13 +102,13 @@ class RemoteBackend:
                 raise
             try:
                 if call.trace.span is not None:
-                    _describe(call.trace.span, response)
+                    _describe(call.trace.span, self._peer.url, response.status)
                 if response.status < 500:
                     self._watch.reached()
                 if not 200 <= response.status < 300:
                     raise await self._peer.refusal(response)
                 started: Started | None = Started(self._route(response.headers.get(ROUTE_HEADER)))
-                answer = exchange.answer(self._peer, call, response, dialect.reader(call.request))
+                answer = exchange.answer(self._peer, response, dialect.reader(call.request))
                 async with aclosing(answer) as events:
                     async for event in events:
                         if started is not None:
@@ -193,7 +193,7 @@ class RemoteBackend:
         )
 
 
-def _describe(span: Span, response: aiohttp.ClientResponse) -> None:
-    span.attributes |= {SERVER_ADDRESS: response.url.host or "", HTTP_STATUS: response.status}
-    if response.url.port is not None:
-        span.attributes[SERVER_PORT] = response.url.port
+def _describe(span: Span, url: URL, status: int) -> None:
+    span.attributes |= {SERVER_ADDRESS: url.host or "", HTTP_STATUS: status}
+    if url.port is not None:
+        span.attributes[SERVER_PORT] = url.port

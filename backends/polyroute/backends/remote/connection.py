@@ -1,13 +1,29 @@
-"""Tells a connection that was lost after it was kept from one that was lost when it was new."""
+"""Connections to a peer, kept and shared: aiohttp's, asked without its session."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+import asyncio
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, cast
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from aiohttp.streams import StreamReader
+from multidict import CIMultiDictProxy
+from yarl import URL
 
-if TYPE_CHECKING:
-    from aiohttp.connector import Connection
+from polyroute.backends.remote.line import Line
+from polyroute.backends.remote.names import Fixed
+
+MAX_HEADER_BYTES: Final = 16 * 1024
+"""Longest header of an answer."""
+KEEPALIVE_S: Final = 30.0
+"""How long a connection is kept that nobody uses, in seconds."""
 
 _LOST = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientConnectionResetError)
 
@@ -16,23 +32,110 @@ class KeptConnectionLost(Exception):
     """The peer had closed a connection that was kept from an earlier request: it never saw this one."""
 
 
-class Answer(aiohttp.ClientResponse):
-    """An answer that raises `KeptConnectionLost` where it is that which came in its place.
+@dataclass(frozen=True, slots=True)
+class Due:
+    """When an answer has to be complete, on the clock of `time.monotonic`; `late` makes the error that ends it then."""
 
-    aiohttp's traces tell of kept connections too, for a seventh of the time that a request takes.
+    at: float
+    late: Callable[[], Exception]
+
+
+class Response:
+    """The head of an answer, and its body as it comes; reading that raises aiohttp's errors, or the one that is due.
+
+    To be closed: the connection of one that is complete is kept.
     """
 
-    async def start(self, connection: Connection) -> Self:
-        """Waits for the head of the answer."""
-        marks = vars(connection.protocol)
+    __slots__ = ("_connection", "_line", "_timer", "body", "headers", "status")
+
+    def __init__(
+        self,
+        status: int,
+        headers: CIMultiDictProxy[str],
+        body: StreamReader,
+        connection: Connection,
+        timer: asyncio.TimerHandle | None,
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self._connection = connection
+        self._timer = timer
+
+    def __repr__(self) -> str:
+        return f"<Response {self.status} {'complete' if self.body.is_eof() else 'coming'}>"
+
+    def close(self) -> None:
+        """Gives the connection back; the peer sees it closed where more of this answer was to come."""
+        _leave(self._connection, self._timer)
+        self._connection.release()
+
+
+class Connections:
+    """Connections to the host of `url`, as many as there are requests; at the IP address `address` where one is given.
+
+    Where they are not to `keep`, each carries one request.
+    """
+
+    def __init__(self, url: URL, *, address: str | None, tls: ssl.SSLContext | bool, keep: bool) -> None:
+        self._loop = asyncio.get_running_loop()
+        keeping: dict[str, Any] = {"keepalive_timeout": KEEPALIVE_S} if keep else {"force_close": True}
+        resolver = None if address is None else Fixed(address)
+        self._connector = aiohttp.TCPConnector(limit=0, ssl=tls, resolver=resolver, **keeping)
+        self._connector._factory = cast("partial[ResponseHandler]", partial(Line, self._loop))
+        self._whom = aiohttp.ClientRequest("GET", url, loop=self._loop)
+
+    async def send(self, request: bytes, timeout: aiohttp.ClientTimeout, due: Due | None) -> Response:
+        """The beginning of the answer to a whole request in HTTP/1.1, whatever its status.
+
+        Raises aiohttp's errors, `KeptConnectionLost` for some of them, or the one that is due.
+        """
+        connection = await self._connected(timeout, due)
+        line, timer = cast("Line", connection.protocol), None
         try:
-            await super().start(connection)
-        except _LOST as error:
-            if "has_answered" in marks and not _begun(error):
+            if due is not None:
+                timer = self._loop.call_later(due.at - time.monotonic(), _end, line, due)
+            message, body = await line.exchange(request, silence_s=timeout.sock_read, max_header_bytes=MAX_HEADER_BYTES)
+        except BaseException as error:
+            _leave(connection, timer)
+            connection.close()
+            if line.has_answered and isinstance(error, _LOST) and not _begun(error):
                 raise KeptConnectionLost from error
             raise
-        marks["has_answered"] = True
-        return self
+        return Response(message.code, message.headers, body, connection, timer)
+
+    async def _connected(self, timeout: aiohttp.ClientTimeout, due: Due | None) -> Connection:
+        """A connection that was kept, or a new one."""
+        hurried = False
+        if due is not None:
+            remaining_s = due.at - time.monotonic()
+            if remaining_s <= 0:
+                raise due.late()
+            if timeout.connect is None or remaining_s < timeout.connect:
+                hurried, timeout = True, aiohttp.ClientTimeout(connect=remaining_s, ceil_threshold=remaining_s)
+        try:
+            return await self._connector.connect(self._whom, [], timeout)
+        except TimeoutError as error:
+            if hurried and due is not None:
+                raise due.late() from error
+            raise aiohttp.ConnectionTimeoutError from error
+
+    async def close(self) -> None:
+        """Closes every connection, those that are in use too."""
+        await self._connector.close()
+
+
+def _end(line: Line, due: Due) -> None:
+    line.fail(due.late())
+
+
+def _leave(connection: Connection, timer: asyncio.TimerHandle | None) -> None:
+    """The connection is no longer read for this answer."""
+    if timer is not None:
+        timer.cancel()
+    line = connection.protocol
+    if isinstance(line, Line):
+        line.body = None
 
 
 def _begun(error: Exception) -> bool:

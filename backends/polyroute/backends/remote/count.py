@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
 from typing import Any
 
 from polyroute.backends.remote import shape
@@ -30,11 +29,10 @@ async def count_tokens(peer: Peer, call: Call, peer_model: str) -> TokenCount:
         if not 200 <= response.status < 300:
             raise await peer.refusal(response)
         answer = bytearray()
-        async with aclosing(peer.pieces(response, call)) as pieces:
-            async for piece in pieces:
-                answer += piece
-                if len(answer) > _MAX_BYTES:
-                    raise peer.failed(f"sent a count of more than {_MAX_BYTES} bytes")
+        while piece := await peer.read(response):
+            answer += piece
+            if len(answer) > _MAX_BYTES:
+                raise peer.failed(f"sent a count of more than {_MAX_BYTES} bytes")
     finally:
         response.close()
     try:

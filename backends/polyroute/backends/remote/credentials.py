@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -17,6 +18,10 @@ from polyroute.core.secret import SecretUnreadable, read_secret
 FRESH_S: Final = 1.0
 """How long a key that was read from a file is used without looking there again, in seconds."""
 
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A header's name (RFC 9110, section 5.6.2)."""
+_OURS = frozenset({"content-length", "transfer-encoding"})
+"""They say where a request ends."""
 _SHORTEST_SECRET = 4
 _KEYS_REMEMBERED = 8
 
@@ -50,7 +55,11 @@ class Credentials:
     def _with(self, key: str) -> dict[str, str]:
         headers = ({"Authorization": f"Bearer {key}"} if key else {}) | self._headers
         for name, value in headers.items():
-            if not (name.isascii() and value.isprintable() and value.isascii()):
+            if not _TOKEN.fullmatch(name):
+                raise Unavailable(f"`{self._model}`: {name!r} is no name of a header for its peer")
+            if name.lower() in _OURS:
+                raise Unavailable(f"`{self._model}`: the header `{name}` for its peer is written by the router itself")
+            if not (value.isprintable() and value.isascii()):
                 raise Unavailable(f"`{self._model}`: the header `{name}` for its peer is not printable ASCII")
         return headers
 

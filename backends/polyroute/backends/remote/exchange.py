@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
-from contextlib import aclosing
 from functools import partial
 from typing import Final
 
-import aiohttp
-
+from polyroute.backends.remote.connection import Response
 from polyroute.backends.remote.dialect import AnsweredError, AnswerReader, Malformed
 from polyroute.backends.remote.peer import Peer
 from polyroute.backends.remote.sse import MAX_LINE_BYTES, LineTooLong, ServerSentEvent, SseParser
-from polyroute.core.call import Call
 from polyroute.core.event import Finished, Token
 
 NOTHING: Final = Token()
@@ -21,37 +18,29 @@ MAX_WHOLE_BYTES: Final = 32 * 1024 * 1024
 """Largest answer that is taken in one piece."""
 
 
-def answer(
-    peer: Peer, call: Call, response: aiohttp.ClientResponse, reader: AnswerReader
-) -> AsyncGenerator[Token | Finished, None]:
+def answer(peer: Peer, response: Response, reader: AnswerReader) -> AsyncGenerator[Token | Finished, None]:
     """The tokens of a 2xx answer and then its end. An answer without its end raises `PeerFailed`."""
-    kind = response.content_type
+    kind = response.headers.get("Content-Type", "no type").partition(";")[0].strip().lower()
     if kind == "text/event-stream":
-        return _streamed(peer, call, response, reader)
+        return _streamed(peer, response, reader)
     if kind == "application/json" or kind.endswith("+json"):
-        return _whole(peer, call, response, reader)
-    return _foreign(peer, call, response, kind)
+        return _whole(peer, response, reader)
+    return _foreign(peer, response, kind)
 
 
-async def _streamed(
-    peer: Peer, call: Call, response: aiohttp.ClientResponse, reader: AnswerReader
-) -> AsyncGenerator[Token | Finished, None]:
+async def _streamed(peer: Peer, response: Response, reader: AnswerReader) -> AsyncGenerator[Token | Finished, None]:
     parser = SseParser()
-    async with aclosing(peer.pieces(response, call)) as pieces:
-        async for piece in pieces:
-            for token in _tokens(peer, parser, piece, reader):
-                yield token
-            if reader.done:
-                break
+    while piece := await peer.read(response):
+        for token in _tokens(peer, parser, piece, reader):
+            yield token
+        if reader.done:
+            break
     await peer.drain(response)
     yield _finished(peer, reader)
 
 
-async def _foreign(
-    peer: Peer, call: Call, response: aiohttp.ClientResponse, kind: str
-) -> AsyncGenerator[Token | Finished, None]:
-    async with aclosing(peer.pieces(response, call)) as pieces:
-        beginning = await anext(pieces, b"")
+async def _foreign(peer: Peer, response: Response, kind: str) -> AsyncGenerator[Token | Finished, None]:
+    beginning = await peer.read(response)
     raise peer.failed(f"answered with {kind} instead of an event stream or JSON", beginning)
     yield  # which makes this a generator
 
@@ -100,15 +89,12 @@ def _event(peer: Peer, event: ServerSentEvent, reader: AnswerReader) -> Iterator
         yield NOTHING
 
 
-async def _whole(
-    peer: Peer, call: Call, response: aiohttp.ClientResponse, reader: AnswerReader
-) -> AsyncGenerator[Token | Finished, None]:
+async def _whole(peer: Peer, response: Response, reader: AnswerReader) -> AsyncGenerator[Token | Finished, None]:
     body = bytearray()
-    async with aclosing(peer.pieces(response, call)) as pieces:
-        async for piece in pieces:
-            body += piece
-            if len(body) > MAX_WHOLE_BYTES:
-                raise peer.failed(f"sent an answer of more than {MAX_WHOLE_BYTES} bytes")
+    while piece := await peer.read(response):
+        body += piece
+        if len(body) > MAX_WHOLE_BYTES:
+            raise peer.failed(f"sent an answer of more than {MAX_WHOLE_BYTES} bytes")
     data = bytes(body)
     for token in _checked(peer, partial(reader.whole, data), data):
         yield token

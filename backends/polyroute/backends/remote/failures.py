@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import aiohttp
 import orjson
+from aiohttp.http import HttpProcessingError
 
 from polyroute.backends.remote.shape import told_error
 from polyroute.core.errors import (
@@ -54,7 +55,7 @@ def transport_failure(error: Exception, where: str, *, answering: bool, silence_
         return PeerUnreachable(f"{where}: is no URL that can be reached")
     if isinstance(error, aiohttp.SocketTimeoutError | asyncio.TimeoutError):
         return PeerFailed(f"{where}: silent for {silence_s:g} s")
-    if isinstance(error, aiohttp.ClientResponseError):
+    if isinstance(error, HttpProcessingError):
         failed = PeerFailed(f"{where}: did not answer in HTTP: {clip(error.message, QUOTE_CHARS)}")
         failed.quoted = clip(error.message, QUOTE_CHARS)  # with the bytes that are none
         return failed

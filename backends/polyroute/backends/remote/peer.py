@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncGenerator, Awaitable, Mapping
+from collections.abc import Awaitable, Mapping
 from functools import partial
 from typing import Any, Final, TypeVar
 
 import aiohttp
 import orjson
+from aiohttp.http import HttpProcessingError
 from yarl import URL
 
-from polyroute.backends.remote.connection import Answer, KeptConnectionLost
+from polyroute.backends.remote.connection import Connections, Due, KeptConnectionLost, Response
 from polyroute.backends.remote.credentials import Credentials
 from polyroute.backends.remote.failures import QUOTE_CHARS, status_failure, transport_failure
-from polyroute.backends.remote.names import Fixed, url_at
+from polyroute.backends.remote.http_request import HttpRequests
+from polyroute.backends.remote.names import url_at
 from polyroute.core.call import Call
 from polyroute.core.config import RemoteConfig
 from polyroute.core.errors import DeadlineExceeded, Draining, InvalidArgument, PeerFailed, PeerUnreachable, clip
@@ -24,12 +26,10 @@ from polyroute.core.request import CacheMode
 
 SILENCE_S: Final = 300.0
 """Longest silence of a peer amid its answer, where the model has no `timeout`, in seconds."""
-MAX_HEADER_BYTES: Final = 16 * 1024
 MAX_TIMEOUT_MS: Final = 24 * 3600 * 1000
 _ERROR_BYTES = 16 * 1024
 _ERROR_WAIT_S = 2.0
 _DRAIN_WAIT_S = 0.25
-_KEEPALIVE_S = 30.0
 
 _BROKEN = (aiohttp.ClientError, OSError, RuntimeError)
 """What reading a body raises: TimeoutError is an OSError, and aiohttp tells a lost connection as RuntimeError too."""
@@ -49,18 +49,23 @@ class Peer:
         self.where = f"`{config.id}` at {base_url if address is None else url_at(base_url, address)}"
         self._address = address
         self._root = base_url.removesuffix("/v1")
-        self._urls: dict[str, URL] = {}
+        self._requests = HttpRequests(self._root)
         self._credentials = Credentials(config)
         self._tls_config = config.tls
         self.adopt(config)
         self._closed = False
-        self._kept: aiohttp.ClientSession | None = None
-        self._fresh: aiohttp.ClientSession | None = None
+        self._kept: Connections | None = None
+        self._fresh: Connections | None = None
 
     def adopt(self, config: RemoteConfig) -> None:
         """Takes on the timeouts, for requests to come."""
         self._silence_s = config.timeout or SILENCE_S
-        self._timeout = aiohttp.ClientTimeout(total=None, connect=config.connect_timeout, sock_read=self._silence_s)
+        self._timeout = aiohttp.ClientTimeout(connect=config.connect_timeout, sock_read=self._silence_s)
+
+    @property
+    def url(self) -> URL:
+        """Where it is; raises ValueError where that is no URL."""
+        return URL(self._root)
 
     async def send(
         self,
@@ -70,93 +75,58 @@ class Peer:
         call: Call | None = None,
         body: Mapping[str, Any] | None = None,
         keep: bool = True,
-    ) -> aiohttp.ClientResponse:
-        """The beginning of the answer, whatever its status. To be closed by the caller.
+    ) -> Response:
+        """The beginning of the answer, whatever its status; it ends by the call's deadline. To be closed by the caller.
 
         Without `keep` the peer is asked to close the connection afterwards.
         Raises `PeerUnreachable` where there is none, `PeerFailed` where it is not HTTP, `DeadlineExceeded`.
         """
-        headers = {**_call_headers(call), **await self._credentials.headers()}
+        due = None if call is None or call.deadline is None else Due(call.deadline, self._late)
+        own = {} if call is None else _call_headers(call)
         if not keep:
-            headers["Connection"] = "close"
-        content = None
-        if body is not None:
-            headers.setdefault("Content-Type", "application/json")
-            content = _json(body)
+            own["Connection"] = "close"
+        written = partial(
+            self._requests.written,
+            method,
+            path,
+            configured=await self._credentials.headers(),
+            content=None if body is None else _json(body),
+        )
         try:
             try:
-                return await self._asked(call, method, path, headers, content, fresh=False)
+                return await self._connections(fresh=False).send(written(own=own), self._timeout, due)
             except KeptConnectionLost:
-                return await self._asked(call, method, path, headers, content, fresh=True)
-        except (aiohttp.ClientError, OSError) as error:
+                own["Connection"] = "close"
+                return await self._connections(fresh=True).send(written(own=own), self._timeout, due)
+        except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
             raise self._failure(error, answering=False) from error
 
-    def _asked(
-        self,
-        call: Call | None,
-        method: str,
-        path: str,
-        headers: Mapping[str, str],
-        content: bytes | None,
-        *,
-        fresh: bool,
-    ) -> Awaitable[aiohttp.ClientResponse]:
-        session = self._session(fresh=fresh)
-        return self.within(
-            call,
-            session.request(
-                method, self._url(path), headers=headers, data=content, timeout=self._timeout, allow_redirects=False
-            ),
-        )
-
-    def _url(self, path: str) -> URL | str:
-        """The URL, parsed once for each of the few paths; as text where it is none, which is for aiohttp to tell."""
-        url = self._urls.get(path)
-        if url is None:
-            try:
-                url = self._urls[path] = URL(self._root + path)
-            except ValueError:
-                return self._root + path
-        return url
-
-    async def pieces(self, response: aiohttp.ClientResponse, call: Call | None = None) -> AsyncGenerator[bytes, None]:
-        """The answer's body in the pieces that it comes in; raises `PeerFailed`, `DeadlineExceeded`."""
-        content = response.content
-        closed, tell = _closed(response), partial(_tell_loss, content)
-        if closed is not None:
-            closed.add_done_callback(tell)
+    async def read(self, response: Response) -> bytes:
+        """The next piece of the answer's body, empty at its end; raises `PeerFailed`, `DeadlineExceeded`."""
         try:
-            while True:
-                try:
-                    piece = await self.within(call, content.readany())
-                except _BROKEN as error:
-                    raise self._failure(error, answering=True) from error
-                if not piece:
-                    return
-                yield piece
-        finally:
-            if closed is not None:
-                closed.remove_done_callback(tell)
+            return await response.body.readany()
+        except _BROKEN as error:
+            raise self._failure(error, answering=True) from error
 
-    async def drain(self, response: aiohttp.ClientResponse) -> None:
+    async def drain(self, response: Response) -> None:
         """Waits shortly for the end of an answer that is already complete, so that its connection can be kept."""
-        if response.content.is_eof():  # there already, as a rule
+        if response.body.is_eof():  # there already, as a rule
             return
         try:
             async with asyncio.timeout(_DRAIN_WAIT_S):
-                while await response.content.readany():
+                while await response.body.readany():
                     pass
-        except _BROKEN:
+        except (*_BROKEN, DeadlineExceeded):
             response.close()
 
-    async def refusal(self, response: aiohttp.ClientResponse) -> Exception:
+    async def refusal(self, response: Response) -> Exception:
         """The error that an answer with a status other than 2xx stands for; closes the answer."""
         beginning = bytearray()
         try:
             async with asyncio.timeout(_ERROR_WAIT_S):
-                while len(beginning) < _ERROR_BYTES and (piece := await response.content.readany()):
+                while len(beginning) < _ERROR_BYTES and (piece := await response.body.readany()):
                     beginning += piece
-        except _BROKEN:
+        except (*_BROKEN, DeadlineExceeded):
             pass  # what came until then is all there is to quote
         response.close()
         text = self._credentials.redact(beginning[:_ERROR_BYTES].decode(errors="replace"))
@@ -180,44 +150,41 @@ class Peer:
                 return await step
         except TimeoutError as error:
             if limit.expired():
-                raise DeadlineExceeded(f"{self.where}: the deadline has passed") from error
+                raise self._late() from error
             raise
 
     async def close(self) -> None:
         """Closes every connection, those of calls in flight too, which fail with `Draining`."""
         self._closed = True
-        for session in (self._kept, self._fresh):
-            if session is not None:
-                await session.close()
+        for connections in (self._kept, self._fresh):
+            if connections is not None:
+                await connections.close()
 
     def _failure(self, error: Exception, *, answering: bool) -> Exception:
         if self._closed:
             return Draining(f"{self.where}: is being left")
         return transport_failure(error, self.where, answering=answering, silence_s=self._silence_s)
 
-    def _session(self, *, fresh: bool) -> aiohttp.ClientSession:
-        """The session whose connections are kept; or the one that makes a new connection for each request."""
+    def _late(self) -> DeadlineExceeded:
+        return DeadlineExceeded(f"{self.where}: the deadline has passed")
+
+    def _connections(self, *, fresh: bool) -> Connections:
+        """The connections that are kept; or those that are made anew for each request."""
         if self._closed:
             raise Draining(f"{self.where}: was left")
         if fresh:
             if self._fresh is None:
-                self._fresh = self._open(force_close=True)
+                self._fresh = self._opened(keep=False)
             return self._fresh
         if self._kept is None:
-            self._kept = self._open(keepalive_timeout=_KEEPALIVE_S)
+            self._kept = self._opened(keep=True)
         return self._kept
 
-    def _open(self, **keeping: Any) -> aiohttp.ClientSession:
-        resolver = None if self._address is None else Fixed(self._address)
-        connector = aiohttp.TCPConnector(limit=0, ssl=self._tls(), resolver=resolver, **keeping)
-        return aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": "polyroute", "Accept-Encoding": "identity"},
-            max_field_size=MAX_HEADER_BYTES,
-            response_class=Answer,
-            trust_env=False,
-        )
+    def _opened(self, *, keep: bool) -> Connections:
+        try:
+            return Connections(self.url, address=self._address, tls=self._tls(), keep=keep)
+        except ValueError as error:
+            raise aiohttp.InvalidURL(self._root) from error
 
     def _tls(self) -> ssl.SSLContext | bool:
         """How the peer's certificate is checked: True is the system's way, False not at all."""
@@ -230,26 +197,7 @@ class Peer:
             raise PeerUnreachable(f"{self.where}: tls.ca_file cannot be used: {error.strerror or error}") from error
 
 
-def _closed(response: aiohttp.ClientResponse) -> asyncio.Future[None] | None:
-    """What is done once the connection of an answer is; None where the answer has been read to its end."""
-    connection = response.connection
-    protocol = None if connection is None else connection.protocol
-    return None if protocol is None else protocol.closed
-
-
-def _tell_loss(content: aiohttp.StreamReader, closed: asyncio.Future[None]) -> None:
-    """A connection that is lost ends the body with an error, whatever the reason.
-
-    aiohttp 3.14 forgets that where a later piece of the body breaks HTTP's framing, and its reader waits for ever.
-    """
-    closed.exception()  # retrieved here, or it would be reported as unheard
-    if not content.is_eof() and content.exception() is None:
-        content.set_exception(aiohttp.ClientPayloadError("the connection was lost"))
-
-
-def _call_headers(call: Call | None) -> dict[str, str]:
-    if call is None:
-        return {}
+def _call_headers(call: Call) -> dict[str, str]:
     headers = {"X-Request-ID": call.request_id, **call.trace.headers()}
     cache = call.request.cache
     if cache.mode in (CacheMode.BYPASS, CacheMode.REFRESH):  # or a Polyroute would answer from its own cache

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-import aiohttp
-
 from polyroute.backends.remote import shape
+from polyroute.backends.remote.connection import Response
 from polyroute.backends.remote.dialect import Malformed
 from polyroute.backends.remote.peer import Peer
 from polyroute.core.errors import PeerFailed, PeerUnreachable
@@ -56,17 +54,16 @@ async def probe(peer: Peer, peer_model: str) -> PeerFacts:
         raise PeerUnreachable(f"{peer.where}: no answer to GET /v1/models within {PROBE_WAIT_S:g} s") from error
 
 
-async def _facts(peer: Peer, response: aiohttp.ClientResponse, peer_model: str) -> PeerFacts:
+async def _facts(peer: Peer, response: Response, peer_model: str) -> PeerFacts:
     if (400 <= response.status < 500 and response.status not in _ASK_AGAIN) or response.status == 501:
         return PeerFacts("generate")
     if not 200 <= response.status < 300:
         raise await peer.refusal(response)
     body = bytearray()
-    async with aclosing(peer.pieces(response)) as pieces:
-        async for piece in pieces:
-            body += piece
-            if len(body) > _MAX_BYTES:
-                raise peer.failed(f"its list of models has more than {_MAX_BYTES} bytes")
+    while piece := await peer.read(response):
+        body += piece
+        if len(body) > _MAX_BYTES:
+            raise peer.failed(f"its list of models has more than {_MAX_BYTES} bytes")
     try:
         return _read(shape.parse(bytes(body)), peer_model)
     except Malformed:

@@ -72,6 +72,18 @@ async def test_a_header_that_cannot_be_sent(value: str) -> None:
         assert value not in raised.value.message
 
 
+@pytest.mark.parametrize("name", ["", "X A", "X:A", "X-A\r\nX-Evil", "é"])
+async def test_a_header_whose_name_is_none(name: str) -> None:
+    with pytest.raises(Unavailable, match="is no name of a header"):
+        await credentials(headers={name: "1"}).headers()
+
+
+@pytest.mark.parametrize("name", ["Content-Length", "transfer-encoding"])
+async def test_a_header_that_says_where_a_request_ends(name: str) -> None:
+    with pytest.raises(Unavailable, match="is written by the router itself"):
+        await credentials(headers={name: "1"}).headers()
+
+
 async def test_secrets_are_struck_out() -> None:
     given = credentials(api_key="sekret", headers={"X-Key": "sekret-and-more", "X-Flag": "1"})
     await given.headers()
