@@ -161,7 +161,7 @@ class Whole(msgspec.Struct, frozen=True, gc=False):
     started: Started
     tokens: tuple[Token, ...]
     finished: Finished
-    forms: dict[tuple[str, ...], bytes] | None = None
+    forms: dict[tuple[str, ...], tuple[bytes, ...]] | None = None
 
 
 Event: TypeAlias = Started | Token | Finished | Whole

@@ -24,7 +24,7 @@ class StoredAnswer:
     created: float
     took_s: float
     gaps_ms: tuple[int, ...] = ()
-    forms: dict[tuple[str, ...], bytes] = field(default_factory=dict, repr=False, compare=False)
+    forms: dict[tuple[str, ...], tuple[bytes, ...]] = field(default_factory=dict, repr=False, compare=False)
     """See `polyroute.core.event.Whole`; not stored."""
 
 

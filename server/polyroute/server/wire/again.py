@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from polyroute.core.event import CacheResult, Route, Whole
+from google.protobuf.duration_pb2 import Duration
+
+from polyroute.core.event import CacheResult, Route, Timing, Whole
 from polyroute.server.answers import whole_answer
 from polyroute.server.wire.answer import answer_to_wire, put_timing
-from polyroute.server.wire.values import put_duration, put_time
+from polyroute.server.wire.values import NANOS, NEARLY_ONE, put_duration
 from polyroute.v1 import inference_pb2 as pb
 
 _MOST_FORMS: Final = 2
 """Most ways to write one answer that are kept: it is given under few names, and for few reasons."""
-
 
 def whole_to_bytes(whole: Whole, request_id: str) -> bytes:
     """One whole answer."""
@@ -27,16 +28,18 @@ def whole_to_bytes(whole: Whole, request_id: str) -> bytes:
         if len(forms) >= _MOST_FORMS:
             forms.clear()
         form = forms[name] = _form(whole)
-    wire = pb.GenerateResponse.FromString(form)
+    same, differing = form
+    wire = pb.GenerateResponse.FromString(differing)
     wire.request_id = request_id
-    put_time(wire.created, time.time())
-    put_timing(wire.timing, whole.finished.timing)
+    created = wire.created
+    created.seconds, created.nanos = divmod(time.time_ns(), NANOS)
+    _put_timing(wire.timing, whole.finished.timing)
     told = wire.route
     told.trace_id = route.trace_id
     told.reasons.append(age)
     put_duration(told.cache_age, route.cache_age_s or 0.0)
     put_duration(told.attempts[0].duration, route.attempts[0].duration_s)
-    return wire.SerializeToString()
+    return same + wire.SerializeToString()  # fields may stand in any order
 
 
 def _writable(route: Route) -> bool:
@@ -50,13 +53,25 @@ def _writable(route: Route) -> bool:
     return answered and not drawn and not elsewhere and not attempt.message and route.cache_age_s is not None
 
 
-def _form(whole: Whole) -> bytes:
-    """The answer without what differs from one time to the next."""
-    wire = answer_to_wire(whole_answer(whole), "")
-    wire.ClearField("created")
-    wire.ClearField("timing")
-    wire.route.ClearField("trace_id")
-    wire.route.ClearField("cache_age")
-    wire.route.reasons.pop()
-    wire.route.attempts[0].ClearField("duration")
-    return wire.SerializeToString()
+def _form(whole: Whole) -> tuple[bytes, bytes]:
+    """The answer without what differs from one time to the next: the fields that are all the same, then the others."""
+    same = answer_to_wire(whole_answer(whole), "")
+    same.ClearField("created")
+    differing = pb.GenerateResponse(route=same.route, timing=pb.Timing(queue=Duration()))
+    same.ClearField("route")
+    same.ClearField("timing")
+    route = differing.route
+    route.ClearField("trace_id")
+    route.ClearField("cache_age")
+    route.reasons.pop()
+    route.attempts[0].ClearField("duration")
+    return same.SerializeToString(), differing.SerializeToString()
+
+
+def _put_timing(wire: pb.Timing, timing: Timing) -> None:
+    """As `put_timing`, where `wire` says already that nothing has waited."""
+    took_s = timing.total_s
+    if timing.queue_s or not (timing.first_token_s == took_s == timing.router_overhead_s < NEARLY_ONE):
+        put_timing(wire, timing)
+    else:  # what was there took the router all of its time, and came at once
+        wire.first_token.nanos = wire.total.nanos = wire.router_overhead.nanos = round(took_s * NANOS)

@@ -13,8 +13,10 @@ from polyroute.core.errors import InvalidArgument
 from polyroute.core.request import Json
 
 _EXACT_INTEGERS: Final = 2.0**53
-_NANOS: Final = 1_000_000_000
-_NEARLY_ONE: Final = 0.999_999_999
+NANOS: Final = 1_000_000_000
+"""Nanoseconds in a second."""
+NEARLY_ONE: Final = 0.999_999_999
+"""Seconds below this are no whole one, rounded to nanoseconds."""
 
 MAX_STRUCT_BYTES: Final = 1024 * 1024
 """Largest structured field, such as a tool's parameters or `extra`."""
@@ -29,18 +31,18 @@ def duration(seconds: float) -> Duration:
 
 def put_duration(wire: Duration, seconds: float) -> None:
     """Sets a wire duration to `seconds`; it is there afterwards, zero too."""
-    if 0.0 <= seconds < _NEARLY_ONE:  # nearly all are
-        wire.nanos = round(seconds * _NANOS)
+    if 0.0 <= seconds < NEARLY_ONE:  # nearly all are
+        wire.nanos = round(seconds * NANOS)
         return
     whole, nanos = _split(seconds)
     if whole < 0 and nanos:  # both parts of a wire duration have one sign
-        whole, nanos = whole + 1, nanos - _NANOS
+        whole, nanos = whole + 1, nanos - NANOS
     wire.seconds, wire.nanos = whole, nanos
 
 
 def seconds_of(value: Duration) -> float:
     """A wire duration in seconds; out-of-range values come as they are, for validation to refuse."""
-    return value.seconds + value.nanos / _NANOS
+    return value.seconds + value.nanos / NANOS
 
 
 def timestamp(unix_s: float) -> Timestamp:
@@ -57,13 +59,13 @@ def put_time(wire: Timestamp, unix_s: float) -> None:
 
 def unix_of(value: Timestamp) -> float:
     """A wire time as Unix time in seconds."""
-    return value.seconds + value.nanos / _NANOS
+    return value.seconds + value.nanos / NANOS
 
 
 def _split(seconds: float) -> tuple[int, int]:
     """Whole seconds, rounded down, and nanoseconds; the fraction first, since a double holds no nanoseconds of now."""
     whole = math.floor(seconds)
-    more, nanos = divmod(round((seconds - whole) * _NANOS), _NANOS)
+    more, nanos = divmod(round((seconds - whole) * NANOS), NANOS)
     return whole + more, nanos
 
 

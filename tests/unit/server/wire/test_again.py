@@ -51,7 +51,7 @@ OTHERS += [(name, replace(ROUTE, **{name: value})) for name, value in UNSET.item
 
 @pytest.mark.parametrize(("name", "other"), OTHERS)
 def test_every_field_of_a_route_is_this_times(name: str, other: Route) -> None:
-    forms: dict[tuple[str, ...], bytes] = {}
+    forms: dict[tuple[str, ...], tuple[bytes, ...]] = {}
     for given in (ROUTE, other, ROUTE):
         answer = whole(given, forms)
         assert read(whole_to_bytes(answer, "id")) == plainly(answer, "id"), name
@@ -59,14 +59,14 @@ def test_every_field_of_a_route_is_this_times(name: str, other: Route) -> None:
 
 @pytest.mark.parametrize("seconds", [0.0, 1e-9, 0.5, 0.999999999, 0.9999999999, 1.0, 3600.25])
 def test_times_and_the_id_are_this_calls(seconds: float) -> None:
-    forms: dict[tuple[str, ...], bytes] = {}
+    forms: dict[tuple[str, ...], tuple[bytes, ...]] = {}
     whole_to_bytes(whole(ROUTE, forms), "first")
     answer = whole(replace(ROUTE, cache_age_s=seconds), forms, Timing(0.0, 0.0, seconds, seconds, seconds))
     assert read(whole_to_bytes(answer, "second")) == plainly(answer, "second")
 
 
 def test_one_form_is_kept_of_what_is_the_same_each_time_and_few_in_all() -> None:
-    forms: dict[tuple[str, ...], bytes] = {}
+    forms: dict[tuple[str, ...], tuple[bytes, ...]] = {}
     for age in range(10):
         reasons = (*ROUTE.reasons[:-1], f"cache: found in memory, stored {age} s ago")
         whole_to_bytes(whole(replace(ROUTE, reasons=reasons, cache_age_s=float(age)), forms), str(age))
