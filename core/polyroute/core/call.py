@@ -45,18 +45,18 @@ class Entrance(msgspec.Struct, frozen=True, gc=False):
 class Worked:
     """What was worked out of one request, for whoever asks the same again. It holds of that very object, no other.
 
-    `keys` are the cache's, by all else that goes into one.
+    `sought` is the cache's: what it looked for last, to answer it.
     """
 
-    __slots__ = ("keys", "request")
+    __slots__ = ("request", "sought")
 
     def __init__(self, request: Request) -> None:
         self.request = request
-        self.keys: dict[tuple[str, ...], Any] = {}
+        self.sought: Any = None
 
 
 class Call(msgspec.Struct, frozen=True, gc=False):
-    """A request together with who asks, until when, and as part of which trace.
+    """A request together with until when it is asked, and as part of which trace.
 
     `arrived` and `deadline` are on the clock of `time.monotonic`, in seconds. `trace` is where the call stands in its
     trace, for whatever does the work. A model that is not loaded is loaded for the call; `wait_for_load` says whether
@@ -74,7 +74,6 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     request_id: str
     arrived: float = msgspec.field(default_factory=time.monotonic)
     deadline: float | None = None
-    caller: str = ""
     trace: Trace = NO_TRACE
     wait_for_load: bool = True
     copy: bool = False
@@ -91,7 +90,6 @@ class Call(msgspec.Struct, frozen=True, gc=False):
             request_id=self.request_id,
             arrived=self.arrived,
             deadline=self.deadline,
-            caller=self.caller,
             trace=trace,
             wait_for_load=self.wait_for_load,
             copy=self.copy,

@@ -17,7 +17,6 @@ def test_a_call_in_another_trace_differs_in_nothing_else() -> None:
         "request_id": "r1",
         "arrived": 1.0,
         "deadline": 2.0,
-        "caller": "c",
         "trace": Trace("a" * 32, "b" * 16),
         "wait_for_load": False,
         "copy": True,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+
+import msgspec
 
 from polyroute.core.backend import Facts
 from polyroute.core.call import Call
@@ -18,8 +19,17 @@ from polyroute.routing.cache.parts import Part, Stored, weight
 from polyroute.routing.cache.terms import AnswerKey, Moment
 from polyroute.routing.views import ModelCacheStats
 
-_MOST_KEYS: Final = 8
-"""Most keys of one request that are remembered: it goes to few models, whose versions change seldom."""
+
+class Sought(msgspec.Struct, frozen=True, gc=False):
+    """What a call may do with the cache of a deployment, and what its answer is found under; `key` is None where it may
+    do nothing. It holds as long as the backend has the same `facts` and the key's moment lasts, for calls of one
+    `tenant` on the shelf with this `mark`."""
+
+    mark: object
+    facts: Facts
+    tenant: str
+    use: Use
+    key: AnswerKey | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +41,8 @@ class Shelf:
     fingerprint: str
     config: CacheConfig
     facts: Callable[[], Facts]
+    mark: object = field(default_factory=object, repr=False, compare=False)
+    """What is known of a request may outlive the shelf: by this it tells shelves apart and keeps none."""
 
     def use(self, call: Call, facts: Facts | None = None) -> Use:
         """What a call may do with it, as its backend is by `facts`, or now."""
@@ -41,19 +53,28 @@ class Shelf:
         user = "" if self.local else call.request.routing.user  # peers are told, and may answer by it
         return canonical(self.model, version, self.fingerprint, call.request, user, call.tenant)
 
-    def answer_key(self, call: Call, version: str, moment: Moment) -> AnswerKey:
-        """What a call's answer at `version` is found under; calls that share what was worked out of them share it."""
-        request, worked = call.request, call.worked
-        if worked is None or worked.request is not request:
-            return AnswerKey.of(self.key(call, version), moment)
-        beside = (self.model, version, self.fingerprint, "" if self.local else request.routing.user, call.tenant)
-        found: AnswerKey | None = worked.keys.get(beside)
-        if found is not None and found.moment == moment:
-            return found
-        if len(worked.keys) >= _MOST_KEYS:
-            worked.keys.clear()
-        made = worked.keys[beside] = AnswerKey.of(self.key(call, version), moment)
+    def sought(self, call: Call, moment: Callable[[str], Moment]) -> Sought:
+        """The same together with the key, at the `moment` of the model; what was worked out of a request is kept."""
+        facts, worked = self.facts(), call.worked
+        if worked is None or worked.request is not call.request:
+            return self._seek(call, facts, moment)
+        had: Sought | None = worked.sought
+        if (
+            had is not None
+            and had.mark is self.mark
+            and had.facts is facts
+            and had.tenant == call.tenant
+            and (had.key is None or had.key.moment == moment(self.model))
+        ):
+            return had
+        made = worked.sought = self._seek(call, facts, moment)
         return made
+
+    def _seek(self, call: Call, facts: Facts, moment: Callable[[str], Moment]) -> Sought:
+        use, key = self.use(call, facts), None
+        if use.read or use.write:
+            key = AnswerKey.of(self.key(call, facts.version), moment(self.model))
+        return Sought(self.mark, facts, call.tenant, use, key)
 
 
 class Ledger:

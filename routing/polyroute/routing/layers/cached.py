@@ -59,19 +59,18 @@ class Cached:
         )
 
     def __call__(self, call: Call) -> AsyncIterator[Event]:
-        shelf = self._shelf
-        facts = shelf.facts()
-        use = shelf.use(call, facts)
-        if not use.read and not use.write:
+        sought = self._shelf.sought(call, self._answers.moment)
+        use, key = sought.use, sought.key
+        if key is None:
             return self._passing(call, use)
-        asked = self._question(call, use, facts.version)
+        asked = Question(call, use, sought.facts.version, key)
         begun = self._begun(asked) if use.read else None
         if begun is not None:
             found, started = begun
             if call.request.cache.original_pace:
                 return paced(found.answer, started, call.deadline)
             return _at_once(_whole(started, found.answer))
-        if use.read and use.write and shelf.config.coalesce:
+        if use.read and use.write and self._shelf.config.coalesce:
             return self._shared(asked)
         return self._alone(asked)
 
@@ -80,19 +79,14 @@ class Cached:
 
         Nothing is noted on a span: whoever asks this may not have begun one.
         """
-        facts = self._shelf.facts()
-        use = self._shelf.use(call, facts)
-        if not use.read or call.request.cache.original_pace:
+        sought = self._shelf.sought(call, self._answers.moment)
+        if sought.key is None or not sought.use.read or call.request.cache.original_pace:
             return None
-        begun = self._begun(self._question(call, use, facts.version))
+        begun = self._begun(Question(call, sought.use, sought.facts.version, sought.key))
         if begun is None:
             return None
         found, started = begun
         return _whole(started, found.answer)
-
-    def _question(self, call: Call, use: Use, version: str) -> Question:
-        shelf = self._shelf
-        return Question(call, use, version, shelf.answer_key(call, version, self._answers.moment(shelf.model)))
 
     def _begun(self, asked: Question) -> tuple[Found, Started] | None:
         """The answer that is in memory, where it will do, and how it begins."""

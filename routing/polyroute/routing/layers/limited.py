@@ -85,8 +85,8 @@ def caller_of(call: Call) -> str:
     """Whom the queue takes a call to be from: the first of user, session and affinity key that it has.
 
     They are what callers say of themselves, so turns are fair among callers who mean well. Whoever names nobody is one
-    caller together with all others that do not: `call.caller`, the address at the other end, is everybody's behind a
-    proxy. An authenticated caller will stand before them all.
+    caller together with all others that do not: the address at the other end is everybody's behind a proxy. An
+    authenticated caller will stand before them all.
     """
     routing = call.request.routing
     for kind, key in (("user", routing.user), ("session", routing.session), ("affinity_key", routing.affinity_key)):

@@ -10,7 +10,7 @@ from functools import cache
 from aiohttp import web
 from msgspec.structs import replace
 
-from polyroute.core.call import Call, Entrance, new_request_id
+from polyroute.core.call import Call, Entrance, Worked, new_request_id
 from polyroute.core.config import LimitsConfig
 from polyroute.core.errors import InvalidArgument, clip
 from polyroute.core.request import CacheMode, CacheOptions, Request, RoutingOptions
@@ -56,15 +56,16 @@ def call(http: web.Request, asked: Request, carried: Collection[str]) -> Call:
     frame.model = asked.model
     arrived = time.monotonic()
     timeout_s = _timeout_s(http)
+    request = _with_headers(http, asked)
     return Call(
-        request=_with_headers(http, asked),
+        request=request,
         request_id=frame.request_id,
         arrived=arrived,
         deadline=None if timeout_s is None else arrived + timeout_s,
-        caller=http.remote or "",
         trace=trace_in(http),
         headers=headers_of(http.headers.items(), carried),
         entrance=frame.entrance,
+        worked=Worked(request),
     )
 
 

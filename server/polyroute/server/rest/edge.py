@@ -102,7 +102,6 @@ def _failed(request: web.Request, error: PolyrouteError, tell: Refused) -> None:
             Request(frame.model),
             frame.request_id,
             frame.arrived,
-            caller=request.remote or "",
             trace=trace_in(request),
             entrance=frame.entrance,
         )

@@ -130,9 +130,7 @@ class _Edge:
         if not frame.called:
             model = request.model if isinstance(request, _GENERATE) else ""
             trace = trace_of(rpc.invocation_metadata() or ())
-            call = Call(
-                Request(model), frame.request_id, frame.arrived, caller=rpc.peer(), trace=trace, entrance=self.entrance
-            )
+            call = Call(Request(model), frame.request_id, frame.arrived, trace=trace, entrance=self.entrance)
             self.refused(call, error)
 
 

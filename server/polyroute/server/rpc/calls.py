@@ -42,7 +42,6 @@ def call_of(worked: Worked, rpc: grpc.aio.ServicerContext[Any, Any], headers: Co
         request_id=frame.request_id,
         arrived=arrived,
         deadline=arrived + left_s if left_s is not None and left_s < _LONGEST_S else None,
-        caller=rpc.peer(),
         trace=trace_of(metadata),
         headers=headers_of(metadata, headers),
         entrance=frame.entrance,

@@ -16,6 +16,7 @@ from polyroute.v1 import inference_pb2 as pb
 _MOST_FORMS: Final = 2
 """Most ways to write one answer that are kept: it is given under few names, and for few reasons."""
 
+
 def whole_to_bytes(whole: Whole, request_id: str) -> bytes:
     """One whole answer."""
     forms, route = whole.forms, whole.started.route

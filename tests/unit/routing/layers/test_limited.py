@@ -111,7 +111,7 @@ async def test_the_time_that_the_consumer_takes_is_not_the_models(metrics: Metri
     ],
 )
 def test_a_caller_is_who_the_request_names(routing: dict[str, str], caller: str) -> None:
-    assert caller_of(Call(Request(prompt="a", routing=RoutingOptions(**routing)), "r1", caller="127.0.0.1:9")) == caller
+    assert caller_of(Call(Request(prompt="a", routing=RoutingOptions(**routing)), "r1")) == caller
 
 
 async def test_callers_take_turns(metrics: Metrics, take: Callable[..., Any], until: Callable[..., Any]) -> None:

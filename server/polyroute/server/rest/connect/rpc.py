@@ -33,10 +33,6 @@ class HttpRpc:
         """The request's headers, their names in small letters."""
         return [(name.lower(), value) for name, value in self._http.headers.items()]
 
-    def peer(self) -> str:
-        """The caller's address, as the other HTTP endpoints have it."""
-        return self._http.remote or ""
-
     def as_context(self) -> grpc.aio.ServicerContext[Any, Any]:
         """Itself, with the type that gRPC's stubs ask for."""
         return cast("grpc.aio.ServicerContext[Any, Any]", self)
