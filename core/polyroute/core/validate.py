@@ -8,9 +8,11 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from msgspec.structs import astuple
+
 from polyroute.core.config import LimitsConfig
 from polyroute.core.errors import InvalidArgument, clip
-from polyroute.core.request import ROLES, Json, Message, Request, ResponseFormat, Sampling, Tool
+from polyroute.core.request import ROLES, Json, Message, Request, ResponseFormat, RoutingOptions, Sampling, Tool
 
 MAX_STOPS: Final = 16
 MAX_STOP_CHARS: Final = 1024
@@ -37,8 +39,10 @@ SAMPLING_RANGES: Final[Mapping[str, tuple[float, float, bool]]] = {
     "seed": (-(2**63), 2**63 - 1, True),
     "logprobs": (0, 20, True),
 }
-"""What each field of `Sampling` may be; a test holds it against the class, so that no field goes unchecked."""
+"""What each field of `Sampling` may be, in their order; a test holds it against the class."""
 
+_SAY_TEXT_ONLY = ("system", "user", "assistant")
+_ROUTED_BY_NOTHING = RoutingOptions()
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TOOL_NAME_FORM = "must have 1 to 64 letters, digits, _ or -"
 
@@ -59,9 +63,11 @@ def validate(request: Request, limits: LimitsConfig, names: Mapping[str, str] | 
             _tools(request.tools, request.tool_choice)
         if request.extra:
             _json("extra", request.extra)
-        check_request_id(request.request_id)
-        for field in ("affinity_key", "user", "session", "variant"):
-            _name(f"routing.{field}", getattr(request.routing, field), MAX_NAME_CHARS)
+        if request.request_id:
+            check_request_id(request.request_id)
+        if request.routing != _ROUTED_BY_NOTHING:
+            for field in ("affinity_key", "user", "session", "variant"):
+                _name(f"routing.{field}", getattr(request.routing, field), MAX_NAME_CHARS)
         if request.cache.max_age_s is not None and not 0 <= request.cache.max_age_s < math.inf:
             raise InvalidArgument("cache.max_age", f"{request.cache.max_age_s:g} s; must be 0 or more")
         if request.labels:
@@ -138,6 +144,12 @@ def _utf8_size(field: str, text: str) -> int:
 
 def _message(i: int, message: Message) -> int:
     """Checks one message and returns its size in bytes."""
+    if (
+        message.role in _SAY_TEXT_ONLY
+        and not (message.tool_calls or message.tool_call_id)
+        and message.content.isascii()
+    ):
+        return len(message.content)  # the commonest by far
     path = f"messages[{i}]"
     if not message.role:
         raise InvalidArgument(f"{path}.role", f"is required: one of {', '.join(ROLES)}")
@@ -158,8 +170,7 @@ def _message(i: int, message: Message) -> int:
 
 
 def _sampling(sampling: Sampling) -> None:
-    for field, (low, high, closed) in SAMPLING_RANGES.items():
-        value = getattr(sampling, field)
+    for value, (field, (low, high, closed)) in zip(astuple(sampling), SAMPLING_RANGES.items(), strict=True):
         if value is None:
             continue
         if not low <= value <= high or (value == low and not closed):  # NaN fails every comparison

@@ -10,11 +10,12 @@ from polyroute.core.event import Finished, Route, Token
 from polyroute.routing.gateway import Gateway
 from polyroute.server.answers import Answer, answer_to
 from polyroute.server.rest.answer_headers import route_headers
+from polyroute.server.rest.asked import Asked
 from polyroute.server.rest.call_headers import accept, call
 from polyroute.server.rest.chat_body import ChatBody
 from polyroute.server.rest.failures import FailureBody, json_response
 from polyroute.server.rest.frame import FRAME
-from polyroute.server.rest.json_body import read_body
+from polyroute.server.rest.json_body import LARGE, parsed, read_json
 from polyroute.server.rest.openai_shapes import (
     FINISH,
     AssistantMessage,
@@ -28,6 +29,7 @@ from polyroute.server.rest.openai_shapes import (
     usage,
     whole_tool_call,
 )
+from polyroute.server.rest.plain_chat import plain_chat
 from polyroute.server.rest.sse import DONE, Texts, frame, stream
 
 
@@ -39,17 +41,22 @@ class ChatEndpoint:
 
     async def complete(self, http: web.Request) -> web.StreamResponse:
         """One answer to a conversation; with `stream`, as server-sent events."""
-        body = await read_body(http, ChatBody, {"messages": self._gateway.limits.max_messages})
-        made = call(http, body.request(), self._gateway.sticky_headers)
-        http[FRAME].dialect = body.dialect
+        asked = await self._asked(http)
+        made = call(http, asked.request, self._gateway.sticky_headers)
+        http[FRAME].dialect = asked.dialect
         accept(http, made, self._gateway.limits)
-        name, with_logprobs = f"chatcmpl-{made.request_id}", bool(body.logprobs)
-        frames = _Frames(name, with_logprobs, body.wants_usage) if body.stream else None
-        del body  # a stream would hold it for as long as it is open
-        if frames is not None:
-            return await stream(http, self._gateway, made, frames)
+        name = f"chatcmpl-{made.request_id}"
+        if asked.stream:
+            return await stream(http, self._gateway, made, _Frames(name, asked.with_logprobs, asked.with_usage))
         answer = await answer_to(made, self._gateway)
-        return json_response(_answer(answer, name, with_logprobs), headers=route_headers(answer.route))
+        return json_response(_answer(answer, name, asked.with_logprobs), headers=route_headers(answer.route))
+
+    async def _asked(self, http: web.Request) -> Asked:
+        raw, most_messages = await read_json(http), self._gateway.limits.max_messages
+        if len(raw) <= LARGE and (plain := plain_chat(raw, most_messages)) is not None:
+            return plain
+        body = await parsed(raw, ChatBody, {"messages": most_messages})
+        return body.asked()
 
 
 def _answer(answer: Answer, name: str, with_logprobs: bool) -> ChatAnswer:

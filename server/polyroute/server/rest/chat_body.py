@@ -9,6 +9,7 @@ from pydantic import Field
 
 from polyroute.core.errors import InvalidArgument
 from polyroute.core.request import Json, Message, Request, ResponseFormat, Tool, ToolCall
+from polyroute.server.rest.asked import Asked
 from polyroute.server.rest.dialect import HEADERS, Dialect
 from polyroute.server.rest.json_body import Body
 from polyroute.server.rest.openai_bodies import OPENAI_NAMES, OpenAIOptions, schema_format
@@ -181,10 +182,15 @@ class ChatBody(OpenAIOptions):
             else self.tool_choice or "",
         )
 
-    @property
-    def dialect(self) -> Dialect:
-        """The names of this caller."""
-        return CHAT if self.max_completion_tokens is None else CHAT_COMPLETION_TOKENS
+    def asked(self) -> Asked:
+        """The same, and how it is to be answered; raises `InvalidArgument`."""
+        return Asked(
+            self.request(),
+            CHAT if self.max_completion_tokens is None else CHAT_COMPLETION_TOKENS,
+            stream=bool(self.stream),
+            with_usage=self.wants_usage,
+            with_logprobs=bool(self.logprobs),
+        )
 
     def passed_on(self) -> dict[str, Json]:
         passed: dict[str, Json] = {**super().passed_on()}

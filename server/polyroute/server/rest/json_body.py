@@ -20,7 +20,8 @@ from polyroute.server.rest.json_problems import first_problem
 MAX_BODY_BYTES = 64 * 1024 * 1024
 READ_LIMIT_S = 120.0
 MAX_DEPTH = 64
-_LARGE = 256 * 1024
+LARGE = 256 * 1024
+"""A body of more bytes is read in a thread."""
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 B = TypeVar("B", bound="Body")
@@ -34,9 +35,18 @@ class Body(BaseModel):
 
 async def read_body(request: web.Request, shape: type[B], longest: Mapping[str, int] | None = None) -> B:
     """The request's body as a `shape`; `longest` bounds top-level lists before anything looks into them."""
+    return await parsed(await read_json(request), shape, longest)
+
+
+async def read_json(request: web.Request) -> bytes:
+    """The request's body, which says that it is JSON; raises `InvalidArgument`."""
     _check_type(request)
-    raw = await read_raw(request)
-    if len(raw) > _LARGE:
+    return await read_raw(request)
+
+
+async def parsed(raw: bytes, shape: type[B], longest: Mapping[str, int] | None = None) -> B:
+    """JSON text as a `shape`, read in a thread where it is long; raises `InvalidArgument`."""
+    if len(raw) > LARGE:
         return await asyncio.to_thread(parse_body, raw, shape, longest)
     return parse_body(raw, shape, longest)
 
