@@ -30,9 +30,9 @@ from polyroute.core.errors import (
 from polyroute.core.event import Attempt, CacheResult, Finished, Route, Started, Token
 from polyroute.core.request import CacheMode, CacheOptions, Request, RoutingOptions
 from polyroute.core.trace import SAMPLED, Span, Trace
+from polyroute.routing.course import _complete
 from polyroute.routing.gateway import Gateway
 from polyroute.routing.plan import Decision, Step
-from polyroute.routing.router import _complete
 from tests.unit.backends.local.loading import site
 
 CONFIG = {

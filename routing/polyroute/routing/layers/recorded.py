@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import Callable
 from typing import Final
 from uuid import uuid4
 
@@ -37,46 +35,61 @@ class Recorded:
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._recorder = recorder
-        self._shadows = shadows
-        self._clock = clock
-        self._now = now
+        self.recorder = recorder
+        self.shadows = shadows
+        self.clock = clock
+        self.now = now
 
-    async def __call__(
-        self, events: AsyncGenerator[Event, None], call: Call, decision: Decision, snapshot: Snapshot
-    ) -> AsyncGenerator[Event, None]:
-        """`events`, which carry out the decision for the call, unchanged."""
-        rule = snapshot.rules[decision.requested]
-        drawn = self._shadows is not None and bool(decision.copies)
-        pair_id = uuid4().hex if drawn else ""
-        notes = _Notes(call, decision, self._clock, keep_text=drawn or rule.record_content)
-        copies: list[Copy] = []
-        begun = False
-        try:
-            async with aclosing(events):
-                async for event in events:
-                    notes.saw(event)
-                    yield event
-                    notes.complete = notes.complete or isinstance(event, Whole)  # who comes back has taken all of it
-                    if self._shadows is not None and drawn and not begun:
-                        begun = True  # the caller has the first event, and nothing of what follows is in its way
-                        copies = self._shadows.begin(call, decision, snapshot, pair_id)
-        except PolyrouteError as error:
+    def begin(self, call: Call, decision: Decision, snapshot: Snapshot) -> Record:
+        """What looks on at one call, for as long as the block lasts in which the decision is carried out."""
+        return Record(self, call, decision, snapshot)
+
+
+class Record:
+    """Looks on at one call: to be told of each event before the caller has it (`saw`) and after that (`taken`)."""
+
+    __slots__ = ("_begun", "_call", "_copies", "_decision", "_drawn", "_notes", "_of", "_pair_id", "_rule", "_snapshot")
+
+    def __init__(self, of: Recorded, call: Call, decision: Decision, snapshot: Snapshot) -> None:
+        self._of = of
+        self._call = call
+        self._decision = decision
+        self._snapshot = snapshot
+        self._rule = snapshot.rules[decision.requested]
+        self._drawn = of.shadows is not None and bool(decision.copies)
+        self._pair_id = uuid4().hex if self._drawn else ""
+        self._notes = _Notes(call, decision, of.clock, keep_text=self._drawn or self._rule.record_content)
+        self._copies: list[Copy] = []
+        self._begun = False
+
+    def __enter__(self) -> Record:
+        return self
+
+    def saw(self, event: Event) -> None:
+        """The caller is about to get an event."""
+        self._notes.saw(event)
+
+    def taken(self, event: Event) -> None:
+        """The caller has come back for more: it has the event, and nothing of what follows here is in its way."""
+        if isinstance(event, Whole):
+            self._notes.complete = True
+        if self._of.shadows is not None and self._drawn and not self._begun:
+            self._begun = True
+            self._copies = self._of.shadows.begin(self._call, self._decision, self._snapshot, self._pair_id)
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        notes, of = self._notes, self._of
+        if isinstance(error, PolyrouteError):
             notes.failed(error)
-            raise
-        except (asyncio.CancelledError, GeneratorExit):
-            if not notes.complete:
-                notes.failed(Cancelled("the caller left"))
-            raise
-        except Exception:
-            notes.failed(Internal(call.request_id))
-            raise
-        finally:
-            self._recorder.recorded(notes.record(rule, snapshot, pair_id, self._now()))
-            if self._shadows is not None and drawn and not begun:
-                self._shadows.missed(call, decision, pair_id, notes.cause)
-            for copy in copies:
-                notes.ended(copy)
+        elif isinstance(error, Exception):
+            notes.failed(Internal(self._call.request_id))
+        elif error is not None and not notes.complete:
+            notes.failed(Cancelled("the caller left"))
+        of.recorder.recorded(notes.record(self._rule, self._snapshot, self._pair_id, of.now()))
+        if of.shadows is not None and self._drawn and not self._begun:
+            of.shadows.missed(self._call, self._decision, self._pair_id, notes.cause)
+        for copy in self._copies:
+            notes.ended(copy)
 
 
 class _Notes:
