@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 
 from msgspec.structs import replace
@@ -50,14 +50,18 @@ class Limited:
             async with aclosing(generator(self._inner(call))) as events:
                 while True:
                     begun = self._clock()
-                    try:
-                        event = await _next(events, permit)
-                    except StopAsyncIteration:
-                        return
+                    event = await anext(events, None)
                     backend_s += self._clock() - begun
-                    if isinstance(event, Finished):
+                    if event is None:
+                        return
+                    if isinstance(event, Started):
+                        permit.answered()
+                    elif isinstance(event, Finished):
                         event = replace(event, timing=replace(event.timing, queue_s=queue_s, backend_s=backend_s))
                     yield event
+        except (Overloaded, FirstTokenTimeout):
+            permit.overloaded()
+            raise
         finally:
             permit.release()
 
@@ -68,17 +72,6 @@ class Limited:
             if (refusal := error.metadata.get(REFUSAL)) is not None:
                 self._metrics.refused(self._permits.name, refusal)
             raise
-
-
-async def _next(events: AsyncGenerator[Event, None], permit: Permit) -> Event:
-    try:
-        event = await anext(events)
-    except (Overloaded, FirstTokenTimeout):
-        permit.overloaded()
-        raise
-    if isinstance(event, Started):
-        permit.answered()
-    return event
 
 
 def caller_of(call: Call) -> str:

@@ -59,6 +59,19 @@ class Frame:
 _FRAME: Final[ContextVar[Frame]] = ContextVar("frame")
 
 
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """A streaming method that writes its messages itself, with patience, instead of yielding them.
+
+    A stream has a generator less then, which is for those of which thousands are open.
+    """
+
+    method: Callable[[Any, _Rpc, Patience], Awaitable[None]]
+
+    def __call__(self, request: Any, rpc: _Rpc, patience: Patience) -> Awaitable[None]:
+        return self.method(request, rpc, patience)
+
+
 class _Undecodable:
     """Stands for request bytes that are no message of the method's type."""
 
@@ -160,20 +173,31 @@ def _unary(inner: Any, edge: _Edge, checked: Callable[[Any], Any]) -> Callable[.
 def _streaming(
     inner: Any, edge: _Edge, checked: Callable[[Any], Any], patience: Patience
 ) -> Callable[..., Awaitable[None]]:
+    # Written rather than yielded: a generator that gRPC leaves suspended would be closed whenever the garbage
+    # collector finds it; here a cancelled RPC closes the servicer's generator at once.
+    write = inner if isinstance(inner, Writing) else _writing(inner)
+
     async def answer(request: Any, rpc: _Rpc) -> None:
-        # Written rather than yielded: a generator that gRPC leaves suspended would be closed whenever the garbage
-        # collector finds it; here a cancelled RPC closes the servicer's generator at once.
         try:
             edge.begin(request, rpc)
-            async with aclosing(inner(checked(request), rpc)) as messages:
-                async for message in messages:
-                    await patience.write(rpc.write, message)
+            await write(checked(request), rpc, patience)
         except Exception as error:  # noqa: BLE001 - as above
             await _fail(error, edge, request, rpc)
         finally:
             del request  # see `_fail`
 
     return answer
+
+
+def _writing(inner: Any) -> Writing:
+    """A method that yields its messages, as one that writes them."""
+
+    async def write(request: Any, rpc: _Rpc, patience: Patience) -> None:
+        async with aclosing(inner(request, rpc)) as messages:
+            async for message in messages:
+                await patience.write(rpc.write, message)
+
+    return Writing(write)
 
 
 async def _fail(error: Exception, edge: _Edge, request: Any, rpc: _Rpc) -> NoReturn:

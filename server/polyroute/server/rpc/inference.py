@@ -17,7 +17,9 @@ from polyroute.routing.gateway import Gateway
 from polyroute.routing.streams import generator
 from polyroute.server.answers import answer_to, answered
 from polyroute.server.feedback import FeedbackIntake
+from polyroute.server.patience import Patience
 from polyroute.server.rpc.asked import Asked, Known, KnownRequests
+from polyroute.server.rpc.boundary import Writing
 from polyroute.server.rpc.calls import call_from, call_of
 from polyroute.server.wire.again import whole_to_bytes
 from polyroute.server.wire.answer import answer_to_wire, event_to_wire
@@ -42,8 +44,13 @@ class InferenceService(InferenceServiceServicer):
             self._generate_bytes,
             self._known.read,
         )
+        stream: grpc.RpcMethodHandler[Any, Any] = grpc.unary_stream_rpc_method_handler(
+            Writing(self._write_events),
+            pb.GenerateRequest.FromString,
+            pb.GenerateEvent.SerializeToString,
+        )
         name = pb.DESCRIPTOR.services_by_name["InferenceService"].full_name
-        server.add_registered_method_handlers(name, {"Generate": generate})
+        server.add_registered_method_handlers(name, {"Generate": generate, "StreamGenerate": stream})
 
     async def _generate_bytes(self, asked: Asked | Known, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
         if isinstance(asked, Known):
@@ -73,6 +80,19 @@ class InferenceService(InferenceServiceServicer):
             async for event in events:
                 for part in parts_of(event):
                     yield event_to_wire(part, sequence, call.request_id)
+                    sequence += 1
+
+    async def _write_events(
+        self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext[Any, Any], patience: Patience
+    ) -> None:
+        """The same, written."""
+        call = self._generate(request, context)
+        del request  # a stream would hold it for as long as it is open
+        sequence = 0
+        async with aclosing(generator(self._gateway.generate(call))) as events:
+            async for event in events:
+                for part in parts_of(event):
+                    await patience.write(context.write, event_to_wire(part, sequence, call.request_id))
                     sequence += 1
 
     async def CountTokens(  # noqa: N802
