@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import grpc
-from structlog.testing import capture_logs
 
 from polyroute.backends.echo import EchoBackend, Script
 from polyroute.core.config import CacheConfig
 from polyroute.v1 import admin_pb2
 from polyroute.v1 import inference_pb2 as pb
 from tests.integration.grpc_serving import Serving, refused, serving
+from tests.lines import captured_lines
 
 ASKED = pb.GenerateRequest(prompt="a b", temperature=0)
 
@@ -44,7 +44,7 @@ async def test_the_callers_trace_deadline_and_id_count_each_time(tmp_path: Path)
     parent = "00-" + "a" * 32 + "-" + "b" * 16 + "-00"
     async with serving(EchoBackend("m"), folder=tmp_path, cache=CacheConfig()) as at:
         await kept(at)
-        with capture_logs() as logs:
+        with captured_lines() as logs:
             traced = await at.inference.Generate(ASKED, metadata=[("traceparent", parent)], timeout=60)
             named = await at.inference.Generate(pb.GenerateRequest(prompt="a b", temperature=0, request_id="mine"))
         assert traced.route.trace_id == "a" * 32

@@ -38,6 +38,9 @@ def metrics() -> tuple[Metric, ...]:
 OTHER = "_other"
 """Label value that stands for every name a client made up."""
 
+LATER = "later"
+"""Key of the fields of a log line that are worked out by the thread that writes it: what gives them when called."""
+
 PROVIDER = "polyroute"
 """`gen_ai.provider.name` of whatever we count."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -28,6 +28,8 @@ _PARENT: Final = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-[\x21-\x7e]{0,128})?"
 )
 _STATE: Final = re.compile(r"[\x20-\x7e]{1,512}")
+_TRACE_DIGITS: Final = len(_NO_TRACE_ID + _NO_SPAN_ID)
+_DRAWN_AT_ONCE: Final = 256
 _chance = random.Random()  # noqa: S311 - IDs must differ; nothing rests on that nobody can guess them
 
 
@@ -72,6 +74,7 @@ def _told(trace: Trace) -> tuple[object, ...]:
 
 
 NO_TRACE: Final = Trace()
+_drawn: list[Trace] = []  # drawn one by one, their IDs would cost a call several times as much
 
 
 def parse(parent: str, state: str = "") -> Trace:
@@ -89,11 +92,19 @@ def new_trace_id() -> str:
 
 def begun() -> Trace:
     """A new trace, which nobody keeps spans of."""
-    digits = f"{_chance.getrandbits(192):048x}"
-    trace_id, span_id = digits[:32], digits[32:]
-    if trace_id == _NO_TRACE_ID or span_id == _NO_SPAN_ID:  # never, in practice; neither may be all zeros
+    try:
+        return _drawn.pop()
+    except IndexError:
+        _drawn.extend(_draw())
         return begun()
-    return Trace(trace_id, span_id)
+
+
+def _draw() -> Iterator[Trace]:
+    digits = _chance.randbytes(_DRAWN_AT_ONCE * _TRACE_DIGITS // 2).hex()
+    for i in range(0, len(digits), _TRACE_DIGITS):
+        trace_id, span_id = digits[i : i + 32], digits[i + 32 : i + _TRACE_DIGITS]
+        if trace_id != _NO_TRACE_ID and span_id != _NO_SPAN_ID:  # never, in practice; neither may be all zeros
+            yield Trace(trace_id, span_id)
 
 
 def new_span_id() -> str:

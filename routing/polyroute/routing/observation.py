@@ -5,61 +5,51 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
 from msgspec.structs import replace
 
 from polyroute.core.call import Call
 from polyroute.core.errors import Cancelled, DeadlineExceeded, PolyrouteError
 from polyroute.core.event import Event, Finished, FinishReason, Route, Started, Timing, Token, Usage, Whole
+from polyroute.core.trace import Trace
 
 OK: Final = "ok"
-_NOTHING: Final = (Route(), Timing(), Usage())  # made once, not for each call
+_NO_ROUTE: Final = Route()
+_NO_TIMING: Final = Timing()
+_NO_USAGE: Final = Usage()
 _EARLY_S: Final = 0.25
 _EARLY_SHARE: Final = 0.2
 
 
-class Observation:
+class Observation(msgspec.Struct, eq=False, gc=False):
     """One call: its route, times and tokens, and its outcome, which is `ok` or an error's reason.
 
-    `clock` is that of `time.monotonic`. With `kept` it keeps the beginning of the answer, so many characters at most.
+    `trace` is where the call stands in its own trace, which may be another than the one that it came with. `clock` is
+    that of `time.monotonic`. It keeps the beginning of the answer, `most` characters of it.
     """
 
-    __slots__ = (
-        "_clock",
-        "_first_token_s",
-        "_kept",
-        "_pieces",
-        "answer",
-        "call",
-        "complete",
-        "error",
-        "failure",
-        "finish_reason",
-        "held_s",
-        "outcome",
-        "route",
-        "timing",
-        "tokens_estimated",
-        "usage",
-    )
-
-    def __init__(self, call: Call, clock: Callable[[], float], *, kept: int = 0) -> None:
-        self.call = call
-        self.route, self.timing, self.usage = _NOTHING
-        self.outcome = OK
-        self.error = ""
-        self.failure: type[PolyrouteError] | None = None
-        self.finish_reason = FinishReason.UNSPECIFIED
-        self.held_s = 0.0
-        """Seconds for which the answer waited for its reader."""
-        self.complete = False
-        """Whether the caller has the end of the answer."""
-        self.answer = ""
-        self.tokens_estimated = False
-        """Whether the tokens of the answer were not told, and are about as many."""
-        self._pieces = 0
-        self._first_token_s = 0.0
-        self._kept = kept
-        self._clock = clock
+    call: Call
+    trace: Trace
+    clock: Callable[[], float]
+    most: int = 0
+    route: Route = _NO_ROUTE
+    timing: Timing = _NO_TIMING
+    usage: Usage = _NO_USAGE
+    outcome: str = OK
+    error: str = ""
+    failure: type[PolyrouteError] | None = None
+    finish_reason: FinishReason = FinishReason.UNSPECIFIED
+    held_s: float = 0.0
+    """Seconds for which the answer waited for its reader."""
+    complete: bool = False
+    """Whether the caller has the end of the answer."""
+    answer: str = ""
+    tokens_estimated: bool = False
+    """Whether the tokens of the answer were not told, and are about as many."""
+    pieces: int = 0
+    """Pieces of text so far, of an answer whose tokens are not told before its end."""
+    first_token_s: float = 0.0
+    """Seconds from the call's arrival until its answer began."""
 
     def saw(self, event: Event) -> Event:
         """Notes an event, and completes it with what only the outermost layer knows."""
@@ -79,7 +69,7 @@ class Observation:
         return self._whole(whole)
 
     def _whole(self, event: Whole) -> Whole:
-        if self._kept:
+        if self.most:
             for token in event.tokens:
                 self._token(token)
         started, finished = self._started(event.started), self._finished(event.finished)
@@ -89,23 +79,23 @@ class Observation:
         if event.usage is not None:
             self.usage = event.usage
         elif event.text:
-            self._pieces += len(event.pieces) or 1
-        if self._kept > len(self.answer):
-            self.answer += event.text[: self._kept - len(self.answer)]
+            self.pieces += len(event.pieces) or 1
+        if self.most > len(self.answer):
+            self.answer += event.text[: self.most - len(self.answer)]
 
     def _started(self, event: Started) -> Started:
-        self._first_token_s = self._clock() - self.call.arrived
+        self.first_token_s = self.clock() - self.call.arrived
         self.route = event.route
-        if event.route.trace_id != self.call.trace.trace_id:
-            self.route = replace(event.route, trace_id=self.call.trace.trace_id)
+        if event.route.trace_id != self.trace.trace_id:
+            self.route = replace(event.route, trace_id=self.trace.trace_id)
             return Started(self.route)
         return event
 
     def _finished(self, event: Finished) -> Finished:
-        total_s = self._clock() - self.call.arrived
+        total_s = self.clock() - self.call.arrived
         queue_s, backend_s = event.timing.queue_s, event.timing.backend_s
         overhead_s = max(0.0, total_s - (queue_s + backend_s + self.held_s))
-        self.timing = Timing(queue_s, backend_s, self._first_token_s, total_s, overhead_s)
+        self.timing = Timing(queue_s, backend_s, self.first_token_s, total_s, overhead_s)
         self.usage = event.usage
         self.finish_reason = event.reason
         return Finished(event.reason, event.usage, self.timing, event.matched_stop, event.seed)
@@ -134,7 +124,7 @@ class Observation:
         deadline, arrived = self.call.deadline, self.call.arrived
         late = False
         if deadline is not None:
-            late = self._clock() >= deadline - min(_EARLY_S, _EARLY_SHARE * (deadline - arrived))
+            late = self.clock() >= deadline - min(_EARLY_S, _EARLY_SHARE * (deadline - arrived))
         self.failure = DeadlineExceeded if late else Cancelled
         self.outcome = self.failure.reason
         self.error = "the caller's deadline passed" if late else ""
@@ -145,10 +135,10 @@ class Observation:
         Where the backend tells of tokens at the end only, each piece of text is taken for one, as peers send them.
         """
         if not self.complete:
-            total_s = self._clock() - self.call.arrived
-            self.timing = Timing(first_token_s=self._first_token_s, total_s=total_s)
+            total_s = self.clock() - self.call.arrived
+            self.timing = Timing(first_token_s=self.first_token_s, total_s=total_s)
             if not self.route.requested:
                 self.route = replace(self.route, requested=self.call.request.model)
-            if self._pieces:
+            if self.pieces:
                 self.tokens_estimated = True
-                self.usage = replace(self.usage, completion_tokens=self._pieces)
+                self.usage = replace(self.usage, completion_tokens=self.pieces)

@@ -106,7 +106,7 @@ class Sampling:
         if not trace_id:
             fresh = begun()
             trace_id = fresh.trace_id
-            if self._bound is not None and int(trace_id[-16:], 16) >= self._bound:
+            if self._bound is not None and trace_id[-16:] >= self._bound:
                 return fresh
         told = attributes()
         result = self._sampler.should_sample(
@@ -127,13 +127,14 @@ class Sampling:
         return trace.under(span)
 
 
-def _bound_of(sampler: Sampler) -> int | None:
-    """What the last 64 bits of a new trace's ID are below where a sampler by ratio keeps it; None for other samplers.
+def _bound_of(sampler: Sampler) -> str | None:
+    """What the last 16 digits of a new trace's ID are below where a sampler by ratio keeps it; None for other samplers.
 
-    It is asked only about those, then: each time costs as much as the rest of what is told of a call.
+    It is asked only about those, then: each time costs as much as the rest of what is told of a call. One that keeps
+    all is asked about all.
     """
     root = getattr(sampler, "_root", None) if type(sampler) is ParentBased else sampler
-    return root.bound if type(root) is TraceIdRatioBased else None
+    return f"{root.bound:016x}" if type(root) is TraceIdRatioBased and root.rate < 1 else None
 
 
 class Outlet:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
-from structlog.testing import capture_logs
 
 from polyroute.backends.echo import EchoBackend
 from polyroute.core.call import Call, Worked
@@ -18,6 +17,7 @@ from polyroute.core.event import CacheResult, Whole
 from polyroute.core.request import CacheMode, CacheOptions, Request, RoutingOptions, Sampling
 from polyroute.routing.gateway import Gateway
 from polyroute.routing.streams import generator
+from tests.lines import captured_lines
 
 CONFIG = {
     "default_model": "one",
@@ -78,11 +78,11 @@ async def test_it_is_what_the_layers_give_and_leaves_what_they_leave(
 ) -> None:
     await stored(gateway, take, "one", model)
     start = counted(registry)
-    with capture_logs() as through:
+    with captured_lines() as through:
         async with aclosing(generator(gateway.generate(asks(model)))) as events:
             (expected,) = [event async for event in events]
     between = counted(registry)
-    with capture_logs() as past:
+    with captured_lines() as past:
         given = gateway.at_hand(asks(model))
     end = counted(registry)
 
@@ -128,7 +128,7 @@ async def test_nothing_is_at_hand_and_nothing_is_told(
     await stored(gateway, take, "one", "alias", "split", "safe", "seen", "off")
     await gateway.invalidate_cache("two")
     before = counted(registry)
-    with capture_logs() as logs:
+    with captured_lines() as logs:
         assert gateway.at_hand(call) is None
     assert (logs, counted(registry)) == ([], before)
 

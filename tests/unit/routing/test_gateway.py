@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
-from structlog.testing import capture_logs
 
 from polyroute.backends.echo import EchoBackend, Script
 from polyroute.backends.pool import Pool
@@ -30,6 +29,7 @@ from polyroute.core.request import CacheMode, CacheOptions, Request, RoutingOpti
 from polyroute.routing.gateway import Gateway
 from polyroute.routing.views import MemoryView
 from tests.counts import total
+from tests.lines import captured_lines
 
 CONFIG = {
     "default_model": "chat",
@@ -305,7 +305,7 @@ async def test_the_registry_shows_the_replicas_there_are_and_no_others(
 async def test_every_refusal_is_logged_and_counted(
     gateway: Gateway, take: Callable[..., Any], registry: CollectorRegistry
 ) -> None:
-    with capture_logs() as logs, pytest.raises(UnknownModel):
+    with captured_lines() as logs, pytest.raises(UnknownModel):
         await take(gateway.generate, asks("nowhere"))
     assert [(line["event"], line["outcome"]) for line in logs] == [("call.finished", "UNKNOWN_MODEL")]
     labels = {"model": "_other", "cache": "unspecified", "outcome": "UNKNOWN_MODEL"}
@@ -313,7 +313,7 @@ async def test_every_refusal_is_logged_and_counted(
 
 
 async def test_what_cannot_name_a_model_is_not_logged(gateway: Gateway) -> None:
-    with capture_logs() as logs:
+    with captured_lines() as logs:
         for model in ("tell me a story", "x" * 1000, "fine"):
             gateway.refused(Call(Request(model), "r"), InvalidArgument("model", "is none"))
     assert [line["requested"] for line in logs] == ["", "", "fine"]

@@ -60,7 +60,7 @@ class Observed:
         self._metrics.call_begun()
         try:
             with self._intake.admitted():
-                async with aclosing(generator(self._inner(seen.call))) as events:
+                async with aclosing(generator(self._inner(call.under(seen.trace)))) as events:
                     waiting = self._intake.waiting()
                     while True:
                         with waiting:
@@ -79,7 +79,7 @@ class Observed:
             seen.left()
             raise
         except Exception as error:
-            log.exception("call.crashed", request_id=call.request_id, trace_id=seen.call.trace.trace_id)
+            log.exception("call.crashed", request_id=call.request_id, trace_id=seen.trace.trace_id)
             internal = Internal(call.request_id)
             seen.failed(internal)
             raise internal from error
@@ -96,8 +96,8 @@ class Observed:
             return None
         seen = self._seen(call)
         self._metrics.call_begun()
-        if seen.call.trace.span is not None:
-            note_look(seen.call.trace.span, "hit", "memory")
+        if seen.trace.span is not None:
+            note_look(seen.trace.span, "hit", "memory")
         whole = seen.took(whole)
         self._over(seen)
         return whole
@@ -113,13 +113,11 @@ class Observed:
     def _seen(self, call: Call) -> Observation:
         entrance = call.entrance
         trace = self._begin(call.trace, entrance.method, lambda: entrance_attributes(entrance))
-        if trace is not call.trace:
-            call = call.under(trace)
-        return Observation(call, self._clock, kept=0 if trace.span is None else self._content_chars)
+        return Observation(call, trace, self._clock, 0 if trace.span is None else self._content_chars)
 
     def _over(self, seen: Observation) -> None:
         seen.over()
-        trace, operation = seen.call.trace, COMPLETION if seen.call.request.messages is None else CHAT
+        trace, operation = seen.trace, COMPLETION if seen.call.request.messages is None else CHAT
         self._metrics.call_ended(
             seen.route,
             seen.outcome,
@@ -131,7 +129,7 @@ class Observed:
         self._tell(seen)
 
     def _tell(self, seen: Observation) -> None:
-        span = seen.call.trace.span
+        span = seen.trace.span
         if span is not None:
             describe(span, seen, self._content_chars)
             span.end()

@@ -2,96 +2,148 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Metric
+from prometheus_client.registry import Collector
 
 from polyroute.core import telemetry
 from polyroute.core.event import CacheResult, Route, Timing, Usage
-from polyroute.routing.metrics.instruments import counter, gauge, histogram
+from polyroute.routing.metrics.instruments import FastHistogram, Instrument, counter, gauge, histogram
 from polyroute.routing.metrics.series import Series
+
+MOST_WAITING: Final = 256
+"""Calls that are counted together: so many wait at most, and each costs the less the more do."""
 
 _FROM_A_MODEL: Final = (CacheResult.MISS, CacheResult.BYPASS, CacheResult.UNSPECIFIED)
 _Kind: TypeAlias = tuple[str, str, str, CacheResult, str, str]  # requested, model, variant, cache, outcome, operation
+_Took: TypeAlias = tuple[Timing, Usage]
 
 
 @dataclass(slots=True, eq=False)
 class _Ending:
-    """The series of one kind of ending, found once: a call then costs one look.
+    """The series of one kind of ending, found once.
 
     Those of tokens are found with the first token, for most kinds of failure have none.
     """
 
     requests: Counter
-    duration: Histogram
-    first_token: Histogram | None
-    per_token: Histogram | None
-    overhead: Histogram | None
+    duration: FastHistogram
+    first_token: FastHistogram | None
+    per_token: FastHistogram | None
+    overhead: FastHistogram | None
     reused: Counter
-    input: Histogram | None = None
-    output: Histogram | None = None
+    input: FastHistogram | None = None
+    output: FastHistogram | None = None
 
 
 class Calls:
-    """Instruments of calls. What was found of a name is dropped by `drop`, when its series end."""
+    """Instruments of calls. What was found of a name is dropped by `drop`, when its series end.
+
+    Calls that have ended wait to be counted together. Whoever reads a count counts them first, from any thread, so
+    that nobody sees that they waited.
+    """
 
     def __init__(self, registry: CollectorRegistry, series: Series) -> None:
         self._series = series
-        self._in_flight = gauge(telemetry.IN_FLIGHT, registry)
-        self._requests = counter(telemetry.REQUESTS, registry)
-        self._duration = histogram(telemetry.DURATION, registry)
-        self._first_token = histogram(telemetry.FIRST_TOKEN, registry)
-        self._per_token = histogram(telemetry.PER_TOKEN, registry)
-        self._tokens = histogram(telemetry.TOKENS, registry)
-        self._reused = counter(telemetry.PREFIX_TOKENS, registry)
-        self._overhead = histogram(telemetry.OVERHEAD, registry)
+        self._in_flight = 0
+        gauge(telemetry.IN_FLIGHT, registry).set_function(lambda: self._in_flight)
+        self._requests = counter(telemetry.REQUESTS, None)
+        self._duration = histogram(telemetry.DURATION, None)
+        self._first_token = histogram(telemetry.FIRST_TOKEN, None)
+        self._per_token = histogram(telemetry.PER_TOKEN, None)
+        self._tokens = histogram(telemetry.TOKENS, None)
+        self._reused = counter(telemetry.PREFIX_TOKENS, None)
+        self._overhead = histogram(telemetry.OVERHEAD, None)
+        for instrument in (
+            self._requests,
+            self._duration,
+            self._first_token,
+            self._per_token,
+            self._tokens,
+            self._reused,
+            self._overhead,
+        ):
+            registry.register(_UpToDate(instrument, self.count))
         self._endings: dict[_Kind, _Ending] = {}
-
-    def drop(self, names: Collection[str]) -> None:
-        """These names have ended."""
-        gone = set(names)
-        self._endings = {kind: ending for kind, ending in self._endings.items() if gone.isdisjoint(kind[:2])}
+        self._waiting: list[tuple[Route, str, Timing, Usage, str]] = []
+        self._counting = threading.Lock()
 
     def begun(self) -> None:
         """A call has come in."""
-        self._in_flight.inc()
+        self._in_flight += 1
 
     def ended(self, route: Route, outcome: str, timing: Timing, usage: Usage, operation: str, trace_id: str) -> None:
-        """See `Metrics.call_ended`."""
-        self._in_flight.dec()
-        ending, kind = self._ending(route, outcome, operation)
-        exemplar = {"trace_id": trace_id} if trace_id else None
-        ending.requests.inc()
-        ending.duration.observe(timing.total_s, exemplar)
-        if usage.prompt_tokens:
-            if ending.input is None:
-                ending.input = self._tokens_of(kind, "input")
-            ending.input.observe(usage.prompt_tokens)
-        if usage.completion_tokens:
-            if ending.output is None:
-                ending.output = self._tokens_of(kind, "output")
-            ending.output.observe(usage.completion_tokens)
-        if ending.overhead is not None:
-            ending.overhead.observe(timing.router_overhead_s)
-        if ending.first_token is not None and ending.per_token is not None:
-            ending.first_token.observe(timing.first_token_s, exemplar)
-            if usage.completion_tokens > 1:
-                ending.per_token.observe((timing.total_s - timing.first_token_s) / (usage.completion_tokens - 1))
-            if usage.cached_prompt_tokens:
-                ending.reused.inc(usage.cached_prompt_tokens)
+        """See `Metrics.call_ended`. One with an exemplar is counted at once, for that says when it was."""
+        self._in_flight -= 1
+        if trace_id:
+            with self._counting:
+                self._add(self._kind(route, outcome, operation), [(timing, usage)], {"trace_id": trace_id})
+            return
+        self._waiting.append((route, outcome, timing, usage, operation))
+        if len(self._waiting) >= MOST_WAITING:
+            self.count()
 
-    def _ending(self, route: Route, outcome: str, operation: str) -> tuple[_Ending, _Kind]:
+    def count(self) -> None:
+        """Counts the calls that wait."""
+        with self.counted():
+            pass
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """All calls are counted, and nobody counts meanwhile: for who is about to end series."""
+        with self._counting:
+            self._count_waiting()
+            yield
+
+    def drop(self, names: Collection[str]) -> None:
+        """These names have ended; only where calls are `counted`."""
+        gone = set(names)
+        self._endings = {kind: ending for kind, ending in self._endings.items() if gone.isdisjoint(kind[:2])}
+
+    def _count_waiting(self) -> None:
+        waiting = self._waiting[:]
+        del self._waiting[: len(waiting)]  # another thread may have added to it
+        of_kind: defaultdict[_Kind, list[_Took]] = defaultdict(list)
+        for route, outcome, timing, usage, operation in waiting:
+            of_kind[self._kind(route, outcome, operation)].append((timing, usage))
+        for kind, took in of_kind.items():
+            self._add(kind, took)
+
+    def _kind(self, route: Route, outcome: str, operation: str) -> _Kind:
         requested = self._series.known(route.requested)
         model = self._series.known(route.deployment or route.model or route.requested)
-        kind = (requested, model, route.variant, route.cache, outcome, operation)
-        found = self._endings.get(kind)
-        if found is None:
-            found = self._endings[kind] = self._find(kind)
-        return found, kind
+        return (requested, model, route.variant, route.cache, outcome, operation)
 
-    def _tokens_of(self, kind: _Kind, type: str) -> Histogram:
+    def _add(self, kind: _Kind, took: Sequence[_Took], exemplar: dict[str, str] | None = None) -> None:
+        ending = self._endings.get(kind)
+        if ending is None:
+            ending = self._endings[kind] = self._find(kind)
+        ending.requests.inc(len(took))
+        ending.duration.observe_all([timing.total_s for timing, _ in took], exemplar)
+        read = [usage.prompt_tokens for _, usage in took if usage.prompt_tokens]
+        if read:
+            if ending.input is None:
+                ending.input = self._tokens_of(kind, "input")
+            ending.input.observe_all(read)
+        written = [usage.completion_tokens for _, usage in took if usage.completion_tokens]
+        if written:
+            if ending.output is None:
+                ending.output = self._tokens_of(kind, "output")
+            ending.output.observe_all(written)
+        if ending.overhead is not None:
+            ending.overhead.observe_all([timing.router_overhead_s for timing, _ in took])
+        if ending.first_token is not None and ending.per_token is not None:
+            ending.first_token.observe_all([timing.first_token_s for timing, _ in took], exemplar)
+            ending.per_token.observe_all([_per_token_s(*each) for each in took if each[1].completion_tokens > 1])
+            ending.reused.inc(sum(usage.cached_prompt_tokens for _, usage in took))
+
+    def _tokens_of(self, kind: _Kind, type: str) -> FastHistogram:
         requested, model, _, result, _, operation = kind
         more = (operation, telemetry.PROVIDER, result.label, type)
         return self._series.between(self._tokens, (requested, model), more)
@@ -109,3 +161,23 @@ class Calls:
             overhead=self._series.of(self._overhead, model) if ok else None,
             reused=self._series.of(self._reused, model),
         )
+
+
+class _UpToDate(Collector):
+    """An instrument that is brought up to date, by `update`, before it is read."""
+
+    def __init__(self, instrument: Instrument, update: Callable[[], None]) -> None:
+        self._instrument = instrument
+        self._update = update
+
+    def describe(self) -> Iterable[Metric]:
+        return self._instrument.describe()
+
+    def collect(self) -> Iterable[Metric]:
+        self._update()
+        return self._instrument.collect()
+
+
+def _per_token_s(timing: Timing, usage: Usage) -> float:
+    """Mean time between the tokens of an answer, after the first."""
+    return (timing.total_s - timing.first_token_s) / (usage.completion_tokens - 1)

@@ -69,12 +69,14 @@ class Metrics:
 
     def know(self, names: Iterable[str]) -> None:
         """From now on these are the names that may become labels. The series of others that were known end."""
-        self._calls.drop(self._series.know(names))
+        with self._calls.counted():
+            self._calls.drop(self._series.know(names))
 
     def forget(self, name: str) -> None:
         """This is none of the names any more; its series end."""
-        self._series.forget(name)
-        self._calls.drop([name])
+        with self._calls.counted():
+            self._series.forget(name)
+            self._calls.drop([name])
 
     def config_loaded(self, digest: str, at: float) -> None:
         """A configuration came into force, `at` in Unix time."""

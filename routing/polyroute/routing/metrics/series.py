@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import TypeAlias, TypeVar, cast
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge
 
 from polyroute.core.telemetry import OTHER
-from polyroute.routing.metrics.instruments import Instrument
+from polyroute.routing.metrics.instruments import FastHistogram, Instrument
 
-_InstrumentT = TypeVar("_InstrumentT", Counter, Gauge, Histogram)
+_InstrumentT = TypeVar("_InstrumentT", Counter, Gauge, FastHistogram)
 _Key: TypeAlias = tuple[Instrument, tuple[str, ...]]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, TextIO
 
+from polyroute.core.telemetry import LATER
 from polyroute.server.logs.lines import Line
 from polyroute.server.logs.repeats import Repeats
 
@@ -117,7 +118,8 @@ class LogWriter:
 
     def _rendered(self, line: Line) -> str:
         try:
-            return self._render(line)
+            later = line.pop(LATER, None)
+            return self._render(line if later is None else {**line, **later()})
         except Exception as error:  # noqa: BLE001 - a value that cannot be written must not end the log
             return self._render(_unwritable(line, error))
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
-from structlog.testing import capture_logs
 
 from polyroute.backends.echo import EchoBackend, Script
 from polyroute.core.call import Call, Entrance
@@ -31,6 +30,7 @@ from polyroute.routing.layers.observed import Observed
 from polyroute.routing.metrics import Metrics
 from polyroute.routing.streams import generator
 from tests.counts import total
+from tests.lines import captured_lines
 
 SECRET = "the prompt that nobody may log"
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -62,7 +62,7 @@ def outcomes(registry: CollectorRegistry, outcome: str, model: str = "m", cache:
 async def test_a_call_that_goes_well(
     make: Callable[..., Observed], take: Callable[..., Any], registry: CollectorRegistry, spans: list[Span]
 ) -> None:
-    with capture_logs() as logs:
+    with captured_lines() as logs:
         events = await take(make(EchoBackend("m").stream), call(trace=parse(PARENT)))
     (line,) = logs
     assert (line["event"], line["log_level"], line["outcome"]) == ("call.finished", "info", "ok")
@@ -88,7 +88,7 @@ async def test_a_call_that_goes_well(
 async def test_what_is_said_never_leaves_a_trace(
     make: Callable[..., Observed], take: Callable[..., Any], registry: CollectorRegistry, spans: list[Span]
 ) -> None:
-    with capture_logs() as logs:
+    with captured_lines() as logs:
         await take(make(EchoBackend("m").stream), call())
     text = repr(logs) + repr([(span.attributes, span.events, span.error) for span in spans])
     assert "nobody may log" not in text
@@ -136,7 +136,7 @@ async def test_a_call_that_fails_is_counted_by_its_reason(
     level: str,
 ) -> None:
     backend = EchoBackend("m", script=Script(error=error))
-    with capture_logs() as logs, pytest.raises(type(error)):
+    with captured_lines() as logs, pytest.raises(type(error)):
         await take(make(backend.stream), call())
     (line,) = logs
     assert (line["log_level"], line["outcome"], line["error"]) == (level, error.reason, error.message)
@@ -152,7 +152,7 @@ async def test_a_failed_calls_attempts_are_logged(make: Callable[..., Observed],
     error = PeerFailed("bad").after(
         (Attempt("n", reason="OVERLOADED"), Attempt("m", "r0", reason="PEER_FAILED")), "bad"
     )
-    with capture_logs() as logs, pytest.raises(PeerFailed):
+    with captured_lines() as logs, pytest.raises(PeerFailed):
         await take(make(EchoBackend("m", script=Script(error=error)).stream), call())
     assert logs[0]["attempts"] == ["n: OVERLOADED", "m at r0: PEER_FAILED"]
     assert logs[0]["deployment"] == "m"
@@ -162,7 +162,7 @@ async def test_a_bug_is_logged_and_the_caller_learns_the_request_id_only(
     make: Callable[..., Observed], take: Callable[..., Any], registry: CollectorRegistry
 ) -> None:
     backend = EchoBackend("m", script=Script(error=ZeroDivisionError("inner secrets")))
-    with capture_logs() as logs, pytest.raises(Internal) as failed:
+    with captured_lines() as logs, pytest.raises(Internal) as failed:
         await take(make(backend.stream), call())
     assert "r1" in failed.value.message
     assert "secrets" not in failed.value.message
@@ -178,7 +178,7 @@ async def test_a_caller_that_leaves_is_counted_as_cancelled(
     make: Callable[..., Observed], take: Callable[..., Any], registry: CollectorRegistry, spans: list[Span]
 ) -> None:
     backend = EchoBackend("m")
-    with capture_logs() as logs:
+    with captured_lines() as logs:
         await take(make(backend.stream), call(), most=2)
     assert backend.open == 0
     assert (logs[0]["outcome"], logs[0]["log_level"]) == ("CANCELLED", "info")
@@ -219,7 +219,7 @@ async def test_a_whole_answer_is_had_by_who_comes_back_for_more(
         yield Whole(started, (Token("an "), Token("answer")), Finished(FinishReason.STOP, Usage(3, 2)))
 
     observed = make(inner, content_chars=5)
-    with capture_logs() as logs:
+    with captured_lines() as logs:
         async with aclosing(generator(observed(call()))) as events:
             whole = await anext(events)
             if comes_back:
@@ -338,7 +338,7 @@ async def test_a_refused_call_counts_and_leaves_its_line_and_its_span(
     make: Callable[..., Observed], registry: CollectorRegistry, spans: list[Span]
 ) -> None:
     observed = make(EchoBackend("m").stream)
-    with capture_logs() as logs:
+    with captured_lines() as logs:
         observed.refused(
             call(trace=parse(PARENT), entrance=Entrance("grpc", "a.B/C")),
             InvalidArgument("temperature", "3; must be at most 2"),
@@ -355,7 +355,7 @@ async def test_content_is_on_spans_only_where_it_is_asked_for_and_cut(
     make: Callable[..., Observed], take: Callable[..., Any], spans: list[Span]
 ) -> None:
     asked = Call(Request(messages=(Message("system", "be brief"), Message("user", "one two three"))), "r1")
-    with capture_logs() as logs:
+    with captured_lines() as logs:
         await take(
             make(EchoBackend("m", script=Script(texts=["ab", "cdefghijklmnop"])).stream, content_chars=12), asked
         )
@@ -383,7 +383,7 @@ async def test_a_call_that_is_left_tells_the_tokens_that_it_had(
         yield Token("abc", pieces=("a", "b", "c"))
         yield Token("d")
 
-    with capture_logs() as logs:
+    with captured_lines() as logs:
         await take(make(inner), call(), most=3)
         await take(make(EchoBackend("m").stream), call(), most=3)
         await take(make(at_once), call(), most=3)

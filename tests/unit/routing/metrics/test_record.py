@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, generate_latest
 
 from polyroute.core.event import CacheResult, Route, Timing, Usage
 from polyroute.routing.metrics import Metrics
+from polyroute.routing.metrics.calls import MOST_WAITING
 from tests.counts import total
 
 
@@ -123,3 +131,97 @@ def test_exemplars_lead_to_recorded_traces(registry: CollectorRegistry) -> None:
         "gen_ai_server_request_duration_seconds_bucket": {"trace_id": "0af7651916cd43dd8448eb211c80319c"},
         "gen_ai_server_time_to_first_token_seconds_bucket": {"trace_id": "0af7651916cd43dd8448eb211c80319c"},
     }
+
+
+seconds = st.floats(0, 1000, allow_nan=False).map(lambda value: round(value * 64) / 64)  # sums of these are exact
+endings = st.tuples(
+    st.builds(
+        Route,
+        requested=st.sampled_from(("a", "b", "x")),
+        deployment=st.sampled_from(("", "a", "b")),
+        cache=st.sampled_from(CacheResult),
+    ),
+    st.sampled_from(("ok", "CANCELLED")),
+    st.builds(Timing, first_token_s=seconds, total_s=seconds, router_overhead_s=seconds),
+    st.builds(Usage, st.integers(0, 5), st.integers(0, 3), st.integers(0, 2)),
+)
+
+
+def counts(registry: CollectorRegistry) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """The value of each series, but when it was made."""
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in registry.collect()
+        for sample in family.samples
+        if not sample.name.endswith("_created")
+    }
+
+
+@given(st.lists(endings, max_size=20))
+def test_calls_that_are_counted_together_count_as_one_by_one(ended: list[tuple[Route, str, Timing, Usage]]) -> None:
+    together, single = CollectorRegistry(), CollectorRegistry()
+    at_once, one_by_one = Metrics(together, ("a", "b")), Metrics(single, ("a", "b"))
+    for route, outcome, timing, usage in ended:
+        at_once.call_ended(route, outcome, timing, usage)
+        one_by_one.call_ended(route, outcome, timing, usage)
+        one_by_one._calls.count()
+    assert counts(together) == counts(single)
+
+
+def test_as_many_wait_to_be_counted_as_is_said(registry: CollectorRegistry) -> None:
+    metrics = Metrics(registry, ("a",))
+    for _ in range(MOST_WAITING * 2 + 1):
+        metrics.call_ended(Route(requested="a"), "ok", Timing(), Usage())
+    assert len(metrics._calls._waiting) == 1
+    assert total(registry, "polyroute_requests_total") == MOST_WAITING * 2 + 1
+    assert not metrics._calls._waiting
+
+
+def test_a_scrape_of_one_name_has_the_calls_that_wait(registry: CollectorRegistry) -> None:
+    metrics = Metrics(registry, ("a",))
+    for name in ("polyroute_requests_total", "gen_ai_server_request_duration_seconds_count"):
+        metrics.call_ended(Route(requested="a"), "ok", Timing(), Usage())
+        (family,) = registry.restricted_registry([name]).collect()
+        assert [sample.name for sample in family.samples] == [name]
+        assert family.samples[0].value >= 1
+        assert not metrics._calls._waiting
+
+
+def test_calls_that_wait_when_a_name_ends_are_counted_by_what_stays(registry: CollectorRegistry) -> None:
+    metrics = Metrics(registry, ("route", "a"))
+    metrics.call_ended(Route(requested="route", deployment="a"), "ok", Timing(router_overhead_s=1), Usage())
+    metrics.know(("a",))
+    assert total(registry, "polyroute_router_overhead_seconds_count", model="a") == 1
+    assert names(registry) == {"a"}
+
+
+@pytest.fixture
+def threads_in_turns() -> Iterator[None]:
+    """Threads take turns at every chance."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.usefixtures("threads_in_turns")
+def test_no_call_is_lost_or_counted_twice_while_others_read(registry: CollectorRegistry) -> None:
+    metrics = Metrics(registry, ("a", "b"))
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            generate_latest(registry)
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for number in range(5_000):
+        metrics.call_ended(Route(requested="ab"[number % 2]), "ok", Timing(), Usage(1, 1))
+        if number % 1000 == 0:
+            metrics.know(("a", "b"))
+    done.set()
+    for reader in readers:
+        reader.join()
+    assert total(registry, "polyroute_requests_total") == 5_000
+    assert total(registry, "gen_ai_client_token_usage_count") == 10_000

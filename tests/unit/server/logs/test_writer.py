@@ -102,6 +102,25 @@ def test_a_line_that_cannot_be_written_is_told_of() -> None:
     assert out.getvalue().splitlines() == ["log.unwritablebad", "good"]
 
 
+def test_fields_that_come_later_are_worked_out_where_they_are_written() -> None:
+    threads: list[str] = []
+
+    def fields() -> dict[str, Any]:
+        threads.append(threading.current_thread().name)
+        return {"lines": 7}
+
+    def broken() -> dict[str, Any]:
+        raise KeyError
+
+    out = io.StringIO()
+    writer = LogWriter(out, shown, Repeats())
+    writer.put(line("first", later=fields))
+    writer.put(line("lost", later=broken))
+    writer.close(WAIT_S)
+    assert out.getvalue().splitlines() == ["first7", "log.unwritablelost"]
+    assert threads == ["log"]
+
+
 def test_repeated_warnings_are_told_as_one_at_the_end() -> None:
     out = io.StringIO()
     writer = LogWriter(out, shown, Repeats(3600))
