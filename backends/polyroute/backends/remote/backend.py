@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
 from typing import Final
 
 import structlog
 from yarl import URL
 
-from polyroute.backends.remote import count, exchange
+from polyroute.backends.remote import count
 from polyroute.backends.remote.dialect import Dialect
+from polyroute.backends.remote.exchange import NOTHING, Incoming
 from polyroute.backends.remote.generate import GenerateDialect
 from polyroute.backends.remote.names import url_at
 from polyroute.backends.remote.openai import OpenAIDialect
@@ -107,15 +107,16 @@ class RemoteBackend:
                     self._watch.reached()
                 if not 200 <= response.status < 300:
                     raise await self._peer.refusal(response)
-                started: Started | None = Started(self._route(response.headers.get(ROUTE_HEADER)))
-                answer = exchange.answer(self._peer, response, dialect.reader(call.request))
-                async with aclosing(answer) as events:
-                    async for event in events:
-                        if started is not None:
-                            yield started
-                            started = None
-                        if event is not exchange.NOTHING:
-                            yield event
+                answer = Incoming(self._peer, response, dialect.reader(call.request))
+                tokens = await answer.tokens()
+                finished = None if tokens else await answer.finished()
+                yield Started(self._route(response.headers.get(ROUTE_HEADER)))
+                while tokens:
+                    for token in tokens:
+                        if token is not NOTHING:
+                            yield token
+                    tokens = await answer.tokens()
+                yield finished or await answer.finished()
             finally:
                 response.close()
         finally:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from polyroute.backends.remote.sse import ServerSentEvent
 from polyroute.core.event import Finished, Token
 from polyroute.core.request import Request
 
@@ -36,8 +35,11 @@ class AnswerReader(Protocol):
     begun: bool
     done: bool
 
-    def text(self, event: ServerSentEvent) -> str | None:
-        """The text of an event that brings nothing else, empty or not: most do. None where `event` is to take it."""
+    def text(self, data: bytes) -> str | None:
+        """Takes an event without a name that brings text at most, and gives that: most are so.
+
+        None where `event` is to take it, and nothing is taken here.
+        """
         ...
 
     def event(self, name: bytes, data: bytes) -> Iterator[Token]:

@@ -7,7 +7,6 @@ from typing import Any
 
 from polyroute.backends.remote import shape
 from polyroute.backends.remote.dialect import AnsweredError, Malformed, Outgoing
-from polyroute.backends.remote.sse import ServerSentEvent
 from polyroute.core.errors import Unsupported
 from polyroute.core.event import Finished, FinishReason, Token, Usage
 from polyroute.core.request import Request
@@ -51,7 +50,7 @@ class GenerateAnswer:
         self.done = False
         self._finished = Finished(FinishReason.UNSPECIFIED)
 
-    def text(self, event: ServerSentEvent) -> str | None:
+    def text(self, data: bytes) -> str | None:
         """None: a stream is never asked for."""
         return None
 

@@ -10,9 +10,8 @@ from typing import Any
 
 from polyroute.backends.remote import shape
 from polyroute.backends.remote.dialect import AnsweredError, Malformed
+from polyroute.backends.remote.openai_chunk import ChunkUsage, chunk_of
 from polyroute.backends.remote.openai_logprobs import token_logprobs
-from polyroute.backends.remote.openai_text import text_of
-from polyroute.backends.remote.sse import ServerSentEvent
 from polyroute.core.event import Finished, FinishReason, Token, Usage
 from polyroute.core.request import ToolCall
 
@@ -27,6 +26,7 @@ _FINISH = {
     "function_call": FinishReason.TOOL_CALLS,
     "content_filter": FinishReason.CONTENT_FILTER,
 }
+_DONE = b"[DONE]"
 _BROKEN_OFF = ("abort", "aborted", "error", "cancelled")
 _MOST_TOOL_CALLS = 2**16  # more than any model makes, and far less than the wire's index holds
 
@@ -45,16 +45,28 @@ class OpenAIAnswer:
         self._matched_stop: str | None = None
         self._usage = Usage()
 
-    def text(self, event: ServerSentEvent) -> str | None:
-        """The text of a chunk that brings nothing else."""
-        text = None if event.name else text_of(event.data)
-        if text:
-            self.begun = True
+    def text(self, data: bytes) -> str | None:
+        """Takes a chunk of the commonest kinds, and gives its text."""
+        chunk = None if data == _DONE else chunk_of(data)
+        if chunk is None:
+            return None
+        text = ""
+        for choice in chunk.choices:
+            reason = choice.finish_reason
+            if reason:
+                if reason in _BROKEN_OFF:
+                    return None
+                self._end(reason, choice.stop_reason, choice.matched_stop)
+            text = (choice.delta.content if choice.delta is not None else None) or choice.text or ""
+            if text or reason:
+                self.begun = True
+        if chunk.usage is not None:
+            self._usage = _counted(chunk.usage)
         return text
 
     def event(self, name: bytes, data: bytes) -> Iterator[Token]:
         """Takes one chunk; `[DONE]` ends the stream."""
-        if data == b"[DONE]":
+        if data == _DONE:
             self.done = True
             return
         chunk = shape.parse(data)
@@ -99,17 +111,22 @@ class OpenAIAnswer:
         elif reason or said.get("reasoning_content") or said.get("reasoning"):
             self.begun = True
         if reason:
-            self._end(reason, choice)
+            if reason in _BROKEN_OFF:
+                raise AnsweredError(f"the answer was broken off: {reason}")
+            self._end(reason, choice.get("stop_reason"), choice.get("matched_stop"))
 
-    def _end(self, reason: str, choice: Mapping[str, Any]) -> None:
-        if reason in _BROKEN_OFF:
-            raise AnsweredError(f"the answer was broken off: {reason}")
+    def _end(self, reason: str, *stops: object) -> None:
         self._reason = _FINISH.get(reason, FinishReason.UNSPECIFIED)
-        for key in ("stop_reason", "matched_stop"):
-            stop = choice.get(key)
+        for stop in stops:
             if isinstance(stop, str) and stop and self._reason in (FinishReason.STOP, FinishReason.STOP_SEQUENCE):
                 self._reason, self._matched_stop = FinishReason.STOP_SEQUENCE, stop
                 return  # a number is the ID of a token, and the model's own end
+
+
+def _counted(usage: ChunkUsage) -> Usage:
+    details = usage.prompt_tokens_details
+    cached = None if details is None else details.cached_tokens
+    return Usage(usage.prompt_tokens, usage.completion_tokens or 0, cached or 0)
 
 
 def _usage(usage: Mapping[str, Any]) -> Usage:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Final
-
-import msgspec
+from collections.abc import Iterable, Iterator
+from typing import Final, TypeAlias
 
 MAX_LINE_BYTES: Final = 1024 * 1024
 """Longest line, and most data of one event."""
@@ -19,11 +17,9 @@ class LineTooLong(Exception):
     """A line, or the data of one event, has more than `MAX_LINE_BYTES` bytes."""
 
 
-class ServerSentEvent(msgspec.Struct, frozen=True, gc=False):
-    """One event; `name` is empty for a plain message. `data` is as it came: whether it is UTF-8 shows on parsing it."""
-
-    name: bytes
-    data: bytes
+ServerSentEvent: TypeAlias = tuple[bytes, bytes]
+"""The name of an event, empty for a plain message, and its data as it came: whether that is UTF-8 shows on parsing it.
+"""
 
 
 class SseParser:
@@ -40,11 +36,29 @@ class SseParser:
         self._data: list[bytes] = []
         self._data_bytes = 0
 
-    def feed(self, piece: bytes) -> Iterator[ServerSentEvent]:
+    def feed(self, piece: bytes) -> Iterable[ServerSentEvent]:
         """Gives the events that `piece` completes; take them all before the next piece. Raises `LineTooLong`.
 
-        Nearly all are one line `data: ...` each, and whole: those are cut out as they stand.
+        Nearly all pieces are whole events of one line `data: ...` each: those are cut out as they stand.
         """
+        plain = self._plain(piece)
+        return self._events(piece) if plain is None else plain
+
+    def _plain(self, piece: bytes) -> list[ServerSentEvent] | None:
+        """The events of a piece that is made of nothing but whole ones of one line; None of any other."""
+        if self._after_cr or self._line or self._data or self._name or b"\r" in piece or len(piece) > MAX_LINE_BYTES:
+            return None
+        lines = piece.split(b"\n")
+        if len(lines) % 2 == 0 or lines[-1] or any(lines[1::2]):
+            return None
+        events = [(b"", line[6:]) for line in lines[:-1:2] if line.startswith(b"data: ")]
+        if 2 * len(events) + 1 != len(lines):
+            return None
+        self._first = False
+        return events
+
+    def _events(self, piece: bytes) -> Iterator[ServerSentEvent]:
+        """Gives the events of any piece."""
         if self._after_cr or b"\r" in piece:
             yield from self._lines(piece)
             return
@@ -56,7 +70,7 @@ class SseParser:
         if end >= 0:
             for block in piece[:end].split(b"\n\n"):
                 if block.startswith(b"data: ") and b"\n" not in block and len(block) <= MAX_LINE_BYTES:
-                    yield ServerSentEvent(b"", block[6:])
+                    yield b"", block[6:]
                 elif block:
                     yield from self._lines(block + b"\n\n")
             piece = piece[end + 2 :]
@@ -106,6 +120,6 @@ class SseParser:
         return None
 
     def _dispatch(self) -> ServerSentEvent | None:
-        event = ServerSentEvent(self._name, b"\n".join(self._data)) if self._data else None
+        event = (self._name, b"\n".join(self._data)) if self._data else None
         self._name, self._data, self._data_bytes = b"", [], 0
         return event
