@@ -11,7 +11,7 @@ from pathlib import Path
 from polyroute.routing.cache.disk_tier import DiskTier
 from polyroute.routing.cache.guarded import GuardedTier
 from polyroute.routing.cache.terms import Moment
-from polyroute.routing.cache.tier import Label
+from polyroute.routing.cache.tier import Entry, Label
 
 LABEL = Label("m", "v1", Moment())
 
@@ -32,7 +32,7 @@ async def main(folder: str, task: str, count: int) -> None:
     wrong = found = kept = 0
     for i in range(count):
         number = i % 50
-        kept += await store.put(f"k{number}", blob(number), LABEL, None)
+        kept += await store.put([Entry(f"k{number}", blob(number), LABEL, None)])
         for seen in (number, (number * 7) % 50):
             value = await store.get(f"k{seen}")
             found += value is not None

@@ -17,6 +17,7 @@ import pytest
 
 from polyroute.routing.cache.disk_tier import DiskTier
 from polyroute.routing.cache.guarded import GuardedTier
+from polyroute.routing.cache.tier import Entry
 from tests.integration.cache_process import LABEL
 
 PROGRAM = Path(__file__).with_name("cache_process.py")
@@ -46,7 +47,7 @@ async def whole_or_absent(folder: Path) -> int:
         assert value in (None, expected)
         found += value is not None
     assert store.counts.errors == 0
-    assert await store.put("after", b"v", LABEL, None)
+    assert await store.put([Entry("after", b"v", LABEL, None)])
     await store.close()
     return found
 

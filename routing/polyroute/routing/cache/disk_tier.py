@@ -25,7 +25,7 @@ from polyroute.routing.cache.disk_puts import Put, Puts
 from polyroute.routing.cache.invalidation_log import locked
 from polyroute.routing.cache.stock import Stock
 from polyroute.routing.cache.terms import Moment
-from polyroute.routing.cache.tier import BadEntry, Held, Label
+from polyroute.routing.cache.tier import BadEntry, Entry, Held, Label
 from polyroute.routing.cache.together import Together
 
 T = TypeVar("T")
@@ -114,12 +114,11 @@ class DiskTier:
         except ForeignEntry as error:
             raise BadEntry(str(error)) from error
 
-    async def put(self, digest: str, entry: bytes, label: Label, stay_s: float | None) -> None:
-        """Keeps an entry for `stay_s` seconds; None is until there is no room for it."""
-        self._admit()
-        self._stock.add(digest)
-        if not await self._puts.put(Put(digest, entry, _tag(label), stay_s)):
-            raise OSError("the entry was not stored")
+    async def put(self, entries: Sequence[Entry]) -> Sequence[Exception | None]:
+        """Keeps entries, those that are small in one transaction; what goes wrong with one concerns no other."""
+        for entry in entries:
+            self._stock.add(entry.digest)
+        return await self._puts.put([Put(e.digest, e.content, _tag(e.label), e.stay_s) for e in entries])
 
     async def delete(self, digest: str) -> int:
         """Removes one entry; returns how many there were."""
@@ -165,7 +164,7 @@ class DiskTier:
 
     @property
     def _waiting(self) -> int:
-        return self._pending + len(self._puts) + len(self._reads)
+        return self._pending + len(self._reads)
 
     def _admit(self) -> None:
         if self._waiting >= _MOST_PENDING:

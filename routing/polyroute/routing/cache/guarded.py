@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import structlog
 
 from polyroute.routing.cache.guard import Guard
-from polyroute.routing.cache.tier import BadEntry, Held, Label, Tier
+from polyroute.routing.cache.tier import BadEntry, Entry, Held, Label, Tier
 from polyroute.routing.views import TierCounts
 
 T = TypeVar("T")
@@ -89,14 +89,18 @@ class GuardedTier:
             return None
         return await self._ask("get", self.reads, self.tier.get_s, lambda: self.tier.get(digest), None)
 
-    async def put(self, digest: str, entry: bytes, label: Label, stay_s: float | None) -> bool:
-        """Keeps an entry; says whether it was kept."""
+    async def put(self, entries: Sequence[Entry]) -> int:
+        """Keeps entries, in one go; returns how many were kept."""
 
-        async def put() -> bool:
-            await self.tier.put(digest, entry, label, stay_s)
-            return True
+        async def put() -> int:
+            errors = [error for error in await self.tier.put(entries) if error is not None]
+            if len(errors) == len(entries):
+                raise errors[0]
+            if errors:
+                self._failed("put", _words(errors[0]), len(errors))
+            return len(entries) - len(errors)
 
-        kept = await self._ask("put", self.writes, self.tier.put_s, put, False)
+        kept = await self._ask("put", self.writes, self.tier.put_s, put, 0, of=len(entries))
         self.counts.stores += kept
         return kept
 
@@ -125,9 +129,12 @@ class GuardedTier:
         self.counts.errors += 1
         self._warn("get", why)
 
-    async def _ask(self, what: str, guard: Guard, limit_s: float, asked: Callable[[], Awaitable[T]], otherwise: T) -> T:
+    async def _ask(
+        self, what: str, guard: Guard, limit_s: float, asked: Callable[[], Awaitable[T]], otherwise: T, *, of: int = 1
+    ) -> T:
+        """What the tier answers, or else `otherwise`; `of` is how many entries it is asked about."""
         if not guard.admits():
-            self.counts.skipped += 1
+            self.counts.skipped += of
             return otherwise
         try:
             async with asyncio.timeout(limit_s) as limit:
@@ -139,15 +146,18 @@ class GuardedTier:
         except TimeoutError:  # the tier's own limit of one step may be shorter
             why = f"took longer than {limit_s:g} s" if limit.expired() else "took longer than one step of it may"
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a tier is a miss
-            why = f"{type(error).__name__}: {error}"
+            why = _words(error)
         else:
             guard.worked()
             return answer
         guard.failed()
-        self._why = why
-        self.counts.errors += 1
-        self._warn(what, why)
+        self._failed(what, why, of)
         return otherwise
+
+    def _failed(self, what: str, why: str, of: int) -> None:
+        self._why = why
+        self.counts.errors += of
+        self._warn(what, why)
 
     def _warn(self, what: str, why: str) -> None:
         if self._clock() - self._warned >= _WARN_EVERY_S:
@@ -155,3 +165,7 @@ class GuardedTier:
             log.warning(
                 "cache.failed", tier=self.name, operation=what, location=self.tier.location, error=why, effect="a miss"
             )
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

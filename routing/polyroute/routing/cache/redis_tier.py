@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
 from redis.exceptions import ResponseError
 
 from polyroute.routing.cache.frame import BEGINNING_BYTES, header_of
 from polyroute.routing.cache.redis_client import PREFIX, Client
-from polyroute.routing.cache.tier import BadEntry, Held, Label
+from polyroute.routing.cache.tier import BadEntry, Entry, Held, Label
 
 LONGEST_STAY_S: Final = 7 * 86400.0
 """How long an answer stays that nothing else bounds: Redis may be shared with others, and may not evict."""
@@ -70,10 +70,14 @@ class RedisTier:
             raise
         return entry if isinstance(entry, bytes) else None
 
-    async def put(self, digest: str, entry: bytes, label: Label, stay_s: float | None) -> None:
-        """Keeps an entry for `stay_s` seconds, `LONGEST_STAY_S` at most."""
-        stay_s = LONGEST_STAY_S if stay_s is None else min(stay_s, LONGEST_STAY_S)
-        await self._client.set(_ANSWER + digest, entry, px=max(1, int(stay_s * 1000)))
+    async def put(self, entries: Sequence[Entry]) -> Sequence[Exception | None]:
+        """Keeps entries, each for `LONGEST_STAY_S` at most, in one way there and back."""
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for entry in entries:
+                stay_s = LONGEST_STAY_S if entry.stay_s is None else min(entry.stay_s, LONGEST_STAY_S)
+                pipeline.set(_ANSWER + entry.digest, entry.content, px=max(1, int(stay_s * 1000)))
+            answers = await pipeline.execute(raise_on_error=False)
+        return [answer if isinstance(answer, Exception) else None for answer in answers]
 
     async def delete(self, digest: str) -> int:
         """Removes one entry; returns how many there were."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -20,6 +20,16 @@ class Label:
     model: str
     version: str
     moment: Moment
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Bytes that are to be kept under a digest for `stay_s` seconds; None is until there is no room for them."""
+
+    digest: str
+    content: bytes
+    label: Label
+    stay_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +69,9 @@ class Tier(Protocol):
         """The entry under `digest`; raises `BadEntry` for one that is not as it was written."""
         ...
 
-    async def put(self, digest: str, entry: bytes, label: Label, stay_s: float | None) -> None:
-        """Keeps an entry for `stay_s` seconds; None is until there is no room for it."""
+    async def put(self, entries: Sequence[Entry]) -> Sequence[Exception | None]:
+        """Keeps entries; returns for each, in their order, why it was not kept. Of two under one digest the last
+        stays."""
         ...
 
     async def delete(self, digest: str) -> int:

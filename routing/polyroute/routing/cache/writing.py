@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from polyroute.routing.cache.guarded import GuardedTier
 from polyroute.routing.cache.invalidations import Invalidations
 from polyroute.routing.cache.terms import AnswerKey, Stay, Terms
-from polyroute.routing.cache.tier import Label
+from polyroute.routing.cache.tier import Entry, Label
 
 MOST_WRITING: Final = 512
-"""Answers that may be on their way; more are kept in memory alone."""
+"""Answers that may be on their way to one tier; more are kept in memory alone."""
 MOST_BYTES: Final = 64 * 1024 * 1024
 """Most that they may take; one that is larger goes alone."""
+MOST_TOGETHER: Final = 64
+"""Most entries that are written in one go; on disk, no other process can write meanwhile."""
+REST_S: Final = 0.025
+"""Least time from one go to the next, in seconds: each costs as much as some six of its entries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,54 +37,121 @@ class Keeping:
 
 
 class Writing:
-    """Writes entries to tiers, by their names, each in a task of its own. Nothing here raises."""
+    """Writes entries to tiers, by their names, each at its own pace. Nothing here raises."""
 
     def __init__(self, tiers: Mapping[str, GuardedTier], invalidations: Invalidations) -> None:
-        self.bytes = 0
-        """What is on its way."""
-        self._tiers = tiers
-        self._invalidations = invalidations
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._lanes = {name: _Lane(tier, invalidations) for name, tier in tiers.items()}
 
     def __len__(self) -> int:
-        return len(self._tasks)
+        """Entries on their way, those of all tiers together."""
+        return sum(map(len, self._lanes.values()))
 
     def begin(self, keeping: Keeping, stays: Sequence[Stay]) -> None:
-        """Writes an entry to the tiers that `stays` name, nearest first; leaves it out where too much is on its way."""
-        size = len(keeping.entry)
-        if len(self) >= MOST_WRITING or (self._tasks and self.bytes + size > MOST_BYTES):
-            for stay in stays:
-                self._tiers[stay.tier].counts.skipped += 1
-            return
-        self.bytes += size
-        task = asyncio.create_task(self._write(keeping, stays))
-        self._tasks.add(task)
-        task.add_done_callback(partial(self._written, size))
+        """Writes an entry to the tiers that `stays` name; leaves one out where too much is on its way to it."""
+        key, terms = keeping.key, keeping.terms
+        for stay in stays:
+            stay_s = terms.remaining_s(stay, key.digest, keeping.age_s)
+            if stay_s is None or stay_s > 0:
+                entry = Entry(key.digest, keeping.entry, keeping.label, stay_s)
+                self._lanes[stay.tier].add(_Sent(entry, key, terms.model))
 
     async def flush(self) -> None:
-        """Waits until what is being written now is written; what is begun meanwhile, it does not wait for."""
-        if self._tasks:
-            await asyncio.wait(list(self._tasks))
+        """Has written what is on its way, at once; what is begun meanwhile, it does not wait for."""
+        await asyncio.gather(*(lane.flush() for lane in self._lanes.values()))
 
     async def close(self, limit_s: float) -> None:
         """Waits for what is being written, `limit_s` seconds at most, and gives up the rest."""
         with suppress(TimeoutError):
             async with asyncio.timeout(limit_s):
                 await self.flush()
-        for task in self._tasks:
-            task.cancel()
+        for lane in self._lanes.values():
+            lane.give_up()
 
-    async def _write(self, keeping: Keeping, stays: Sequence[Stay]) -> None:
-        key = keeping.key
-        for stay in stays:
-            tier = self._tiers[stay.tier]
-            stay_s = keeping.terms.remaining_s(stay, key.digest, keeping.age_s)
-            if stay_s is not None and stay_s <= 0:
-                continue
-            await tier.put(key.digest, keeping.entry, keeping.label, stay_s)
-            if not self._invalidations.holds(key, keeping.terms.model):  # it was made unreachable while it was written
-                await tier.delete(key.digest)
 
-    def _written(self, size: int, task: asyncio.Task[None]) -> None:
-        self.bytes -= size
-        self._tasks.discard(task)
+class _Sent(NamedTuple):
+    """An entry, and what tells whether it may still be found once it is written."""
+
+    entry: Entry
+    key: AnswerKey
+    model: str
+
+
+class _Lane:
+    """Entries on their way to one tier. The first goes at once, and those that come while it is written, or within
+    `REST_S` of it, go together after it."""
+
+    def __init__(self, tier: GuardedTier, invalidations: Invalidations) -> None:
+        self._tier = tier
+        self._invalidations = invalidations
+        self._waiting: deque[_Sent] = deque()
+        self._bytes = 0
+        """What waits and what is being written."""
+        self._added = 0
+        self._done = 0
+        self._task: asyncio.Task[None] | None = None
+        self._rested_at = float("-inf")  # on the loop's clock
+        self._rest: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return self._added - self._done
+
+    def add(self, sent: _Sent) -> None:
+        """Takes one more, unless too much is on its way."""
+        size = len(sent.entry.content)
+        if len(self) >= MOST_WRITING or (len(self) and self._bytes + size > MOST_BYTES):
+            self._tier.counts.skipped += 1
+            return
+        self._waiting.append(sent)
+        self._added += 1
+        self._bytes += size
+        if self._task is None and (self._rest is None or len(self._waiting) >= MOST_TOGETHER):
+            self._go_when_rested()
+
+    async def flush(self) -> None:
+        """Has all that was added so far written, without a rest."""
+        until = self._added
+        while self._done < until and len(self):
+            if self._task is None:
+                self._go()
+            else:
+                await asyncio.wait({self._task})
+
+    def give_up(self) -> None:
+        """Writes no more."""
+        self._added -= len(self._waiting)
+        self._waiting.clear()
+        self._end_rest()
+        if self._task is not None:
+            self._task.cancel()
+
+    def _go_when_rested(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._rested_at and len(self._waiting) < MOST_TOGETHER:
+            self._rest = loop.call_at(self._rested_at, self._go)
+        else:
+            self._go()
+
+    def _go(self) -> None:
+        self._end_rest()
+        self._rested_at = asyncio.get_running_loop().time() + REST_S
+        batch = [self._waiting.popleft() for _ in range(min(MOST_TOGETHER, len(self._waiting)))]
+        self._task = asyncio.create_task(self._write(batch), name=f"writing to {self._tier.name}")
+        self._task.add_done_callback(partial(self._written, batch))
+
+    def _end_rest(self) -> None:
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
+
+    async def _write(self, batch: Sequence[_Sent]) -> None:
+        await self._tier.put([sent.entry for sent in batch])
+        for sent in batch:
+            if not self._invalidations.holds(sent.key, sent.model):  # it was made unreachable while it was written
+                await self._tier.delete(sent.entry.digest)
+
+    def _written(self, batch: Sequence[_Sent], _: asyncio.Task[None]) -> None:
+        self._task = None
+        self._done += len(batch)
+        self._bytes -= sum(len(sent.entry.content) for sent in batch)
+        if self._waiting:
+            self._go_when_rested()

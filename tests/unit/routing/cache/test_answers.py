@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from polyroute.routing.cache.guarded import GuardedTier
 from polyroute.routing.cache.invalidations import Invalidations
 from polyroute.routing.cache.memory_tier import MemoryTier
 from polyroute.routing.cache.terms import MAX_ANSWER_BYTES, AnswerKey, Stay, Terms
-from polyroute.routing.cache.tier import BadEntry, Held, Label
+from polyroute.routing.cache.tier import BadEntry, Entry, Held, Label
 
 MIB = 1024 * 1024
 TERMS = Terms("m")
@@ -67,9 +67,10 @@ class Slot:
         await self._turn()
         return self.entries[digest][0] if digest in self.entries else None
 
-    async def put(self, digest: str, entry: bytes, label: Label, stay_s: float | None) -> None:
+    async def put(self, entries: Sequence[Entry]) -> Sequence[Exception | None]:
         await self._turn()
-        self.entries[digest] = (entry, label, stay_s)
+        self.entries |= {entry.digest: (entry.content, entry.label, entry.stay_s) for entry in entries}
+        return [None] * len(entries)
 
     async def delete(self, digest: str) -> int:
         await self._turn()

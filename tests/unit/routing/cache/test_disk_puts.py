@@ -12,13 +12,14 @@ import diskcache
 import pytest
 
 from polyroute.routing.cache.disk import BytesDisk
-from polyroute.routing.cache.disk_puts import LARGE_BYTES, MOST_TOGETHER, Put, Puts
+from polyroute.routing.cache.disk_puts import LARGE_BYTES, Put, Puts
 from polyroute.routing.cache.disk_tier import DiskTier
 from polyroute.routing.cache.terms import Moment
-from polyroute.routing.cache.tier import Label
+from polyroute.routing.cache.tier import Entry, Label
 
 SMALL = b"x" * 100
 LARGE = b"x" * LARGE_BYTES
+LABEL = Label("m", "v1", Moment(1))
 
 
 class Store(diskcache.Cache):  # type: ignore[misc]
@@ -26,12 +27,14 @@ class Store(diskcache.Cache):  # type: ignore[misc]
 
     def __init__(self, folder: Path) -> None:
         super().__init__(str(folder), disk=BytesDisk)
+        self.asked = threading.Event()
         self.open = threading.Event()
         self.together: list[list[str]] = []
         self.fails: dict[str, Exception] = {}
         self.keeps_not: set[str] = set()
 
     def work(self, work: Callable[[Any], bool]) -> bool:
+        self.asked.set()
         assert self.open.wait(60)
         self.together.append([])
         return work(self)
@@ -71,63 +74,56 @@ async def puts(store: Store) -> AsyncIterator[Puts]:
     puts.close(lambda: None)
 
 
-def asked(puts: Puts, *names: str, entry: bytes = SMALL) -> list[asyncio.Future[bool]]:
-    return [puts.put(Put(name, entry, "tag", None)) for name in names]
+async def told(puts: Puts, *names: str, entry: bytes = SMALL) -> list[str]:
+    """What is told of entries that are put together; empty for each that is kept."""
+    errors = await puts.put([Put(name, entry, "tag", None) for name in names])
+    return ["" if error is None else str(error) for error in errors]
 
 
-async def test_the_first_goes_at_once_and_those_that_come_meanwhile_go_together(puts: Puts, store: Store) -> None:
-    waiting = asked(puts, "a", "b", "c")
-    assert len(puts) == 3
+async def test_small_ones_are_written_together_and_large_ones_alone(puts: Puts, store: Store) -> None:
     store.open.set()
-    assert await asyncio.gather(*waiting) == [True, True, True]
-    assert store.together == [["a"], ["b", "c"]]
-    assert len(puts) == 0
-
-
-async def test_no_more_than_some_go_together_and_large_ones_go_alone(puts: Puts, store: Store) -> None:
-    names = [f"{i}" for i in range(MOST_TOGETHER + 1)]
-    waiting = [*asked(puts, "first", *names), *asked(puts, "large", entry=LARGE), *asked(puts, "y", "z")]
-    store.open.set()
-    await asyncio.gather(*waiting)
-    assert store.together == [["first"], names[:MOST_TOGETHER], names[MOST_TOGETHER:], ["large"], ["y", "z"]]
+    both = [Put("large", LARGE, "tag", None), *(Put(name, SMALL, "tag", None) for name in "abc")]
+    assert await puts.put(both) == [None] * 4
+    assert store.together == [["a", "b", "c"], ["large"]]
+    assert sorted(store) == ["a", "b", "c", "large"]
 
 
 async def test_what_fails_together_is_written_one_by_one_and_fails_for_itself_alone(puts: Puts, store: Store) -> None:
-    waiting = asked(puts, "a", "b", "c", "d")
     store.fails = {"c": OSError("the disk is full")}
     store.open.set()
-    results = await asyncio.gather(*waiting, return_exceptions=True)
-    assert [result is True or str(result) for result in results] == [True, True, "the disk is full", True]
-    assert store.together == [["a"], ["b", "c"], ["b"], ["c"], ["d"]]
-    assert len(puts) == 0
-    assert await asyncio.gather(*asked(puts, "e")) == [True]
+    assert await told(puts, "a", "b", "c", "d") == ["", "", "the disk is full", ""]
+    assert store.together == [["a", "b", "c"], ["a"], ["b"], ["c"], ["d"]]
+    assert await told(puts, "e") == [""]
 
 
 async def test_what_the_store_does_not_keep_is_written_one_by_one_as_well(puts: Puts, store: Store) -> None:
     store.open.set()
-    assert all(await asyncio.gather(*asked(puts, "a", "b", "c", "d")))
+    assert await told(puts, "a", "b", "c", "d") == [""] * 4
     store.keeps_not = {"c"}
-    again = asked(puts, "a", "b", "c", "d")
-    assert await asyncio.gather(*again) == [True, True, False, True], "of those that are there already"
+    assert await told(puts, "a", "b", "c", "d") == ["", "", "the entry was not stored", ""], "are there already"
 
 
-async def test_of_what_has_failed_together_nothing_is_written_that_nobody_waits_for(puts: Puts, store: Store) -> None:
-    """A disk that hangs is not asked for each of them again, after everybody has given it up."""
-    first, second, third, fourth = asked(puts, "a", "b", "c", "d")
-    store.fails = {"b": OSError("the disk is full")}
-    third.cancel()
+async def test_what_is_there_is_replaced_beside_what_is_new(puts: Puts, store: Store) -> None:
     store.open.set()
-    results = await asyncio.gather(first, second, fourth, return_exceptions=True)
-    assert [type(result) for result in results] == [bool, OSError, bool]
-    assert store.together == [["a"], ["b"], ["b"], ["d"]]
+    assert await told(puts, "a", "b", entry=LARGE) == ["", ""]
+    assert await told(puts, "b", "c", "a", "d") == [""] * 4
+    assert [store.get(name) for name in "abcd"] == [SMALL] * 4
+    assert not list(Path(store.directory).rglob("*.val")), "the files of what was replaced"
 
 
-async def test_who_stops_waiting_stops_nothing(puts: Puts, store: Store) -> None:
-    first, second, third = asked(puts, "a", "b", "c")
-    second.cancel()
+async def test_nothing_more_is_written_once_nobody_waits(puts: Puts, store: Store) -> None:
+    """A disk that hangs is not asked for each of them, after everybody has given it up."""
+    store.fails = {"a": OSError("the disk is full")}
+    putting = asyncio.create_task(told(puts, "a", "b", "c"))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(60):
+        while not store.asked.is_set():  # noqa: ASYNC110 - of another thread
+            await asyncio.sleep(0.001)
+    putting.cancel()
+    await asyncio.wait({putting})
     store.open.set()
-    assert await asyncio.gather(first, third) == [True, True]
-    assert store.together == [["a"], ["b", "c"]]
+    assert await told(puts, "d") == [""]
+    assert store.together == [["a"], ["d"]]
 
 
 async def test_after_its_end_it_takes_nothing(store: Store) -> None:
@@ -137,33 +133,34 @@ async def test_after_its_end_it_takes_nothing(store: Store) -> None:
     puts.close(ended.set).result(60)
     assert ended.is_set()
     with pytest.raises(RuntimeError):
-        await asked(puts, "a")[0]
+        await told(puts, "a")
 
 
 async def test_as_many_leave_for_those_that_come_together_as_if_each_came_alone(puts: Puts, store: Store) -> None:
     store.open.set()
-    assert all(await asyncio.gather(*asked(puts, *(f"old{i}" for i in range(60)))))
+    assert await told(puts, *(f"old{i}" for i in range(60))) == [""] * 60
     store.size_limit = 0
-    assert all(await asyncio.gather(*asked(puts, "a", "b", "c", "d")))
+    assert await told(puts, "a", "b", "c", "d") == [""] * 4
     left = list(store)
     assert len(left) == 64 - 4 * store.cull_limit
     assert left[-4:] == ["a", "b", "c", "d"], "the oldest leave first"
 
 
 async def test_of_two_entries_under_one_key_the_last_stays(puts: Puts, store: Store) -> None:
-    waiting = [puts.put(Put(name, entry, "tag", 60)) for name, entry in (("a", b"1"), ("b", b"2"), ("b", b"3"))]
     store.open.set()
-    assert await asyncio.gather(*waiting) == [True, True, True]
+    asked = [Put(name, entry, "tag", 60) for name, entry in (("a", b"1"), ("b", b"2"), ("b", b"3"))]
+    assert await puts.put(asked) == [None] * 3
     assert [store.get(name, tag=True) for name in "ab"] == [(b"1", "tag"), (b"3", "tag")]
     assert store.get("b", expire_time=True)[1] > 0
 
 
 async def test_entries_that_were_written_together_are_all_there(tmp_path: Path) -> None:
     tier = DiskTier(tmp_path / "answers", 2**26, get_s=60, put_s=60)
-    label = Label("m", "v1", Moment(1))
-    entries = {f"{i:064x}": bytes([i % 256]) * (50_000 if i % 50 == 0 else 100) for i in range(200)}
-    await asyncio.gather(*(tier.put(digest, entry, label, None) for digest, entry in entries.items()))
-    assert {digest: await tier.get(digest) for digest in entries} == entries
+    blobs = {f"{i:064x}": bytes([i % 256]) * (50_000 if i % 50 == 0 else 100) for i in range(200)}
+    entries = [Entry(digest, blob, LABEL, None) for digest, blob in blobs.items()]
+    for at in range(0, 200, 64):
+        assert not any(await tier.put(entries[at : at + 64]))
+    assert {digest: await tier.get(digest) for digest in blobs} == blobs
     await tier.close()
 
 
@@ -171,7 +168,6 @@ async def test_an_entry_that_cannot_be_written_keeps_none_of_the_others_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tier = DiskTier(tmp_path / "answers", 2**26, get_s=60, put_s=60)
-    label = Label("m", "v1", Moment(1))
     digest = BytesDisk.put
 
     def refuse(disk: BytesDisk, key: Any) -> tuple[str, bool]:
@@ -180,7 +176,7 @@ async def test_an_entry_that_cannot_be_written_keeps_none_of_the_others_out(
         return digest(disk, key)
 
     monkeypatch.setattr(BytesDisk, "put", refuse)
-    results = await asyncio.gather(*(tier.put(key, SMALL, label, None) for key in "abcd"), return_exceptions=True)
-    assert [type(result) for result in results] == [type(None), type(None), OSError, type(None)]
+    errors = await tier.put([Entry(key, SMALL, LABEL, None) for key in "abcd"])
+    assert [type(error) for error in errors] == [type(None), type(None), OSError, type(None)]
     assert [await tier.get(key) for key in "abd"] == [SMALL, SMALL, SMALL]
     await tier.close()

@@ -21,7 +21,7 @@ from polyroute.routing.cache.disk import BytesDisk, ForeignEntry
 from polyroute.routing.cache.disk_tier import DiskTier
 from polyroute.routing.cache.guarded import GuardedTier
 from polyroute.routing.cache.terms import Moment
-from polyroute.routing.cache.tier import Label
+from polyroute.routing.cache.tier import Entry, Label
 
 MIB = 1024 * 1024
 SIZES = (0, 1, 100, 32_768, 200_000)
@@ -61,7 +61,7 @@ async def store(tmp_path: Path) -> AsyncIterator[GuardedTier]:
 @pytest.mark.parametrize("size", SIZES)
 async def test_what_is_put_is_got(store: GuardedTier, size: int) -> None:
     blob = os.urandom(size)
-    assert await store.put("k", blob, M, None)
+    assert await store.put([Entry("k", blob, M, None)])
     assert await store.get("k") == blob
     assert await store.get("other") is None
     assert (store.counts.stores, store.counts.errors) == (1, 0)
@@ -69,7 +69,7 @@ async def test_what_is_put_is_got(store: GuardedTier, size: int) -> None:
 
 async def test_what_comes_together_is_each_its_own(store: GuardedTier) -> None:
     blobs = {f"k{i}": os.urandom(SIZES[i % len(SIZES)]) for i in range(50)}
-    assert all(await asyncio.gather(*(store.put(key, blob, M, None) for key, blob in blobs.items())))
+    assert all(await asyncio.gather(*(store.put([Entry(key, blob, M, None)]) for key, blob in blobs.items())))
     asked = [*reversed(blobs), "other"]
     assert await asyncio.gather(*map(store.get, asked)) == [*reversed(blobs.values()), None]
     assert (store.counts.stores, store.counts.errors) == (50, 0)
@@ -77,7 +77,7 @@ async def test_what_comes_together_is_each_its_own(store: GuardedTier) -> None:
 
 async def test_one_spoilt_entry_spoils_none_that_is_read_with_it(store: GuardedTier) -> None:
     for key in "abcd":
-        await store.put(key, key.encode(), M, None)
+        await store.put([Entry(key, key.encode(), M, None)])
     rows(store, "UPDATE Cache SET value = ? WHERE key = 'b'", b"x" * 40)
     assert await asyncio.gather(*map(store.get, "abcd")) == [b"a", None, b"c", b"d"]
     assert store.counts.errors == 1
@@ -85,7 +85,7 @@ async def test_one_spoilt_entry_spoils_none_that_is_read_with_it(store: GuardedT
 
 
 async def test_another_process_of_the_future_finds_it_again(store: GuardedTier) -> None:
-    await store.put("k", b"v" * 100_000, M, None)
+    await store.put([Entry("k", b"v" * 100_000, M, None)])
     await store.close()
     again = opened(folder_of(store))
     assert await again.get("k") == b"v" * 100_000
@@ -94,14 +94,14 @@ async def test_another_process_of_the_future_finds_it_again(store: GuardedTier) 
 
 async def test_a_put_replaces(store: GuardedTier) -> None:
     for blob in (b"one", b"two" * 50_000, b"three"):
-        await store.put("k", blob, M, None)
+        await store.put([Entry("k", blob, M, None)])
         assert await store.get("k") == blob
     assert (await store.held()).entries == 1
 
 
 async def test_what_has_expired_is_gone(store: GuardedTier) -> None:
-    await store.put("k", b"v", M, 0.001)
-    await store.put("l", b"v", M, 3600)
+    await store.put([Entry("k", b"v", M, 0.001)])
+    await store.put([Entry("l", b"v", M, 3600)])
     await asyncio.sleep(0.01)
     assert await store.get("k") is None
     assert await store.get("l") == b"v"
@@ -109,7 +109,7 @@ async def test_what_has_expired_is_gone(store: GuardedTier) -> None:
 
 async def test_entries_are_removed_one_by_one_by_tag_or_all(store: GuardedTier) -> None:
     for key, label in (("a", M), ("b", M), ("c", N), ("d", N)):
-        await store.put(key, b"v" * 50_000, label, None)
+        await store.put([Entry(key, b"v" * 50_000, label, None)])
     assert await store.delete("a") == 1
     assert await store.delete("a") == 0
     assert await clear(store, "m") == 1
@@ -122,7 +122,7 @@ async def test_entries_are_removed_one_by_one_by_tag_or_all(store: GuardedTier) 
 @pytest.mark.parametrize("size", [500, 100_000])
 async def test_it_tells_how_much_a_model_takes(store: GuardedTier, size: int) -> None:
     """Small entries stand in the database, large ones in files of their own."""
-    await store.put("k", os.urandom(size), M, None)
+    await store.put([Entry("k", os.urandom(size), M, None)])
     entries, held = (await store.held()).by_model["m"]
     assert entries == 1
     assert size <= held < size + 1000
@@ -131,7 +131,7 @@ async def test_it_tells_how_much_a_model_takes(store: GuardedTier, size: int) ->
 async def test_it_stays_within_its_size(tmp_path: Path) -> None:
     store = opened(tmp_path, 4 * MIB)
     for i in range(100):
-        assert await store.put(f"k{i}", os.urandom(200_000), M, None)
+        assert await store.put([Entry(f"k{i}", os.urandom(200_000), M, None)])
     stats = await store.held()
     assert stats.bytes <= 4 * MIB + 400_000
     assert await store.get("k99") is not None
@@ -143,7 +143,7 @@ async def test_a_poisoned_pickle_row_runs_nothing(store: GuardedTier, tmp_path: 
     """CVE-2025-69872: diskcache unpickles what a row says is a pickle."""
     mark = tmp_path / "ran"
     evil = pickle.dumps(_Evil(str(mark)))
-    await store.put("k", b"v", M, None)
+    await store.put([Entry("k", b"v", M, None)])
     rows(store, "UPDATE Cache SET mode = ?, value = ? WHERE key = 'k'", diskcache.core.MODE_PICKLE, evil)
     assert await store.get("k") is None
     (folder_of(store) / "evil.val").write_bytes(evil)
@@ -168,7 +168,7 @@ def test_stock_diskcache_would_have_run_it(tmp_path: Path) -> None:
 async def test_a_row_cannot_point_outside(store: GuardedTier, tmp_path: Path, name: str) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(b"secret")
-    await store.put("k", b"v" * 100_000, M, None)
+    await store.put([Entry("k", b"v" * 100_000, M, None)])
     rows(store, "UPDATE Cache SET filename = ? WHERE key = 'k'", name)
     assert await store.get("k") is None
     assert await clear(store) == 1
@@ -178,17 +178,17 @@ async def test_a_row_cannot_point_outside(store: GuardedTier, tmp_path: Path, na
 
 @pytest.mark.parametrize("damage", [lambda blob: blob[:-1], lambda blob: b"", lambda blob: blob[:-1] + b"x"])
 async def test_a_damaged_file_is_a_miss(store: GuardedTier, damage: Any) -> None:
-    await store.put("k", b"v" * 100_000, M, None)
+    await store.put([Entry("k", b"v" * 100_000, M, None)])
     (file,) = folder_of(store).rglob("*.val")
     file.write_bytes(damage(file.read_bytes()))
     assert await store.get("k") is None
     assert store.counts.errors == 1
-    await store.put("k", b"new", M, None)
+    await store.put([Entry("k", b"new", M, None)])
     assert await store.get("k") == b"new"
 
 
 async def test_a_lost_file_is_a_miss(store: GuardedTier) -> None:
-    await store.put("k", b"v" * 100_000, M, None)
+    await store.put([Entry("k", b"v" * 100_000, M, None)])
     next(folder_of(store).rglob("*.val")).unlink()
     assert await store.get("k") is None
 
@@ -196,7 +196,7 @@ async def test_a_lost_file_is_a_miss(store: GuardedTier) -> None:
 @pytest.mark.parametrize("keep", [0, 50, 4096, 20_000])
 async def test_a_truncated_database_is_a_miss_and_no_more(store: GuardedTier, keep: int) -> None:
     for i in range(50):
-        await store.put(f"k{i}", b"v" * 1000, M, None)
+        await store.put([Entry(f"k{i}", b"v" * 1000, M, None)])
     await store.close()
     for log in folder_of(store).glob("cache.db-*"):
         log.unlink()
@@ -205,7 +205,7 @@ async def test_a_truncated_database_is_a_miss_and_no_more(store: GuardedTier, ke
     again = opened(folder_of(store))
     for i in range(50):
         assert await again.get(f"k{i}") in (None, b"v" * 1000)
-    await again.put("new", b"v", M, None)
+    await again.put([Entry("new", b"v", M, None)])
     assert (await again.held()).entries >= 0
     await again.close()
 
@@ -236,7 +236,7 @@ async def test_a_database_that_is_none_is_begun_anew_and_told_once(
         await store.start()
         for _ in range(20):
             assert await store.get("k") is None
-        await store.put("k", b"v", M, None)
+        await store.put([Entry("k", b"v", M, None)])
         assert await store.get("k") in (b"v", None)
     assert len([entry for entry in logs if entry["event"] == "cache.failed"]) <= 1
     if not (folder / "cache.db").is_dir():
@@ -250,7 +250,7 @@ async def test_one_that_is_spoilt_while_it_is_open_is_begun_anew_by_one_and_foll
     folder = tmp_path / "answers"
     one, two = opened(folder), opened(folder)
     for i in range(100):
-        await one.put(f"k{i}", b"v" * 2000, M, None)
+        await one.put([Entry(f"k{i}", b"v" * 2000, M, None)])
     assert await two.get("k1") is not None
     database = folder / "cache.db"
     with database.open("r+b") as file:
@@ -260,7 +260,7 @@ async def test_one_that_is_spoilt_while_it_is_open_is_begun_anew_by_one_and_foll
     for i in range(100):
         for store in (one, two):
             assert await store.get(f"k{i}") in (None, b"v" * 2000)
-    assert await one.put("new", b"v", M, None)
+    assert await one.put([Entry("new", b"v", M, None)])
     async with asyncio.timeout(60):
         # It has just looked for so much that it may be a little behind.
         while await two.get("new") != b"v":  # noqa: ASYNC110 - the condition is no event
@@ -274,20 +274,20 @@ async def test_a_folder_that_cannot_be_opened_is_tried_again_later(tmp_path: Pat
     (tmp_path / "taken").write_text("a file, where a folder should be")
     store = opened(tmp_path / "taken" / "answers", clock=lambda: now)
     for _ in range(3):
-        assert not await store.put("k", b"v", M, None)
+        assert not await store.put([Entry("k", b"v", M, None)])
     (tmp_path / "taken").unlink()
-    assert not await store.put("k", b"v", M, None)
+    assert not await store.put([Entry("k", b"v", M, None)])
     now = 60.0
-    assert await store.put("k", b"v", M, None)
+    assert await store.put([Entry("k", b"v", M, None)])
     assert await store.get("k") == b"v"
     await store.close()
 
 
 async def test_a_folder_that_vanishes_is_a_miss(store: GuardedTier) -> None:
-    await store.put("k", b"v" * 100_000, M, None)
+    await store.put([Entry("k", b"v" * 100_000, M, None)])
     shutil.rmtree(folder_of(store))
     assert await store.get("k") is None
-    assert await store.put("l", b"v" * 100_000, M, None)
+    assert await store.put([Entry("l", b"v" * 100_000, M, None)])
     assert await store.get("l") == b"v" * 100_000
 
 
@@ -299,7 +299,7 @@ async def test_a_disk_that_hangs_is_a_miss_and_holds_up_nobody(tmp_path: Path, m
     monkeypatch.setattr(BytesDisk, "put", lambda self, key: (released.wait(60), (key, True))[1])
     try:
         assert await asyncio.gather(*(store.get(f"k{i}") for i in range(300))) == [None] * 300
-        assert not await store.put("k", b"v", M, None)
+        assert not await store.put([Entry("k", b"v", M, None)])
         assert store.counts.errors + store.counts.skipped == 301
         assert not store.reads.open
     finally:
@@ -308,10 +308,10 @@ async def test_a_disk_that_hangs_is_a_miss_and_holds_up_nobody(tmp_path: Path, m
 
 
 async def test_a_closed_store_misses(store: GuardedTier) -> None:
-    await store.put("k", b"v", M, None)
+    await store.put([Entry("k", b"v", M, None)])
     await store.close()
     assert await store.get("k") is None
-    assert not await store.put("k", b"v", M, None)
+    assert not await store.put([Entry("k", b"v", M, None)])
     await store.close()
 
 
@@ -344,11 +344,11 @@ class _Evil:
 
 async def test_another_size_holds_at_once_and_what_is_too_much_leaves(store: GuardedTier) -> None:
     for i in range(100):
-        await store.put(f"k{i}", os.urandom(50_000), M, None)
+        await store.put([Entry(f"k{i}", os.urandom(50_000), M, None)])
     assert (await store.held()).entries == 100
     store.resize(MIB)
     for i in range(20):
-        await store.put(f"l{i}", os.urandom(50_000), M, None)
+        await store.put([Entry(f"l{i}", os.urandom(50_000), M, None)])
     held = await store.held()
     assert (store.max_bytes, held.bytes < 2 * MIB) == (MIB, True)
     assert await store.get("l19") is not None
@@ -356,14 +356,14 @@ async def test_another_size_holds_at_once_and_what_is_too_much_leaves(store: Gua
 
 async def test_no_file_is_mapped_that_someone_may_cut(store: GuardedTier) -> None:
     """SQLite maps the index of a write-ahead log: a process that reads beyond its end is killed."""
-    await store.put("k", b"v", M, None)
+    await store.put([Entry("k", b"v", M, None)])
     assert await store.get("k") == b"v"
     assert sorted(path.suffix for path in folder_of(store).iterdir() if path.is_file()) == [".db", ".db-journal"]
     for path in folder_of(store).iterdir():
         os.truncate(path, 0)
     assert await store.get("k") is None
     await store.get("k")
-    assert await store.put("k", b"w", M, None)
+    assert await store.put([Entry("k", b"w", M, None)])
     assert await store.get("k") == b"w"
 
 
@@ -375,13 +375,13 @@ async def test_no_file_is_mapped_that_someone_may_cut(store: GuardedTier) -> Non
 async def test_a_database_of_other_settings_is_begun_anew(tmp_path: Path, row: tuple[str, Any]) -> None:
     """As another program's store is, or one that someone has tampered with."""
     before = opened(tmp_path / "answers")
-    await before.put("k", b"v", M, None)
+    await before.put([Entry("k", b"v", M, None)])
     await before.close()
     rows(before, "INSERT INTO Settings VALUES (?, ?)", *row)
     after = opened(tmp_path / "answers")
     with capture_logs() as logs:
         assert await after.get("k") is None
-        assert await after.put("k", b"w", M, None)
+        assert await after.put([Entry("k", b"w", M, None)])
         assert await after.get("k") == b"w"
     assert [entry["event"] for entry in logs if "anew" in entry["event"]] == ["cache.begun_anew"]
     await after.close()
@@ -389,15 +389,15 @@ async def test_a_database_of_other_settings_is_begun_anew(tmp_path: Path, row: t
 
 async def test_settings_that_were_changed_are_not_followed(tmp_path: Path) -> None:
     before = opened(tmp_path / "answers")
-    await before.put("k", b"v", M, None)
+    await before.put([Entry("k", b"v", M, None)])
     await before.close()
     rows(before, "UPDATE Settings SET value = 'x' WHERE key IN ('cull_limit', 'size_limit', 'eviction_policy')")
     after = opened(tmp_path / "answers")
     assert await after.get("k") == b"v"
-    assert await after.put("k", b"w", M, None)
+    assert await after.put([Entry("k", b"w", M, None)])
     await after.close()
 
 
 async def test_only_the_owner_reads_what_is_kept(store: GuardedTier) -> None:
-    await store.put("k", b"v", M, None)
+    await store.put([Entry("k", b"v", M, None)])
     assert folder_of(store).stat().st_mode & 0o777 == 0o700

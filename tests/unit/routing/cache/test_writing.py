@@ -1,0 +1,183 @@
+"""What is kept goes to each tier in goes of its own, and nothing waits for another tier or for nobody."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import cast
+
+import pytest
+
+from polyroute.routing.cache import writing
+from polyroute.routing.cache.guarded import GuardedTier
+from polyroute.routing.cache.invalidations import Invalidations
+from polyroute.routing.cache.terms import AnswerKey, Stay, Terms
+from polyroute.routing.cache.tier import Entry, Label, Tier
+from polyroute.routing.cache.writing import MOST_TOGETHER, Keeping, Writing
+
+TERMS = Terms("m")
+DISK, REDIS = Stay("disk"), Stay("redis")
+
+
+class Shelves:
+    """A tier that remembers what came together, and is done with it once it is `open`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.shared = False
+        self.location = "here"
+        self.get_s = self.put_s = 60.0
+        self.open = asyncio.Event()
+        self.goes: list[list[str]] = []
+        self.deleted: list[str] = []
+        self.errors: list[Exception | None] = []
+
+    async def put(self, entries: Sequence[Entry]) -> Sequence[Exception | None]:
+        self.goes.append([entry.content.decode() for entry in entries])
+        await self.open.wait()
+        return self.errors or [None] * len(entries)
+
+    async def delete(self, digest: str) -> int:
+        self.deleted.append(digest)
+        return 1
+
+
+@pytest.fixture
+def disk() -> Shelves:
+    return Shelves("disk")
+
+
+@pytest.fixture
+def redis() -> Shelves:
+    return Shelves("redis")
+
+
+@pytest.fixture
+def invalidations() -> Invalidations:
+    return Invalidations()
+
+
+@pytest.fixture
+def tiers(disk: Shelves, redis: Shelves) -> dict[str, GuardedTier]:
+    return {each.name: GuardedTier(cast(Tier, each)) for each in (disk, redis)}
+
+
+@pytest.fixture
+async def writes(tiers: dict[str, GuardedTier], invalidations: Invalidations) -> AsyncIterator[Writing]:
+    writes = Writing(tiers, invalidations)
+    yield writes
+    await writes.close(0)
+
+
+@pytest.fixture
+def begin(writes: Writing, invalidations: Invalidations) -> Callable[..., None]:
+    def _begin(*names: str, stays: Sequence[Stay] = (DISK,)) -> None:
+        for name in names:
+            key = AnswerKey.of(name.encode(), invalidations.moment("m"))
+            writes.begin(Keeping(key, name.encode(), Label("m", "1", key.moment), TERMS), stays)
+
+    return _begin
+
+
+async def test_the_first_goes_at_once_and_those_that_come_meanwhile_go_together(
+    writes: Writing, begin: Callable[..., None], disk: Shelves
+) -> None:
+    begin("a")
+    await asyncio.sleep(0)
+    assert disk.goes == [["a"]]
+    begin("b", "c")
+    assert len(writes) == 3
+    disk.open.set()
+    async with asyncio.timeout(60):
+        while len(writes):  # noqa: ASYNC110 - nobody hurries them
+            await asyncio.sleep(0.001)
+    assert disk.goes == [["a"], ["b", "c"]]
+
+
+async def test_no_more_than_some_go_together(writes: Writing, begin: Callable[..., None], disk: Shelves) -> None:
+    names = [f"{i}" for i in range(MOST_TOGETHER + 1)]
+    begin("first", *names)
+    disk.open.set()
+    await writes.flush()
+    assert disk.goes == [["first"], names[:MOST_TOGETHER], names[MOST_TOGETHER:]]
+
+
+async def test_a_tier_that_hangs_holds_up_no_other(
+    writes: Writing, begin: Callable[..., None], disk: Shelves, redis: Shelves
+) -> None:
+    redis.open.set()
+    begin("a", "b", stays=(DISK, REDIS))
+    async with asyncio.timeout(60):
+        while len(writes) > 2:  # noqa: ASYNC110 - of the disk's
+            await asyncio.sleep(0.001)
+    assert [name for go in redis.goes for name in go] == ["a", "b"]
+    assert disk.goes == [["a"]]
+
+
+async def test_a_flush_waits_for_no_rest_and_for_nothing_that_is_begun_meanwhile(
+    writes: Writing, begin: Callable[..., None], disk: Shelves, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "REST_S", 3600.0)
+    begin("a", "b")
+    flushing = asyncio.create_task(writes.flush())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    begin("c")
+    disk.open.set()
+    async with asyncio.timeout(60):
+        await flushing
+    assert disk.goes[0] == ["a"]
+    assert "b" in disk.goes[1]
+    async with asyncio.timeout(60):
+        await writes.flush()
+    assert [name for go in disk.goes for name in go] == ["a", "b", "c"]
+
+
+async def test_what_is_invalidated_while_it_is_written_is_taken_out_again(
+    writes: Writing, begin: Callable[..., None], disk: Shelves, invalidations: Invalidations
+) -> None:
+    begin("a")
+    await asyncio.sleep(0)
+    await invalidations.invalidate("m")
+    begin("b")
+    disk.open.set()
+    await writes.flush()
+    assert disk.deleted == [AnswerKey.of(b"a", invalidations.moment("m")).digest]
+
+
+async def test_of_a_go_each_that_fails_is_counted_and_the_others_are_kept(
+    writes: Writing,
+    begin: Callable[..., None],
+    disk: Shelves,
+    tiers: dict[str, GuardedTier],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(writing, "REST_S", 3600.0)
+    disk.open.set()
+    begin("first")
+    await writes.flush()
+    begin("a", "b", "c")
+    disk.errors = [None, OSError("full"), OSError("full")]
+    await writes.flush()
+    tier = tiers["disk"]
+    assert (tier.counts.stores, tier.counts.errors) == (2, 2)
+    assert tier.writes.open
+    for _ in range(3):
+        disk.errors = [OSError("full")]
+        begin("d")
+        await writes.flush()
+    assert (tier.counts.errors, tier.writes.open) == (5, False)
+    begin("e", "f")
+    await writes.flush()
+    assert tier.counts.skipped == 2
+
+
+async def test_what_cannot_be_written_in_time_is_given_up(
+    writes: Writing, begin: Callable[..., None], disk: Shelves
+) -> None:
+    begin("a", "b")
+    async with asyncio.timeout(60):
+        await writes.close(0.01)
+        await asyncio.sleep(0)
+        await writes.flush()
+    assert disk.goes == [["a"]]
