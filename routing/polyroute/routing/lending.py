@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeAlias
@@ -11,7 +11,7 @@ from typing import Final, Protocol, TypeAlias
 from polyroute.routing.lent_permits import Terms
 from polyroute.routing.permits import Permits
 
-MOST_SPARE: Final = 32
+MOST_SPARE: Final = 256
 """Most permits of one deployment that a process has without using them."""
 
 RECALL_S: Final = 1.0
@@ -48,14 +48,18 @@ class Lending:
     find: Callable[[str], Permits]
     _loans: dict[_Key, _Loan] = field(default_factory=dict)
     _of: dict[Permits, dict[_Key, _Loan]] = field(default_factory=dict)
+    _asked: Counter[Permits] = field(default_factory=Counter)  # by calls that have not got theirs
 
-    async def ask(self, borrower: Borrower, key: int, name: str, caller: str, deadline: float | None) -> Terms:
-        """Lends a permit; raises what `find` and `Permits.acquire` raise.
+    async def ask(
+        self, borrower: Borrower, key: int, name: str, caller: str, deadline: float | None, *, ahead: bool = True
+    ) -> Terms:
+        """Lends a permit, and with `ahead` some more; raises what `find` and `Permits.acquire` raise.
 
         Before a call waits or is refused, what other processes have spare is called back.
         """
         loan = self._loan(borrower, key, name)
         permits = loan.permits
+        self._asked[permits] += 1
         try:
             if not permits.free:
                 await self._call_back(permits)
@@ -64,20 +68,24 @@ class Lending:
             if self._loans.get((borrower, key)) is loan:
                 self._drop_if_over((borrower, key), loan)
             raise
+        finally:
+            self._asked -= Counter((permits,))
         loan = self._loan(borrower, key, name, permits)
         loan.count += 1
         if not permits.steady:  # it may shrink at any time, for those too who have spare ones
             return Terms(learns=permits.learns)
-        keep = min(permits.free // (2 * len(self._of[permits])), MOST_SPARE)
-        spare = permits.take(max(0, keep))
+        plenty = max(0, permits.free - self._asked[permits])
+        keep = min(plenty // (2 * len(self._of[permits])), MOST_SPARE)
+        spare = permits.take(keep) if ahead else 0
         loan.count += spare
         loan.generous |= keep > 0
         return Terms(spare, keep)
 
     def give_back(self, borrower: Borrower, key: int, count: int) -> None:
-        """Permits of a loan are free again."""
+        """Permits of a loan are free again: those of one call, and such as were spare."""
         loan = self._loans[borrower, key]
         loan.count -= count
+        self._tell_idle(loan, max(0, loan.idle - (count - 1)))
         for _ in range(count):
             loan.permits.returned()
         self._drop_if_over((borrower, key), loan)

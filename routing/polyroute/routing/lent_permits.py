@@ -25,10 +25,10 @@ class Terms:
 class Lender(Protocol):
     """The process that has the permits, as one that borrows them sees it."""
 
-    async def ask(self, permits: LentPermits, caller: str, deadline: float | None) -> None:
+    async def ask(self, permits: LentPermits, caller: str, deadline: float | None, *, ahead: bool) -> None:
         """Returns with one permit, after it has told `permits` the terms; raises what `Permits.acquire` raises.
 
-        Cancelled, it has taken none.
+        Only with `ahead` are others lent with it. Cancelled, it has taken none.
         """
 
     def give_back(self, permits: LentPermits, count: int) -> None:
@@ -41,9 +41,10 @@ class Lender(Protocol):
 class LentPermits:
     """Stands in for `polyroute.routing.permits.Permits` where those are in another process, `lender`.
 
-    A permit that comes back stays here as a spare for the next call, as far as the lender's terms allow, and is given
-    back otherwise. Calls wait in the one queue that the lender has. How all processes stand together, `stands` tells
-    now and then. `key` is what lender and borrower call these permits.
+    A permit that comes back stays here as a spare for the next call, as far as the lender's terms allow; beyond that
+    half of the spare ones are given back with it, so that calls that come and go in bursts ask seldom. Calls wait in
+    the one queue that the lender has. How all processes stand together, `stands` tells now and then. `key` is what
+    lender and borrower call these permits.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class LentPermits:
         self._lender = lender
         self._clock = clock
         self._keep = 0
+        self._asking = 0
         self._learns = False
         self._retired = False
         self._elsewhere = 0
@@ -80,9 +82,17 @@ class LentPermits:
         if self.spare:
             self.spare -= 1
         else:
-            await self._lender.ask(self, caller, deadline)
+            await self._ask(caller, deadline)
         self.here += 1
         return Permit(self, self._clock())
+
+    async def _ask(self, caller: str, deadline: float | None) -> None:
+        """Of calls that ask at the same time one has some lent ahead, or each of a burst would."""
+        self._asking += 1
+        try:
+            await self._lender.ask(self, caller, deadline, ahead=self._asking == 1)
+        finally:
+            self._asking -= 1
 
     def lent(self, terms: Terms) -> None:
         """The lender has given a permit, on these terms."""
@@ -113,7 +123,9 @@ class LentPermits:
         if self.spare < self._keep:
             self.spare += 1
         else:
-            self._lender.give_back(self, 1)
+            surplus = self.spare // 2
+            self.spare -= surplus
+            self._lender.give_back(self, surplus + 1)
 
     def answered(self, began: float) -> None:
         """See `polyroute.routing.permits.Source`."""

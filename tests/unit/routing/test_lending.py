@@ -25,10 +25,10 @@ class Link:
         self.asked = 0
         self.told: list[tuple[float, bool]] = []
 
-    async def ask(self, permits: LentPermits, caller: str, deadline: float | None) -> None:
+    async def ask(self, permits: LentPermits, caller: str, deadline: float | None, *, ahead: bool) -> None:
         self.asked += 1
         await asyncio.sleep(0)
-        permits.lent(await self.lending.ask(self, permits.key, permits.name, caller, deadline))
+        permits.lent(await self.lending.ask(self, permits.key, permits.name, caller, deadline, ahead=ahead))
 
     def give_back(self, permits: LentPermits, count: int) -> None:
         asyncio.get_running_loop().call_soon(self.lending.give_back, self, permits.key, count)
@@ -66,7 +66,68 @@ async def test_while_there_are_plenty_a_few_are_lent_ahead() -> None:
     assert link.asked == 1
     await settle()
     assert permits.free == 128 - link.permits.spare
-    assert 0 < link.permits.spare <= 32
+    assert 0 < link.permits.spare <= 64
+
+
+async def test_calls_that_come_and_go_in_bursts_ask_seldom() -> None:
+    permits = Permits("m", 4096, 0, 1)
+    link = Link(lending_of(permits))
+    given = 0
+    for _ in range(20):
+        asked = link.asked
+        burst = await asyncio.gather(*(link.permits.acquire() for _ in range(300)))
+        given = max(given, link.asked - asked) if asked else given
+        for permit in burst:
+            permit.release()
+        await settle()
+        assert permits.free == 4096 - link.permits.spare
+    assert given <= 300 - 256 + 128
+
+
+@given(seed=st.integers(0, 2**32), limit=st.integers(2, 600))
+def test_no_call_of_a_burst_is_refused_while_a_permit_is_idle(seed: int, limit: int) -> None:
+    asyncio.run(bursts(random.Random(seed), limit))
+
+
+async def bursts(chance: random.Random, limit: int) -> None:
+    permits = Permits("m", limit, 0, 1)
+    lending = lending_of(permits)
+    links = [Link(lending), Link(lending)]
+    for _ in range(4):
+        first = chance.randrange(limit + 1)
+        sizes = (first, chance.randrange(limit - first + 1))
+        calls = [link.permits.acquire() for link, size in zip(links, sizes, strict=True) for _ in range(size)]
+        chance.shuffle(calls)
+        for permit in await asyncio.gather(*calls):
+            permit.release()
+        await settle()
+
+
+async def test_of_what_is_called_back_each_call_that_waits_for_it_has_one() -> None:
+    permits = Permits("m", 64, 0, 1)
+    lending = lending_of(permits)
+    one, other, third = (Link(lending) for _ in range(3))
+    (await other.permits.acquire()).release()
+    while permits.free:
+        await third.permits.acquire()
+    idle = other.permits.spare + third.permits.spare
+    assert idle > 8
+    await asyncio.gather(*(one.permits.acquire() for _ in range(idle)))
+    assert permits.free == 0
+
+
+async def test_what_is_given_back_beyond_a_call_counts_as_idle_no_more() -> None:
+    permits = Permits("m", 64, 0, 1)
+    lending = lending_of(permits)
+    link = Link(lending)
+    held = [await link.permits.acquire() for _ in range(20)]
+    lending.idle(link, 1, link.permits.spare)
+    assert permits.in_flight == 20
+    while len(held) > 1:
+        held.pop().release()
+        await settle()
+        lending.idle(link, 1, link.permits.spare)
+        assert permits.in_flight == len(held)
 
 
 async def test_what_one_has_spare_another_gets_when_it_needs_it() -> None:

@@ -27,9 +27,9 @@ from polyroute.server.fronts.home_link import HomeLink
 from polyroute.server.fronts.link import Link
 from polyroute.server.fronts.local_model import HomeEmbedder, LocalModel
 from polyroute.server.fronts.merging import counted, told
-from polyroute.server.fronts.messages.exposing import CacheTold, Collect, Collected, LastCounts, TellCache
+from polyroute.server.fronts.messages.exposing import CacheTold, Collect, Collected, Counts, TellCache
 from polyroute.server.fronts.messages.frames import ToFront, to_front_decoder
-from polyroute.server.fronts.messages.life import Applied, Apply, Begin, CannotServe, Drain, Listening, Opened
+from polyroute.server.fronts.messages.life import Alive, Applied, Apply, Begin, CannotServe, Drain, Listening, Opened
 from polyroute.server.fronts.operator import home_operator
 from polyroute.server.logs.writer import LogWriter
 from polyroute.server.part import Part
@@ -37,6 +37,11 @@ from polyroute.server.settings import Address, Settings, set_variables, single_m
 
 _TELL_S: Final = 0.25
 """How often the home is told what has changed of the permits here, in seconds."""
+_ALIVE_S: Final = 1.0
+"""How often it is told that this process is there, in seconds."""
+_COUNTS_S: Final = 1.0
+_COUNTS_SHARE: Final = 0.01
+"""How often it is told what was counted here, in seconds; or more seldom, where that would take more of the time."""
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +59,8 @@ class Front:
         self._server: Server | None = None
         self._draining: asyncio.Task[None] | None = None
         self._drain_s = 0.0
+        self._counting = asyncio.Lock()
+        """Held from counting until that is sent, or an earlier count could arrive as the later one."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._over = asyncio.Event()
 
@@ -83,7 +90,7 @@ class Front:
         if self._server is not None:
             await self._server.stop()
             if not orphaned:
-                self._link.send(LastCounts(counted(await asyncio.to_thread(told, self._server.registry))))
+                await self._tell_counts(self._server)
         self._link.close()
         if self._logs is not None:
             self._logs.close()
@@ -139,9 +146,30 @@ class Front:
             return
         unburden()
         self._link.send(Listening())
+        self._do(self._tell_alive())
+        self._do(self._keep_counts(server))
         while True:
             await asyncio.sleep(_TELL_S)
             self._home.tell_busy()
+
+    async def _tell_alive(self) -> None:
+        while True:
+            await asyncio.sleep(_ALIVE_S)
+            self._link.send(Alive())
+
+    async def _keep_counts(self, server: Server) -> None:
+        """Should this process crash, the home has what was counted a moment ago."""
+        wait_s = _COUNTS_S
+        while True:
+            await asyncio.sleep(wait_s)
+            begun = time.monotonic()
+            await self._tell_counts(server)
+            wait_s = max(_COUNTS_S, (time.monotonic() - begun) / _COUNTS_SHARE)
+
+    async def _tell_counts(self, server: Server) -> None:
+        async with self._counting:
+            self._link.send(Counts(await asyncio.to_thread(lambda: counted(told(server.registry)))))
+        await self._link.drained()
 
     def _refuse(self, why: str) -> None:
         self._link.send(CannotServe(why))
@@ -211,8 +239,9 @@ class Front:
         self._link.send(Opened(model, replica, open_for_s, why))
 
     async def _collect(self, collect: Collect) -> None:
-        families = [] if self._server is None else await asyncio.to_thread(told, self._server.registry)
-        self._link.send(Collected(collect.id, families))
+        async with self._counting:
+            families = [] if self._server is None else await asyncio.to_thread(told, self._server.registry)
+            self._link.send(Collected(collect.id, families))
         await self._link.drained()
 
     async def _tell_cache(self, asked: TellCache) -> None:

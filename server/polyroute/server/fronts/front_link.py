@@ -172,7 +172,7 @@ class FrontLink:
         return await self._asked[id]
 
     async def _lend(self, ask: Ask) -> None:
-        terms = await self._rooms.lending.ask(self, ask.key, ask.deployment, ask.caller, ask.deadline)
+        terms = await self._rooms.lending.ask(self, ask.key, ask.deployment, ask.caller, ask.deadline, ahead=ask.ahead)
         self._send(Lent(ask.id, terms.spare, terms.keep, terms.learns))
 
     async def _run(self, run: Run) -> None:

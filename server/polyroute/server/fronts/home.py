@@ -23,7 +23,7 @@ from polyroute.server.app import BindError, Server, tell_of
 from polyroute.server.fronts.cache_stats import merged_stats
 from polyroute.server.fronts.front_link import FrontLink, Rooms
 from polyroute.server.fronts.merging import Exposition, counted, merged, told
-from polyroute.server.fronts.messages.exposing import Family, LastCounts
+from polyroute.server.fronts.messages.exposing import Counts, Family
 from polyroute.server.fronts.messages.frames import ToHome
 from polyroute.server.fronts.messages.life import Begin, CannotServe, Drain, Listening, Opened
 from polyroute.server.fronts.ports import Port
@@ -36,6 +36,7 @@ from polyroute.server.settings import Address, Settings
 
 _TELL_S: Final = 0.25
 """How often fronts are told what has changed in the others, in seconds."""
+_LOOK_S: Final = 1.0  # how often it is looked whether they live
 _RESTART_S: Final = (0.1, 30.0)  # first and longest wait before a front that died is replaced; doubles between
 _STEADY_S: Final = 60.0  # one that lived this long died of something new
 _COLLECT_S: Final = 5.0  # how long a front that does not answer keeps a scrape waiting
@@ -55,6 +56,7 @@ class _Front:
         self.listening = False
         self.refusal = ""
         self.families: list[Family] = []
+        self.counts: list[Family] = []
 
 
 class Home:
@@ -124,6 +126,7 @@ class Home:
             asyncio.create_task(self._keep(front), name=f"router process {front.number}") for front in self._fronts
         ]
         self._tasks.append(asyncio.create_task(self._tell(), name="standing of all processes"))
+        self._tasks.append(asyncio.create_task(self._watch(), name="watch over all processes"))
         while len(self._listening()) < len(self._fronts):
             refusal = next((front.refusal for front in self._fronts if front.refusal), "")
             if refusal:
@@ -202,8 +205,8 @@ class Home:
             return f"it could not serve: {front.refusal}" if front.refusal else ending
         finally:
             front.process, front.link, front.listening = None, None, False
-            self._past = merged(self._past, [counted(front.families)])
-            front.families = []
+            self._past = merged(self._past, [front.counts])
+            front.families, front.counts = [], []
             await process.kill()
             await link.end()
             self._news.set()
@@ -236,8 +239,8 @@ class Home:
                 log.info("front.listening", process=front.number, pid=front.process.pid if front.process else 0)
             case CannotServe():
                 front.refusal = message.why
-            case LastCounts():
-                front.families = message.families
+            case Counts():
+                front.counts = message.families
             case Opened():
                 for other in self._fronts:
                     if other is not front and other.process is not None:
@@ -251,6 +254,13 @@ class Home:
             news = self._standings.news([link for link, _ in told])
             for stand, (_, process) in zip(news, told, strict=False):  # no news, or one for each
                 process.send(stand)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            for front in self._fronts:
+                if front.process is not None:
+                    front.process.look(_LOOK_S, listening=front.listening)
 
     async def _apply(self) -> None:
         """Has the fronts follow to the configuration that is in force here; one that does not is replaced."""
@@ -297,4 +307,4 @@ class Home:
             with suppress(TimeoutError, PolyrouteError):
                 families = await asyncio.wait_for(link.collect(), _COLLECT_S)
                 if front.link is link:
-                    front.families = families
+                    front.families, front.counts = families, counted(families)

@@ -99,13 +99,13 @@ class HomeLink:
         permits.stands(*self._stood.get(config.id, (0, 0, 0)))
         return permits
 
-    async def ask(self, permits: LentPermits, caller: str, deadline: float | None) -> None:
+    async def ask(self, permits: LentPermits, caller: str, deadline: float | None, *, ahead: bool) -> None:
         """See `polyroute.routing.lent_permits.Lender`."""
         if self._gone is not None:
             raise self._gone
         id, given = next(self._ids), asyncio.get_running_loop().create_future()
         self._asks[id] = (permits, given)
-        self._send(Ask(id, permits.key, permits.name, caller, deadline))
+        self._send(Ask(id, permits.key, permits.name, caller, deadline, ahead))
         try:
             await given
         except asyncio.CancelledError:

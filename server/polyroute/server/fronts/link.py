@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, Generic, TypeVar
 
 import msgspec
@@ -40,10 +41,16 @@ class Link(Generic[_InT]):
             self._loop.call_soon(self._flush)
         self._frames.append(encode_frame(message))
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait for the other side to take them."""
+        return self._writer.transport.get_write_buffer_size()
+
     async def drained(self) -> None:
         """Waits while much is still to be sent."""
         self._flush()
-        await self._writer.drain()
+        with suppress(ConnectionError):  # `run` tells
+            await self._writer.drain()
 
     async def run(self, receive: Callable[[_InT], object]) -> None:
         """Passes on messages until the other side is gone."""

@@ -14,6 +14,12 @@ from polyroute.server.fronts.messages.frames import ToFront, ToHome, to_home_dec
 
 _EXIT_S: Final = 10.0
 """How long a process may take to end that says nothing more, in seconds."""
+_SILENCE_S: Final = 30.0
+"""How long one that listens may say nothing, in seconds: it says every second that it is there."""
+_START_S: Final = 300.0
+"""How long one may take until it listens, in seconds."""
+_MOST_UNREAD: Final = 128 << 20
+"""Bytes that one may leave unread."""
 
 
 class FrontProcess:
@@ -22,6 +28,8 @@ class FrontProcess:
     def __init__(self, process: asyncio.subprocess.Process, link: Link[ToHome]) -> None:
         self._process = process
         self._link = link
+        self._quiet_s = 0.0
+        self._why = ""
 
     def __repr__(self) -> str:
         return f"<FrontProcess {self.pid} returncode={self._process.returncode}>"
@@ -66,12 +74,35 @@ class FrontProcess:
 
         One that has closed its end of the socket is killed if it has not ended a little later.
         """
-        await self._link.run(receive)
+
+        def heard(message: ToHome) -> None:
+            self._quiet_s = 0.0
+            receive(message)
+
+        await self._link.run(heard)
         try:
-            return _ending(await asyncio.wait_for(self._process.wait(), _EXIT_S))
+            code = await asyncio.wait_for(self._process.wait(), _EXIT_S)
+            return self._why or _ending(code)
         except TimeoutError:
             await self.kill()
             return f"killed, for it had not ended {_EXIT_S:g} s after its last words"
+
+    def look(self, since_s: float, *, listening: bool) -> None:
+        """Kills a process that hangs, which `run` then tells; for whoever looks every `since_s` seconds.
+
+        What counts is how often it was looked: a pause of this process, or of the machine, is no silence of that one.
+        """
+        self._quiet_s += since_s
+        limit_s = _SILENCE_S if listening else _START_S
+        if self._quiet_s > limit_s:
+            self._end(f"killed, for it had said nothing for {limit_s:g} s")
+        elif self._link.unsent > _MOST_UNREAD:
+            self._end(f"killed, for it had left more than {_MOST_UNREAD >> 20} MiB unread")
+
+    def _end(self, why: str) -> None:
+        if self._process.returncode is None and not self._why:
+            self._why = why
+            self._process.kill()
 
     async def kill(self) -> None:
         """Ends the process at once, if it has not ended."""

@@ -39,8 +39,8 @@ class Collected(msgspec.Struct, frozen=True, tag="collected"):
     families: list[Family]
 
 
-class LastCounts(msgspec.Struct, frozen=True, tag="last_counts"):
-    """What has been counted by a front that ends, of all that must not shrink when it is gone."""
+class Counts(msgspec.Struct, frozen=True, tag="counts"):
+    """What a front has counted so far, of all that must not shrink when it is gone: now and then, and at its end."""
 
     families: list[Family]
 

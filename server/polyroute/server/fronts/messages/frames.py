@@ -16,12 +16,13 @@ from polyroute.server.fronts.messages.exposing import (
     CacheTold,
     Collect,
     Collected,
+    Counts,
     Exposed,
-    LastCounts,
     Scrape,
     TellCache,
 )
 from polyroute.server.fronts.messages.life import (
+    Alive,
     Applied,
     Apply,
     Begin,
@@ -81,10 +82,11 @@ ToHome: TypeAlias = (
     | Busy
     | Opened
     | Listening
+    | Alive
     | CannotServe
     | Applied
     | Collected
-    | LastCounts
+    | Counts
     | Scrape
     | CacheTold
     | Failed

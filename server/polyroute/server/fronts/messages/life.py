@@ -77,6 +77,10 @@ class Listening(msgspec.Struct, frozen=True, tag="listening"):
     """The front answers calls."""
 
 
+class Alive(msgspec.Struct, frozen=True, tag="alive"):
+    """The front that listens still goes round in its event loop."""
+
+
 class CannotServe(msgspec.Struct, frozen=True, tag="cannot_serve"):
     """The front ends: why, in words."""
 

@@ -6,13 +6,17 @@ import msgspec
 
 
 class Ask(msgspec.Struct, frozen=True, tag="ask"):
-    """A call wants a permit of `deployment`; `key` is the front's name for these permits. See `routing.lending`."""
+    """A call wants a permit of `deployment`, and with `ahead` some for the next ones. See `routing.lending`.
+
+    `key` is the front's name for these permits.
+    """
 
     id: int
     key: int
     deployment: str
     caller: str
     deadline: float | None
+    ahead: bool
 
 
 class Lent(msgspec.Struct, frozen=True, tag="lent"):
