@@ -12,10 +12,10 @@ def trace_of(headers: Iterable[tuple[str, str | bytes]]) -> Trace:
 
     Of several parents none can be told from the others: then there is none. States are joined.
     """
-    parents, states = [], []
+    parent, parents, state = "", 0, ""
     for name, value in headers:
         if name == "traceparent":
-            parents.append(str(value))
+            parent, parents = str(value), parents + 1
         elif name == "tracestate":
-            states.append(str(value))
-    return parse(parents[0], ",".join(states)) if len(parents) == 1 else NO_TRACE
+            state += "," + str(value) if state else str(value)
+    return parse(parent, state) if parents == 1 else NO_TRACE

@@ -189,7 +189,10 @@ class Pool:
 
         So no answer that is kept under one version can come from another.
         """
-        all_of = [replica.facts() for replica in [*self._replicas, *self._leaving]]
+        replicas = self._replicas
+        if len(replicas) == 1 and not self._leaving and (only := replicas[0].facts()).state is ModelState.WARM:
+            return only
+        all_of = [replica.facts() for replica in [*replicas, *self._leaving]]
         if not all_of:
             return Facts(ModelState.FAILED if self._problem else ModelState.LOADING, self._config.version or "")
         before, merged = self._merged

@@ -169,9 +169,10 @@ class Replica:
 
     def facts(self) -> Facts:
         """Its backend's facts, with what the pool knows of it: an open breaker is a failed replica."""
-        facts = self.backend.facts()
-        state = self._state(facts.state, self.breaker.state)
-        return facts if state is facts.state else replace(facts, state=state)
+        facts, breaker = self.backend.facts(), self.breaker.state
+        if breaker is not BreakerState.OPEN and not self.leaving:
+            return facts
+        return replace(facts, state=self._state(facts.state, breaker))
 
     def _state(self, told: ModelState, breaker: BreakerState) -> ModelState:
         if self.leaving:

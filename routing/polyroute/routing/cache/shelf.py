@@ -62,7 +62,7 @@ class Shelf:
         if (
             had is not None
             and had.mark is self.mark
-            and had.facts is facts
+            and (had.facts is facts or had.facts == facts)
             and had.tenant == call.tenant
             and (had.key is None or had.key.moment == moment(self.model))
         ):

@@ -12,6 +12,7 @@ from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
 import grpc.aio
+import msgspec
 import structlog
 from google.protobuf.message import DecodeError
 
@@ -37,7 +38,7 @@ GENERATING: Final = ("/polyroute.v1.InferenceService/Generate", "/polyroute.v1.I
 REQUEST_ID_FORM: Final = re.compile(r"[\x21-\x7e]{1,128}")
 """What a caller's request ID must be to be taken over."""
 
-_GENERATE: Final = (GenerateRequest, Asked, Known)
+_GENERATE: Final = (Known, Asked, GenerateRequest)
 
 _Rpc: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -46,8 +47,7 @@ _Refused: TypeAlias = Callable[[Call, PolyrouteError], None]
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(slots=True)
-class Frame:
+class Frame(msgspec.Struct, gc=False):
     """What is known of an RPC before it is read; `called` once it has become a call, which the gateway tells of."""
 
     entrance: Entrance
@@ -133,9 +133,9 @@ class _Edge:
         """Gives the RPC its frame and its ID: the caller's own where it is usable, else a new one."""
         given = request.request_id if isinstance(request, _GENERATE) else ""
         usable = given and REQUEST_ID_FORM.fullmatch(given) is not None
-        frame = Frame(self.entrance, given if usable else new_request_id(), time.monotonic())
-        enter(frame)
-        rpc.set_trailing_metadata((("x-request-id", frame.request_id),))
+        request_id = given if usable else new_request_id()
+        enter(Frame(self.entrance, request_id, time.monotonic()))
+        rpc.set_trailing_metadata((("x-request-id", request_id),))
 
     def failed(self, error: PolyrouteError, request: Any, rpc: _Rpc) -> None:
         """Tells of the RPC, unless the gateway does."""

@@ -33,15 +33,12 @@ def call_from(
 
 def call_of(worked: Worked, rpc: grpc.aio.ServicerContext[Any, Any], headers: Collection[str]) -> Call:
     """The same for a request that was checked before."""
-    arrived = time.monotonic()
-    left_s = rpc.time_remaining()
-    frame = current_frame()
-    metadata = rpc.invocation_metadata() or ()
+    frame, left_s, metadata = current_frame(), rpc.time_remaining(), rpc.invocation_metadata() or ()
     call = Call(
         request=worked.request,
         request_id=frame.request_id,
-        arrived=arrived,
-        deadline=arrived + left_s if left_s is not None and left_s < _LONGEST_S else None,
+        arrived=frame.arrived,
+        deadline=None if left_s is None or left_s >= _LONGEST_S else time.monotonic() + left_s,
         trace=trace_of(metadata),
         headers=headers_of(metadata, headers),
         entrance=frame.entrance,
