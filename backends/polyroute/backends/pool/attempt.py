@@ -33,6 +33,23 @@ class Try:
     the error that came instead of one.
     """
 
+    __slots__ = (
+        "_admission",
+        "_begun",
+        "_clock",
+        "_closed",
+        "_copy",
+        "_deadline",
+        "_judged",
+        "_outcome",
+        "_patience",
+        "_span",
+        "begun_at",
+        "events",
+        "replica",
+        "why",
+    )
+
     def __init__(
         self,
         model: str,

@@ -56,6 +56,7 @@ class Attempts:
         self, config: DeploymentConfig, replicas: Sequence[Replica], balance: Balance, around: Surroundings
     ) -> None:
         self._config = config
+        self._whole = Patience(config.first_token_timeout)
         self._replicas = replicas
         self._balance = balance
         self._around = around
@@ -65,6 +66,7 @@ class Attempts:
     def adopt(self, config: DeploymentConfig, balance: Balance) -> None:
         """Goes on by other options and another policy; what the budget has counted and replicas have taken stays."""
         self._config = config
+        self._whole = Patience(config.first_token_timeout)
         self._balance = balance
         self._budget.adopt(config.retry_budget)
 
@@ -116,6 +118,8 @@ class Attempts:
         if not group:
             return None
         choice = self._balance.choose([replica.candidate for replica in group], call, goes=goes)
+        if len(group) == 1:
+            return group[0], choice.reason
         return next(replica for replica in group if replica.name == choice.name), choice.reason
 
     async def _following(self, course: Course, error: PolyrouteError) -> _Chosen | None:
@@ -227,6 +231,8 @@ class Attempts:
         return hedge.after
 
     def _patience(self, course: Course, replica: Replica) -> Patience:
+        if len(self._replicas) == 1:
+            return self._whole
         remaining_s = self._remaining_s(course.call)
         trial = replica.breaker.state is BreakerState.HALF_OPEN
         following = 0

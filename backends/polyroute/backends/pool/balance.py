@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Literal, Protocol, TypeAlias
+
+import msgspec
 
 from polyroute.backends.pool.prefixes import BLOCK_CHARS, Prefixes, path_of
 from polyroute.backends.pool.rendezvous import highest
@@ -17,8 +18,7 @@ from polyroute.core.call import Call
 BalanceName: TypeAlias = Literal["least_outstanding", "round_robin", "prefix"]
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(msgspec.Struct, frozen=True, gc=False):
     """A replica that may get the call: its name, the calls in flight there, and its weight in (0, 1].
 
     A weight below 1 is that of a replica which recovers: it gets so much of a full share.
@@ -29,8 +29,7 @@ class Candidate:
     weight: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True, gc=False):
     """The replica that gets the call, and why in words; no words where there was nothing to choose from."""
 
     name: str

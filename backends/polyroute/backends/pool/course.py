@@ -13,6 +13,8 @@ from polyroute.core.event import Attempt, Event, Started
 class Course:
     """The replicas that a call was sent to, the attempts that failed, and how often it was tried again."""
 
+    __slots__ = ("call", "failed", "notes", "retries", "tried")
+
     def __init__(self, call: Call) -> None:
         self.call = call
         self.tried: set[str] = set()
@@ -31,7 +33,7 @@ class Course:
 
     def told(self, event: Event, attempt: Try) -> Event:
         """The answer's first event with the attempts that failed before, and why this replica answers."""
-        if not isinstance(event, Started):
+        if not isinstance(event, Started) or not (self.failed or self.notes or attempt.why):
             return event
         reasons = (*(f"`{a.replica}` failed: {a.reason}" for a in self.failed), *self.notes, attempt.why)
         route = event.route

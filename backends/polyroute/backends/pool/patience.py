@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from polyroute.backends.pool.first_tokens import FirstTokens
 
@@ -14,8 +15,7 @@ LEAST_TRIAL_S: Final = 1.0
 """Least time for the first token of a replica whose half-open breaker is tried."""
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
+class Patience(msgspec.Struct, frozen=True, gc=False):
     """How long a first event is waited for, in seconds; `hurried` where that may be less than calls usually need."""
 
     seconds: float

@@ -17,6 +17,9 @@ def best(replicas: Sequence[Replica], tried: Collection[str]) -> list[Replica]:
     failed, then one that asked to be spared, one that this call has tried, one whose breaker is being tried, one that
     is still loading.
     """
+    if len(replicas) == 1:
+        replicas[0].observe()
+        return [replicas[0]] if replicas[0].breaker.admits() else []
     groups: dict[tuple[bool, bool, bool, bool, int], list[Replica]] = {}
     for replica in replicas:
         state = replica.observe()

@@ -22,6 +22,7 @@ class Window:
         self._count = 0
         self._marked = 0
         self._newest = int(clock() // self._slot_s)
+        self._newest_until = (self._newest + 1) * self._slot_s
 
     @property
     def count(self) -> int:
@@ -50,10 +51,14 @@ class Window:
         self._count = self._marked = 0
 
     def _pass(self) -> None:
-        now = int(self._clock() // self._slot_s)
+        time_s = self._clock()
+        if time_s < self._newest_until:
+            return
+        now = int(time_s // self._slot_s)
         for slot in range(max(self._newest, now - SLOTS) + 1, now + 1):
             count, marked = self._slots[slot % SLOTS]
             self._slots[slot % SLOTS] = (0, 0)
             self._count -= count
             self._marked -= marked
         self._newest = max(self._newest, now)
+        self._newest_until = (self._newest + 1) * self._slot_s
