@@ -91,6 +91,8 @@ class Terms:
 
     def remaining_s(self, stay: Stay, digest: str, age_s: float = 0.0) -> float | None:
         """How long an answer of that age may stay in a tier from now on; None is no bound, 0 or less is not at all."""
+        if self.ttl_s is None and stay.ttl_s is None:
+            return None
         part = _part(digest)
         whole = None if self.ttl_s is None else self.ttl_s * part + self.stale_s - age_s
         here = None if stay.ttl_s is None else stay.ttl_s * part

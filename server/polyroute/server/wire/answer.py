@@ -28,7 +28,7 @@ def answer_to_wire(answer: Answer, request_id: str) -> pb.GenerateResponse:
     wire = pb.GenerateResponse(request_id=request_id, text=answer.text)
     put_time(wire.created, answer.created)
     _put_route(wire.route, answer.route)
-    _put_end(wire, answer.end)
+    put_end(wire, answer.end)
     if answer.tool_calls:
         wire.tool_calls.extend(map(tool_call_to_wire, answer.tool_calls))
     if answer.logprobs:
@@ -40,28 +40,37 @@ def event_to_wire(event: Started | Token | Finished, sequence: int, request_id: 
     """One event of a streamed answer; one that has just begun was made now."""
     wire = pb.GenerateEvent(sequence=sequence)
     if isinstance(event, Token):
-        _put_delta(wire.delta, event)
+        put_delta(wire.delta, event)
     elif isinstance(event, Started):
         wire.start.request_id = request_id
         put_time(wire.start.created, time.time())
         _put_route(wire.start.route, event.route)
     else:
-        _put_end(wire.end, event)
+        put_end(wire.end, event)
     return wire
 
 
-def delta_to_wire(event: Token) -> pb.GenerateDelta:
-    """A part of a streamed answer."""
-    wire = pb.GenerateDelta()
-    _put_delta(wire, event)
-    return wire
+def put_delta(wire: pb.GenerateDelta, event: Token) -> None:
+    """Sets a part of a streamed answer."""
+    wire.text = event.text
+    if event.tool_calls:
+        wire.tool_calls.extend(map(tool_call_to_wire, event.tool_calls))
+    if event.logprobs:
+        wire.logprobs.extend(map(_logprob, event.logprobs))
 
 
-def end_to_wire(event: Finished) -> pb.GenerateEnd:
-    """The end of a streamed answer."""
-    wire = pb.GenerateEnd()
-    _put_end(wire, event)
-    return wire
+def put_end(wire: pb.GenerateEnd | pb.GenerateResponse, end: Finished) -> None:
+    """Sets the end of an answer."""
+    wire.finish_reason = pb.FinishReason.ValueType(end.reason.value)
+    usage = wire.usage
+    usage.prompt_tokens = end.usage.prompt_tokens
+    usage.completion_tokens = end.usage.completion_tokens
+    usage.cached_prompt_tokens = end.usage.cached_prompt_tokens
+    put_timing(wire.timing, end.timing)
+    if end.matched_stop is not None:
+        wire.matched_stop = end.matched_stop
+    if end.seed is not None:
+        wire.seed = end.seed
 
 
 def route_to_wire(route: Route) -> pb.Route:
@@ -127,27 +136,6 @@ def put_timing(wire: pb.Timing, timing: Timing) -> None:
     put_duration(wire.first_token, timing.first_token_s)
     put_duration(wire.total, timing.total_s)
     put_duration(wire.router_overhead, timing.router_overhead_s)
-
-
-def _put_delta(wire: pb.GenerateDelta, event: Token) -> None:
-    wire.text = event.text
-    if event.tool_calls:
-        wire.tool_calls.extend(map(tool_call_to_wire, event.tool_calls))
-    if event.logprobs:
-        wire.logprobs.extend(map(_logprob, event.logprobs))
-
-
-def _put_end(wire: pb.GenerateEnd | pb.GenerateResponse, end: Finished) -> None:
-    wire.finish_reason = pb.FinishReason.ValueType(end.reason.value)
-    usage = wire.usage
-    usage.prompt_tokens = end.usage.prompt_tokens
-    usage.completion_tokens = end.usage.completion_tokens
-    usage.cached_prompt_tokens = end.usage.cached_prompt_tokens
-    put_timing(wire.timing, end.timing)
-    if end.matched_stop is not None:
-        wire.matched_stop = end.matched_stop
-    if end.seed is not None:
-        wire.seed = end.seed
 
 
 def _put_route(wire: pb.Route, route: Route) -> None:

@@ -7,8 +7,8 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from polyroute.routing.cache.codec import StoredAnswer
-from polyroute.server.wire.answer import delta_from_wire, delta_to_wire, end_from_wire, end_to_wire
-from polyroute.server.wire.values import duration, seconds_of, timestamp, unix_of
+from polyroute.server.wire.answer import delta_from_wire, end_from_wire, put_delta, put_end
+from polyroute.server.wire.values import put_duration, put_time, seconds_of, unix_of
 from polyroute.store.v1 import answer_pb2 as pb
 
 FORMAT: Final = 1
@@ -20,17 +20,15 @@ class AnswerCodec:
 
     def encode(self, answer: StoredAnswer) -> bytes:
         """The answer as bytes."""
-        return pb.StoredAnswer(
-            format=FORMAT,
-            key=answer.key,
-            model=answer.model,
-            version=answer.version,
-            deltas=map(delta_to_wire, answer.tokens),
-            end=end_to_wire(answer.finished),
-            created=timestamp(answer.created),
-            took=duration(answer.took_s),
-            gaps_ms=answer.gaps_ms,
-        ).SerializeToString()
+        wire = pb.StoredAnswer(
+            format=FORMAT, key=answer.key, model=answer.model, version=answer.version, gaps_ms=answer.gaps_ms
+        )
+        for token in answer.tokens:
+            put_delta(wire.deltas.add(), token)
+        put_end(wire.end, answer.finished)
+        put_time(wire.created, answer.created)
+        put_duration(wire.took, answer.took_s)
+        return wire.SerializeToString()
 
     def decode(self, blob: bytes) -> StoredAnswer:
         """The answer in `blob`; raises `ValueError` for another format, missing parts and anything foreign."""

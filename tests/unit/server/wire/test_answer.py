@@ -30,10 +30,10 @@ from polyroute.server.answers import answered
 from polyroute.server.wire.answer import (
     answer_to_wire,
     delta_from_wire,
-    delta_to_wire,
     end_from_wire,
-    end_to_wire,
     event_to_wire,
+    put_delta,
+    put_end,
     route_to_wire,
 )
 from polyroute.v1 import inference_pb2 as pb
@@ -62,6 +62,18 @@ ROUTE = Route(
     cache_key="k",
 )
 NOT_ON_THE_WIRE = {"backend_s"}  # of Timing: the router's own
+
+
+def delta_to_wire(token: Token) -> pb.GenerateDelta:
+    wire = pb.GenerateDelta()
+    put_delta(wire, token)
+    return wire
+
+
+def end_to_wire(end: Finished) -> pb.GenerateEnd:
+    wire = pb.GenerateEnd()
+    put_end(wire, end)
+    return wire
 
 
 def changed(value: Any) -> Any:
