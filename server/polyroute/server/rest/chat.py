@@ -8,18 +8,15 @@ from aiohttp import web
 
 from polyroute.core.event import Finished, Route, Token
 from polyroute.routing.gateway import Gateway
-from polyroute.server.answers import Answer, answer_to
+from polyroute.server.answers import answered
 from polyroute.server.rest.answer_headers import route_headers
-from polyroute.server.rest.asked import Asked
-from polyroute.server.rest.call_headers import accept, call
+from polyroute.server.rest.asked import Asked, KnownBodies
+from polyroute.server.rest.chat_answer import chat_answer, chat_answer_again
 from polyroute.server.rest.chat_body import ChatBody
-from polyroute.server.rest.failures import FailureBody, json_response
-from polyroute.server.rest.frame import FRAME
+from polyroute.server.rest.failures import FailureBody, json_bytes
 from polyroute.server.rest.json_body import LARGE, parsed, read_json
 from polyroute.server.rest.openai_shapes import (
     FINISH,
-    AssistantMessage,
-    ChatAnswer,
     ChatChunk,
     ChatChunkChoice,
     ChatDelta,
@@ -27,7 +24,6 @@ from polyroute.server.rest.openai_shapes import (
     chat_logprobs,
     part_of_tool_call,
     usage,
-    whole_tool_call,
 )
 from polyroute.server.rest.plain_chat import plain_chat
 from polyroute.server.rest.sse import DONE, Texts, frame, stream
@@ -38,49 +34,31 @@ class ChatEndpoint:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
+        self._known = KnownBodies(gateway)
 
     async def complete(self, http: web.Request) -> web.StreamResponse:
         """One answer to a conversation; with `stream`, as server-sent events."""
-        asked = await self._asked(http)
-        made = call(http, asked.request, self._gateway.sticky_headers)
-        http[FRAME].dialect = asked.dialect
-        accept(http, made, self._gateway.limits)
+        raw = await read_json(http)
+        asked = self._known.find(raw) or await self._read(raw)
+        made = self._known.call(http, asked)
         name = f"chatcmpl-{made.request_id}"
         if asked.stream:
+            del raw  # a stream would hold it for as long as it is open
             return await stream(http, self._gateway, made, _Frames(name, asked.with_logprobs, asked.with_usage))
-        answer = await answer_to(made, self._gateway)
-        return json_response(_answer(answer, name, asked.with_logprobs), headers=route_headers(answer.route))
+        whole = self._gateway.at_hand(made)
+        if whole is None:
+            answer = await answered(self._gateway.generate(made))
+            return json_bytes(chat_answer(answer, name, asked.with_logprobs), headers=route_headers(answer.route))
+        self._known.keep(raw, asked, made)
+        told = chat_answer_again(whole, name, asked.with_logprobs)
+        return json_bytes(told, headers=route_headers(whole.started.route))
 
-    async def _asked(self, http: web.Request) -> Asked:
-        raw, most_messages = await read_json(http), self._gateway.limits.max_messages
+    async def _read(self, raw: bytes) -> Asked:
+        most_messages = self._gateway.limits.max_messages
         if len(raw) <= LARGE and (plain := plain_chat(raw, most_messages)) is not None:
             return plain
         body = await parsed(raw, ChatBody, {"messages": most_messages})
         return body.asked()
-
-
-def _answer(answer: Answer, name: str, with_logprobs: bool) -> ChatAnswer:
-    message: AssistantMessage = {"role": "assistant", "content": answer.text, "refusal": None}
-    if answer.tool_calls:
-        message["tool_calls"] = [whole_tool_call(called) for called in answer.tool_calls]
-        message["content"] = answer.text or None
-    return {
-        "id": name,
-        "object": "chat.completion",
-        "created": int(answer.created),
-        "model": answer.route.model,
-        "choices": [
-            {
-                "index": 0,
-                "message": message,
-                "logprobs": chat_logprobs(answer.logprobs) if with_logprobs else None,
-                "finish_reason": FINISH[answer.end.reason],
-                "stop_reason": answer.end.matched_stop,
-            }
-        ],
-        "usage": usage(answer.end.usage),
-        "system_fingerprint": answer.route.version or None,
-    }
 
 
 class _Frames:

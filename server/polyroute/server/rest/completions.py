@@ -8,13 +8,11 @@ from aiohttp import web
 
 from polyroute.core.event import Finished, Route, Token, TokenLogprob
 from polyroute.routing.gateway import Gateway
-from polyroute.server.answers import answer_to
 from polyroute.server.rest.answer_headers import route_headers
-from polyroute.server.rest.call_headers import accept, call
+from polyroute.server.rest.asked import KnownBodies
 from polyroute.server.rest.failures import FailureBody, json_response
-from polyroute.server.rest.frame import FRAME
-from polyroute.server.rest.json_body import read_body
-from polyroute.server.rest.openai_bodies import COMPLETION, CompletionBody
+from polyroute.server.rest.json_body import parsed, read_json
+from polyroute.server.rest.openai_bodies import CompletionBody
 from polyroute.server.rest.openai_shapes import FINISH, CompletionAnswer, CompletionChoice, completion_logprobs, usage
 from polyroute.server.rest.sse import DONE, Texts, frame, stream
 
@@ -24,17 +22,18 @@ class CompletionEndpoint:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
+        self._known = KnownBodies(gateway)
 
     async def complete(self, http: web.Request) -> web.StreamResponse:
         """One prompt continued; with `stream`, as server-sent events."""
-        body = await read_body(http, CompletionBody)
-        made = call(http, body.request(), self._gateway.sticky_headers)
-        http[FRAME].dialect = COMPLETION
-        accept(http, made, self._gateway.limits)
-        shape = _Shape(f"cmpl-{made.request_id}", body.logprobs is not None)
-        if body.stream:
-            return await stream(http, self._gateway, made, _Frames(shape, body.wants_usage))
-        answer = await answer_to(made, self._gateway)
+        raw = await read_json(http)
+        asked = self._known.find(raw) or (await parsed(raw, CompletionBody)).asked()
+        made = self._known.call(http, asked)
+        shape = _Shape(f"cmpl-{made.request_id}", asked.with_logprobs)
+        if asked.stream:
+            del raw  # a stream would hold it for as long as it is open
+            return await stream(http, self._gateway, made, _Frames(shape, asked.with_usage))
+        answer = await self._known.answer(raw, asked, made)
         told = shape.answer(answer.route, int(answer.created), [shape.choice(answer.text, answer.logprobs, answer.end)])
         told["usage"] = usage(answer.end.usage)
         return json_response(told, headers=route_headers(answer.route))

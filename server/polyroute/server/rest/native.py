@@ -17,11 +17,12 @@ from polyroute.core.validate import validate
 from polyroute.routing.gateway import Gateway
 from polyroute.server.answers import Answer, answer_to
 from polyroute.server.rest.answer_headers import ascii_header, route_headers
+from polyroute.server.rest.asked import Asked, KnownBodies
 from polyroute.server.rest.bodies import MAX_BATCH, NATIVE, BatchBody, GenerateBody
-from polyroute.server.rest.call_headers import accept, call
+from polyroute.server.rest.call_headers import call
 from polyroute.server.rest.failures import FailureBody, json_response
 from polyroute.server.rest.frame import FRAME
-from polyroute.server.rest.json_body import read_body
+from polyroute.server.rest.json_body import parsed, read_body, read_json
 from polyroute.server.rest.sse import Texts, frame, stream
 
 BATCH_CONCURRENCY = 16
@@ -95,23 +96,27 @@ class NativeEndpoints:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
+        self._known = KnownBodies(gateway)
 
     async def generate(self, http: web.Request) -> web.Response:
         """One prompt, one whole answer."""
-        answer = await answer_to(await self._call(http), self._gateway)
+        raw, asked, made = await self._call(http)
+        answer = await self._known.answer(raw, asked, made)
         return json_response(_answer(answer, http[FRAME].request_id), headers=route_headers(answer.route))
 
     async def stream(self, http: web.Request) -> web.StreamResponse:
         """The same request, answered as server-sent events."""
-        made = await self._call(http)
+        _, _, made = await self._call(http)
         return await stream(http, self._gateway, made, _Frames(made.request_id))
 
-    async def _call(self, http: web.Request) -> Call:
-        body = await read_body(http, GenerateBody)
-        made = call(http, body.request(body.prompt), self._gateway.sticky_headers)
-        http[FRAME].dialect = NATIVE
-        accept(http, made, self._gateway.limits)
-        return made
+    async def _call(self, http: web.Request) -> tuple[bytes, Asked, Call]:
+        """The call of one prompt, with the bytes that it was made of and what they ask for."""
+        raw = await read_json(http)
+        asked = self._known.find(raw)
+        if asked is None:
+            body = await parsed(raw, GenerateBody)
+            asked = Asked(body.request(body.prompt), NATIVE)
+        return raw, asked, self._known.call(http, asked)
 
     async def batch(self, http: web.Request) -> web.Response:
         """Several prompts with the same options; when one fails, all do, and the error names it."""

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from polyroute.core.errors import InvalidArgument
 from polyroute.core.request import Json, Request, ResponseFormat, RoutingOptions, Sampling
+from polyroute.server.rest.asked import Asked
 from polyroute.server.rest.bodies import Stops, stops
 from polyroute.server.rest.dialect import HEADERS, Dialect
 from polyroute.server.rest.json_body import Body
@@ -154,3 +155,13 @@ class CompletionBody(OpenAIOptions):
                 raise InvalidArgument("prompt", f"{len(prompt)} prompts; one at a time, or POST /v1/generate/batch")
             prompt = prompt[0]
         return replace(self.common(self.max_tokens, self.logprobs), prompt=prompt)
+
+    def asked(self) -> Asked:
+        """The same, and how it is to be answered; raises `InvalidArgument`."""
+        return Asked(
+            self.request(),
+            COMPLETION,
+            stream=bool(self.stream),
+            with_usage=self.wants_usage,
+            with_logprobs=self.logprobs is not None,
+        )

@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import time
-from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 
 from polyroute.core.event import CacheResult, Route, Timing, Whole
 from polyroute.server.answers import whole_answer
+from polyroute.server.forms import form_of
 from polyroute.server.wire.answer import answer_to_wire, put_timing
 from polyroute.server.wire.values import NANOS, NEARLY_ONE, put_duration
 from polyroute.v1 import inference_pb2 as pb
 
-_MOST_FORMS: Final = 2
-"""Most ways to write one answer that are kept: it is given under few names, and for few reasons."""
-
 
 def whole_to_bytes(whole: Whole, request_id: str) -> bytes:
     """One whole answer."""
-    forms, route = whole.forms, whole.started.route
-    if forms is None or not _writable(route):
+    route = whole.started.route
+    if whole.forms is None or not _writable(route):
         return answer_to_wire(whole_answer(whole), request_id).SerializeToString()
     *reasons, age = route.reasons
     name = ("grpc", route.requested, route.model, route.version, route.deployment, route.cache_key, *reasons)
-    form = forms.get(name)
-    if form is None:
-        if len(forms) >= _MOST_FORMS:
-            forms.clear()
-        form = forms[name] = _form(whole)
-    same, differing = form
+    same, differing = form_of(whole, name, lambda: _form(whole))
     wire = pb.GenerateResponse.FromString(differing)
     wire.request_id = request_id
     created = wire.created

@@ -8,7 +8,8 @@ from google.protobuf.message import DecodeError
 from polyroute.core.call import Worked
 from polyroute.core.config import LimitsConfig
 from polyroute.core.request import Request
-from polyroute.server.rpc.asked import LONGEST, Asked, Known, KnownRequests
+from polyroute.server.known import LONGEST
+from polyroute.server.rpc.asked import Asked, Known, KnownRequests
 from polyroute.v1 import inference_pb2 as pb
 
 
