@@ -39,7 +39,7 @@ class Follower(Generic[T]):
     `deadline` is on the clock of `time.monotonic`, in seconds.
     """
 
-    __slots__ = ("_flight", "cut", "deadline", "led", "place", "waited_s", "waiting")
+    __slots__ = ("_flight", "_late", "_timer", "cut", "deadline", "led", "place", "waited_s", "waiting")
 
     def __init__(self, flight: Flight[T], deadline: float | None, *, led: bool) -> None:
         self._flight = flight
@@ -53,6 +53,8 @@ class Follower(Generic[T]):
         self.cut = False
         """Whether the flight has gone on without it."""
         self.waiting: asyncio.Future[None] | None = None
+        self._late = False
+        self._timer: asyncio.TimerHandle | None = None
 
     async def next(self) -> T | None:
         """The next item; None after the last.
@@ -73,26 +75,31 @@ class Follower(Generic[T]):
                 return item
             if flight.complete:
                 return None
-            await self._news()
+            if self._late:
+                raise DeadlineExceeded(f"`{flight.name}`: the caller's deadline passed before the answer was complete")
+            begun, loop = time.monotonic(), asyncio.get_running_loop()
+            if self.deadline is not None and self._timer is None:
+                self._timer = loop.call_later(max(0.0, self.deadline - begun), self._pass)
+            self.waiting = loop.create_future()
+            try:
+                await self.waiting
+            finally:
+                self.waiting = None
+                self.waited_s += time.monotonic() - begun
 
-    async def _news(self) -> None:
-        begun = time.monotonic()
-        self.waiting = asyncio.get_running_loop().create_future()
-        try:
-            if self.deadline is None:
-                await self.waiting
-                return
-            async with asyncio.timeout(self.deadline - begun):
-                await self.waiting
-        except TimeoutError:
-            late = f"`{self._flight.name}`: the caller's deadline passed before the answer was complete"
-            raise DeadlineExceeded(late) from None
-        finally:
-            self.waiting = None
-            self.waited_s += time.monotonic() - begun
+    def wake(self) -> None:
+        """There is something new to see, if it is waiting."""
+        if self.waiting is not None and not self.waiting.done():
+            self.waiting.set_result(None)
+
+    def _pass(self) -> None:
+        self._late = True
+        self.wake()
 
     async def leave(self) -> None:
         """Follows no longer. Whoever leaves last ends a run that is not complete, and returns once it has ended."""
+        if self._timer is not None:
+            self._timer.cancel()
         await self._flight.left(self)
 
 
@@ -103,17 +110,30 @@ class Flight(Generic[T]):
     slowest, unless everybody is slow; then the run waits.
     """
 
-    def __init__(
-        self, name: str, size_of: Callable[[T], int], on_end: Callable[[], None], most_bytes: int, *, lasting: bool
-    ) -> None:
-        self.name = name
-        self.most_bytes = most_bytes
+    __slots__ = (
+        "__weakref__",
+        "_first",
+        "_held",
+        "_items",
+        "_lasting",
+        "_of",
+        "_on_end",
+        "_room",
+        "complete",
+        "failure",
+        "followers",
+        "key",
+        "task",
+    )
+
+    def __init__(self, of: Flights[T], key: Hashable, *, lasting: bool, on_end: Callable[[], None]) -> None:
+        self.key = key
         self.complete = False
         """Whether the last item is there."""
         self.failure: BaseException | None = None
-        self.followers: set[Follower[T]] = set()
+        self.followers: list[Follower[T]] = []  # a set takes more for a few, and most have one
+        self._of = of
         self._lasting = lasting
-        self._size_of = size_of
         self._on_end = on_end
         self._items: list[T] = []  # a deque takes room for 64 at once, and most runs hold few for most of their time
         self._first = 0
@@ -124,6 +144,16 @@ class Flight(Generic[T]):
     def __repr__(self) -> str:
         state = "failed" if self.failure is not None else "complete" if self.complete else "running"
         return f"<Flight {self.name} {state} items={self.end} followers={len(self.followers)}>"
+
+    @property
+    def name(self) -> str:
+        """That of the deployment, for messages."""
+        return self._of.name
+
+    @property
+    def most_bytes(self) -> int:
+        """The most that it holds."""
+        return self._of.most_bytes
 
     @property
     def end(self) -> int:
@@ -143,7 +173,7 @@ class Flight(Generic[T]):
     def follow(self, deadline: float | None = None, *, led: bool = False) -> Follower[T]:
         """One more follows, from the first item."""
         follower = Follower(self, deadline, led=led)
-        self.followers.add(follower)
+        self.followers.append(follower)
         return follower
 
     def failed(self, follower: Follower[T]) -> Exception:
@@ -160,23 +190,26 @@ class Flight(Generic[T]):
 
     async def left(self, follower: Follower[T]) -> None:
         """See `Follower.leave`."""
-        self.followers.discard(follower)
+        if follower in self.followers:  # one that was cut is not
+            self.followers.remove(follower)
         self.taken()
         if self.followers or self.complete or self._lasting or self.task.done():
             return
-        self._on_end()
+        self._of.close_to_newcomers(self)
         self.task.cancel()
         await asyncio.wait({self.task})
 
-    async def carry(self, run: Callable[[Flight[T]], AsyncIterator[T]], last: Callable[[T], bool]) -> None:
-        """Takes the run's items as they come; the one that is `last` completes it, and nobody joins it any more."""
-        async with aclosing(cast("AsyncGenerator[T, None]", run(self))) as items:
+    async def carry(self, run: Callable[[Flight[T]], AsyncIterator[T]]) -> None:
+        """Takes the run's items as they come; the last one completes it, and nobody joins it any more."""
+        items, of = cast("AsyncGenerator[T, None]", run(self)), self._of
+        del run  # it holds what is needed to begin only
+        async with aclosing(items):
             async for item in items:
                 self._items.append(item)
-                self._held += self._size_of(item)
-                self.complete = last(item)
+                self._held += of.size_of(item)
+                self.complete = of.last(item)
                 if self.complete or self._held > self.most_bytes:
-                    self._on_end()  # for newcomers: there is the cache now, or the beginning will be given up
+                    of.close_to_newcomers(self)  # there is the cache now, or the beginning will be given up
                 self._wake()
                 if self._held > self.most_bytes:
                     await self._make_room()
@@ -190,23 +223,21 @@ class Flight(Generic[T]):
             self.failure = error
         elif not task.cancelled():
             log.error("run.crashed", model=self.name, exc_info=error, effect="none on the answer, which was complete")
+        self._of.ended(self)
         self._on_end()
-        self._on_end = _nothing  # the other knows this flight: a ring, which would keep all it held until collected
         self._wake()
 
     def _wake(self) -> None:
         for follower in self.followers:
-            if follower.waiting is not None and not follower.waiting.done():
-                follower.waiting.set_result(None)
+            follower.wake()
 
     async def _make_room(self) -> None:
         await asyncio.sleep(0)  # those that have waited for the last item take it
         while self._trim() > self.most_bytes:
             if any(follower.waiting is not None for follower in self.followers):
-                slowest = {follower for follower in self.followers if follower.place == self._first}
-                for follower in slowest:
-                    follower.cut = True
-                self.followers -= slowest
+                for follower in self.followers:
+                    follower.cut = follower.place == self._first
+                self.followers = [follower for follower in self.followers if not follower.cut]
             else:
                 self._room = asyncio.get_running_loop().create_future()
                 await self._room
@@ -216,7 +247,7 @@ class Flight(Generic[T]):
         """Gives up what nobody is left to take; returns the bytes that are still held."""
         needed = min((follower.place for follower in self.followers), default=self.end)
         given_up = needed - self._first
-        self._held -= sum(map(self._size_of, self._items[:given_up]))
+        self._held -= sum(map(self._of.size_of, self._items[:given_up]))
         del self._items[:given_up]
         self._first = needed
         return self._held
@@ -233,15 +264,16 @@ class Flights(Generic[T]):
         last: Callable[[T], bool],
         most_bytes: int = MAX_HELD_BYTES,
     ) -> None:
-        self._name = name
-        self._size_of = size_of
-        self._last = last
-        self._most_bytes = most_bytes
+        self.name = name
+        self.size_of = size_of
+        self.last = last
+        self.most_bytes = most_bytes
+        self._task_name = f"shared run of {name}"
         self._open: dict[Hashable, Flight[T]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
-        return f"<Flights {self._name} {list(self._open.values())}>"
+        return f"<Flights {self.name} {list(self._open.values())}>"
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._open
@@ -260,20 +292,33 @@ class Flights(Generic[T]):
         flight = self._open.get(key)
         return None if flight is None else flight.follow(deadline)
 
-    def begin(self, key: Hashable, run: Callable[[Flight[T]], AsyncIterator[T]], *, lasting: bool = False) -> Flight[T]:
+    def begin(
+        self,
+        key: Hashable,
+        run: Callable[[Flight[T]], AsyncIterator[T]],
+        *,
+        lasting: bool = False,
+        on_end: Callable[[], None] = lambda: None,
+    ) -> Flight[T]:
         """Begins a run that others may join; there must be none for `key`. A `lasting` one needs no followers.
 
-        `run` is called once whoever joins in this moment has joined.
+        `run` is called once whoever joins in this moment has joined, and `on_end` when the run is over.
         """
-        flight: Flight[T] = Flight(
-            self._name, self._size_of, lambda: self._close(key, flight), self._most_bytes, lasting=lasting
-        )
-        self._open[key] = flight
-        flight.task = task = asyncio.create_task(flight.carry(run, self._last), name=f"shared run of {self._name}")
+        flight = self._open[key] = Flight(self, key, lasting=lasting, on_end=on_end)
+        flight.task = task = asyncio.create_task(flight.carry(run), name=self._task_name)
         self._tasks.add(task)
         task.add_done_callback(flight.ended)
-        task.add_done_callback(self._tasks.discard)
         return flight
+
+    def close_to_newcomers(self, flight: Flight[T]) -> None:
+        """Nobody joins that run any more."""
+        if self._open.get(flight.key) is flight:
+            del self._open[flight.key]
+
+    def ended(self, flight: Flight[T]) -> None:
+        """That run is over."""
+        self.close_to_newcomers(flight)
+        self._tasks.discard(flight.task)
 
     async def close(self) -> None:
         """Ends every run; those that still follow one get `Draining`."""
@@ -281,11 +326,3 @@ class Flights(Generic[T]):
             task.cancel()
         if self._tasks:
             await asyncio.wait(list(self._tasks))
-
-    def _close(self, key: Hashable, flight: Flight[T]) -> None:
-        if self._open.get(key) is flight:
-            del self._open[key]
-
-
-def _nothing() -> None:
-    pass

@@ -20,8 +20,9 @@ from polyroute.routing.cache.freshness import Freshness
 from polyroute.routing.cache.look_event import note_look
 from polyroute.routing.cache.outcome import is_own, is_refusal
 from polyroute.routing.cache.parts import Part, Stored
+from polyroute.routing.cache.question import Question
 from polyroute.routing.cache.replay import paced
-from polyroute.routing.cache.runs import GIVEN, Question, Runs
+from polyroute.routing.cache.runs import GIVEN, Runs
 from polyroute.routing.cache.shelf import Ledger, Shelf
 from polyroute.routing.cache.terms import Found
 from polyroute.routing.metrics import Metrics

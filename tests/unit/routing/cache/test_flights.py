@@ -123,6 +123,37 @@ async def test_a_run_that_nobody_waited_for_is_never_begun() -> None:
     assert (run.begun, "k" in all_of, len(all_of)) == (0, False, 0)
 
 
+async def test_the_end_of_a_run_is_told_once_however_it_ends(until: Callable[..., Any]) -> None:
+    all_of, ended = flights(), []
+    for place, run in enumerate((Run("a", END), Run(error=WorkerDied("gone")), Run("a", END))):
+        _, leader = begin(all_of, run, on_end=lambda place=place: ended.append(place))
+        if place < 2:
+            await asyncio.sleep(0)
+            run.go()
+            await until(lambda run=run: run.closed)
+        await leader.leave()
+        await until(lambda: len(all_of) == 0)
+    assert ended == [0, 1, 2], "the last of them has never begun"
+
+
+async def test_a_deadline_is_for_waiting_and_what_is_there_is_taken_after_it() -> None:
+    all_of, run = flights(), Run("a", "b", END)
+    _, leader = begin(all_of, run)
+    late = follow(all_of, time.monotonic() - 1)
+    run.go(1)
+    assert await leader.next() == "a"
+    assert await late.next() == "a"
+    with pytest.raises(DeadlineExceeded):
+        await late.next()
+    run.go(1)
+    assert await leader.next() == "b"
+    assert await late.next() == "b"
+    with pytest.raises(DeadlineExceeded):
+        await late.next()
+    await late.leave()
+    await leader.leave()
+
+
 async def test_one_that_is_cancelled_while_it_waits_leaves_the_others_alone() -> None:
     all_of, run = flights(), Run("a", END)
     _, leader = begin(all_of, run)

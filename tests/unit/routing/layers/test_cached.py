@@ -29,7 +29,7 @@ from polyroute.core.event import (
     Usage,
 )
 from polyroute.core.request import CacheMode, CacheOptions, Request, RoutingOptions, Sampling, ToolCall
-from polyroute.routing.cache import runs as runs_module
+from polyroute.routing.cache import keeping
 from polyroute.routing.cache.answers import Answers
 from polyroute.routing.cache.shelf import Shelf
 from polyroute.routing.layers.cached import Cached
@@ -309,7 +309,7 @@ async def test_an_answer_that_is_too_large_is_not_kept(
     monkeypatch: pytest.MonkeyPatch,
     registry: CollectorRegistry,
 ) -> None:
-    monkeypatch.setattr(runs_module, "MAX_ANSWER_BYTES", 1000)
+    monkeypatch.setattr(keeping, "MAX_ANSWER_BYTES", 1000)
     cached = make(backend)
     for texts in (["x" * 1001], ["x"] * 1001):
         backend.script = Script(texts=texts)
