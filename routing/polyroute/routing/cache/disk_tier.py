@@ -91,7 +91,7 @@ class DiskTier:
         self._opening = threading.Lock()
         self._threads = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="answers")
         self._puts = Puts(self._work)
-        self._reads: Together[str, bytes | None] = Together(self._read_together, _MOST_TOGETHER)
+        self._reads: Together[str, bytes | None] = Together(self._read_together, _MOST_TOGETHER, "answers read")
         self._stock = Stock(self._run)
 
     def __repr__(self) -> str:
@@ -146,7 +146,7 @@ class DiskTier:
         both = threading.Barrier(_THREADS)
         try:
             closing = [asyncio.wrap_future(self._threads.submit(self._close, both)) for _ in range(_THREADS)]
-            closing.append(asyncio.wrap_future(self._puts.close(self._let_go)))
+            closing += [asyncio.wrap_future(kind.close(self._let_go)) for kind in (self._reads, self._puts)]
         except RuntimeError:  # closed before
             return
         await asyncio.wait(closing, timeout=_CLOSE_S)
@@ -179,8 +179,8 @@ class DiskTier:
         waiting.add_done_callback(lambda late: late.cancelled() or late.exception())  # nobody may be left to ask
         return await asyncio.shield(waiting)
 
-    def _read_together(self, digests: Sequence[str]) -> Future[Sequence[bytes | Exception | None]]:
-        return self._threads.submit(self._work, lambda cache: _get_all(cache, digests))
+    def _read_together(self, digests: Sequence[str]) -> Sequence[bytes | Exception | None]:
+        return self._work(lambda cache: _get_all(cache, digests))
 
     def _work(self, work: Callable[[diskcache.Cache], T]) -> T:
         try:

@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
+from queue import SimpleQueue
 from typing import Generic, TypeAlias, TypeVar
 
 AskedT = TypeVar("AskedT")
 ToldT = TypeVar("ToldT")
 
-Answered: TypeAlias = "Future[Sequence[ToldT | Exception]]"
+_Batch: TypeAlias = "list[tuple[AskedT, asyncio.Future[ToldT]]]"
 
 
 class Together(Generic[AskedT, ToldT]):
-    """Hands what is asked to `submit`, at most `most` at a time; nobody waits for company while the thread is idle.
+    """Has a thread of its own do the `work`, for at most `most` questions at a time; nobody waits for company while it
+    is idle. An executor would do, for twice the processor time of each way.
 
-    What is submitted tells an answer, or an error, for each in its order; or it raises, which all of them get. Used on
+    `work` tells an answer, or an error, for each question in its order; or it raises, which all of them get. Used on
     one event loop; who stops waiting for an answer changes nothing for the others.
     """
 
-    def __init__(self, submit: Callable[[Sequence[AskedT]], Answered[ToldT]], most: int) -> None:
-        self._submit = submit
+    def __init__(
+        self, work: Callable[[Sequence[AskedT]], Sequence[ToldT | Exception]], most: int, thread_name: str
+    ) -> None:
+        self._work = work
         self._most = most
         self._waiting: deque[tuple[AskedT, asyncio.Future[ToldT]]] = deque()
-        self._going: list[tuple[AskedT, asyncio.Future[ToldT]]] = []
+        self._going: _Batch[AskedT, ToldT] = []
+        self._steps: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=thread_name, daemon=True)
+        self._closed = False
 
     def __repr__(self) -> str:
         return f"<Together waiting={len(self._waiting)} going={len(self._going)}>"
@@ -35,12 +44,17 @@ class Together(Generic[AskedT, ToldT]):
         """Questions without an answer."""
         return len(self._waiting) + len(self._going)
 
-    async def ask(self, asked: AskedT) -> ToldT:
-        """The answer to one question."""
-        told: asyncio.Future[ToldT] = asyncio.get_running_loop().create_future()
+    def ask(self, asked: AskedT) -> asyncio.Future[ToldT]:
+        """The answer to one question, once it is there."""
+        loop = asyncio.get_running_loop()
+        told: asyncio.Future[ToldT] = loop.create_future()
+        if self._closed:
+            told.set_exception(_ended())
+            return told
         self._waiting.append((asked, told))
-        self._go()
-        return await told
+        if not self._going:
+            self._go(loop)
+        return told
 
     async def settled(self) -> None:
         """Waits until all that was asked so far has its answer."""
@@ -48,39 +62,60 @@ class Together(Generic[AskedT, ToldT]):
         if left:
             await asyncio.wait(left)
 
-    def _go(self) -> None:
-        """Hands on the next questions, where the thread is idle and takes any."""
-        while self._waiting and not self._going:
-            batch = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
-            try:
-                done = self._submit([asked for asked, _ in batch])
-            except Exception as error:  # noqa: BLE001 - a thread that takes nothing any more is what each asked
-                self._tell(batch, [error] * len(batch))
-            else:
-                self._follow(batch, done)
-
-    def _follow(self, batch: list[tuple[AskedT, asyncio.Future[ToldT]]], done: Answered[ToldT]) -> None:
-        self._going = batch
-        loop = asyncio.get_running_loop()
-
-        def returned(answers: Answered[ToldT]) -> None:
-            with suppress(RuntimeError):  # the loop has ended, and so has everybody who asked
-                loop.call_soon_threadsafe(self._returned, batch, answers)
-
-        done.add_done_callback(returned)
-
-    def _returned(self, batch: list[tuple[AskedT, asyncio.Future[ToldT]]], answers: Answered[ToldT]) -> None:
-        self._going = []
-        if answers.cancelled():
-            self._tell(batch, [RuntimeError("the thread has ended")] * len(batch))
-        elif (error := answers.exception()) is not None:
-            self._tell(batch, [error] * len(batch))
+    def close(self, last: Callable[[], None]) -> Future[None]:
+        """Takes no more, and leaves nobody waiting; done once what is going has come back, and then `last`, in the same
+        thread. A second time changes nothing."""
+        done: Future[None] = Future()
+        self._tell(self._waiting, [_ended()] * len(self._waiting))
+        self._waiting.clear()
+        if self._closed or self._thread.ident is None:
+            done.set_result(None)
         else:
-            self._tell(batch, answers.result())
-        self._go()
+            self._steps.put(partial(_finish, last, done))
+            self._steps.put(None)
+        self._closed = True
+        return done
+
+    def _go(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Hands on the next questions, of which there is at least one, to the idle thread."""
+        waiting = self._waiting
+        self._going = [waiting.popleft() for _ in range(min(self._most, len(waiting)))]
+        if self._thread.ident is None:
+            self._thread.start()
+        self._steps.put(partial(self._answer, loop, self._going))
+
+    def _run(self) -> None:
+        while (step := self._steps.get()) is not None:
+            step()
+            del step  # what it was asked is kept by nobody while the thread is idle
+
+    def _answer(self, loop: asyncio.AbstractEventLoop, batch: _Batch[AskedT, ToldT]) -> None:
+        answers: Sequence[ToldT | BaseException]
+        try:
+            answers = self._work([asked for asked, _ in batch])
+        except Exception as error:  # noqa: BLE001 - whatever it is, who asked gets it
+            answers = [error] * len(batch)
+        except BaseException as error:  # noqa: BLE001 - and no future may hold it, for it would end the event loop
+            answers = [RuntimeError(f"the thread was to end: {error}")] * len(batch)
+        with suppress(RuntimeError):  # the loop has ended, and so has everybody who asked
+            loop.call_soon_threadsafe(self._returned, loop, batch, answers)
+
+    def _returned(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        batch: _Batch[AskedT, ToldT],
+        answers: Sequence[ToldT | BaseException],
+    ) -> None:
+        self._going = []
+        self._tell(batch, answers)
+        if self._waiting:
+            self._go(loop)
 
     @staticmethod
-    def _tell(batch: list[tuple[AskedT, asyncio.Future[ToldT]]], answers: Sequence[ToldT | BaseException]) -> None:
+    def _tell(
+        batch: Iterable[tuple[AskedT, asyncio.Future[ToldT]]],
+        answers: Sequence[ToldT | BaseException],
+    ) -> None:
         for (_, told), answer in zip(batch, answers, strict=True):
             if told.done():  # whoever asked has stopped waiting
                 continue
@@ -88,3 +123,16 @@ class Together(Generic[AskedT, ToldT]):
                 told.set_exception(answer)
             else:
                 told.set_result(answer)
+
+
+def _finish(last: Callable[[], None], done: Future[None]) -> None:
+    try:
+        last()
+    except BaseException as error:  # noqa: BLE001 - for who closes
+        done.set_exception(error)
+    else:
+        done.set_result(None)
+
+
+def _ended() -> RuntimeError:
+    return RuntimeError("the thread has ended")
