@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from polyroute.v1 import inference_pb2 as polyroute_dot_v1_dot_inference__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fpolyroute/store/v1/answer.proto\x12\x12polyroute.store.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpolyroute/v1/inference.proto\"\x87\x02\n\x0cStoredAnswer\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\x05\x12\x0b\n\x03key\x18\x02 \x01(\x0c\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12+\n\x06\x64\x65ltas\x18\x05 \x03(\x0b\x32\x1b.polyroute.v1.GenerateDelta\x12&\n\x03\x65nd\x18\x06 \x01(\x0b\x32\x19.polyroute.v1.GenerateEnd\x12+\n\x07\x63reated\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x04took\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07gaps_ms\x18\t \x03(\rb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fpolyroute/store/v1/answer.proto\x12\x12polyroute.store.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpolyroute/v1/inference.proto\"\x96\x02\n\x0cStoredAnswer\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\x05\x12\x0b\n\x03key\x18\x02 \x01(\x0c\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12+\n\x06\x64\x65ltas\x18\x05 \x03(\x0b\x32\x1b.polyroute.v1.GenerateDelta\x12&\n\x03\x65nd\x18\x06 \x01(\x0b\x32\x19.polyroute.v1.GenerateEnd\x12+\n\x07\x63reated\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x04took\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07gaps_ms\x18\t \x03(\r\x12\r\n\x05texts\x18\n \x03(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,5 +35,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'polyroute.store.v1.answer_p
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_STOREDANSWER']._serialized_start=151
-  _globals['_STOREDANSWER']._serialized_end=414
+  _globals['_STOREDANSWER']._serialized_end=429
 # @@protoc_insertion_point(module_scope)

@@ -36,6 +36,7 @@ class StoredAnswer(_message.Message):
     CREATED_FIELD_NUMBER: _builtins.int
     TOOK_FIELD_NUMBER: _builtins.int
     GAPS_MS_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
     format: _builtins.int
     """Version of this format; an entry of another one is a miss."""
     key: _builtins.bytes
@@ -46,7 +47,7 @@ class StoredAnswer(_message.Message):
     """Version of the model that answered."""
     @_builtins.property
     def deltas(self) -> _containers.RepeatedCompositeFieldContainer[_inference_pb2.GenerateDelta]:
-        """The answer's parts, in order."""
+        """The answer's parts, in order; none where there are `texts`."""
 
     @_builtins.property
     def end(self) -> _inference_pb2.GenerateEnd:
@@ -62,9 +63,13 @@ class StoredAnswer(_message.Message):
 
     @_builtins.property
     def gaps_ms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Milliseconds before each delta and before the end, each since what came before it; the first since the call had its
-        permit. Empty, or one more than there are deltas.
+        """Milliseconds before each part and before the end, each since what came before it; the first since the call had its
+        permit. Empty, or one more than there are parts.
         """
+
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The answer's parts, in order, where none has anything but text."""
 
     def __init__(
         self,
@@ -78,10 +83,11 @@ class StoredAnswer(_message.Message):
         created: _timestamp_pb2.Timestamp | None = ...,
         took: _duration_pb2.Duration | None = ...,
         gaps_ms: _abc.Iterable[_builtins.int] | None = ...,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "end", b"end", "took", b"took"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "deltas", b"deltas", "end", b"end", "format", b"format", "gaps_ms", b"gaps_ms", "key", b"key", "model", b"model", "took", b"took", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "deltas", b"deltas", "end", b"end", "format", b"format", "gaps_ms", b"gaps_ms", "key", b"key", "model", b"model", "texts", b"texts", "took", b"took", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

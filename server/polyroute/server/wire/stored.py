@@ -6,13 +6,17 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
+from polyroute.core.event import Token
 from polyroute.routing.cache.codec import StoredAnswer
 from polyroute.server.wire.answer import delta_from_wire, end_from_wire, put_delta, put_end
 from polyroute.server.wire.values import put_duration, put_time, seconds_of, unix_of
 from polyroute.store.v1 import answer_pb2 as pb
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Raised whenever a stored answer changes its meaning: entries of another format are misses."""
+
+_READ: Final = (1, FORMAT)
+"""Formats that are read: 1 had no `texts`."""
 
 
 class AnswerCodec:
@@ -23,8 +27,11 @@ class AnswerCodec:
         wire = pb.StoredAnswer(
             format=FORMAT, key=answer.key, model=answer.model, version=answer.version, gaps_ms=answer.gaps_ms
         )
-        for token in answer.tokens:
-            put_delta(wire.deltas.add(), token)
+        if any(token.tool_calls or token.logprobs for token in answer.tokens):
+            for token in answer.tokens:
+                put_delta(wire.deltas.add(), token)
+        else:
+            wire.texts.extend([token.text for token in answer.tokens])
         put_end(wire.end, answer.finished)
         put_time(wire.created, answer.created)
         put_duration(wire.took, answer.took_s)
@@ -36,19 +43,23 @@ class AnswerCodec:
             wire = pb.StoredAnswer.FromString(blob)
         except DecodeError as error:
             raise ValueError("is no stored answer") from error
-        if wire.format != FORMAT:
+        if wire.format not in _READ:
             raise ValueError(f"has format {wire.format}, not {FORMAT}")
         if not (wire.key and wire.model and wire.version and wire.HasField("end") and wire.HasField("created")):
             raise ValueError("lacks a part")
-        if len(wire.gaps_ms) not in (0, len(wire.deltas) + 1):
-            raise ValueError(f"has times for {len(wire.gaps_ms) - 1} of {len(wire.deltas)} deltas")
+        if wire.texts and wire.deltas:
+            raise ValueError("has parts in two ways")
+        tokens = tuple(map(Token, wire.texts) if wire.texts else map(delta_from_wire, wire.deltas))
+        gaps_ms = tuple(wire.gaps_ms)
+        if len(gaps_ms) not in (0, len(tokens) + 1):
+            raise ValueError(f"has times for {len(gaps_ms) - 1} of {len(tokens)} parts")
         return StoredAnswer(
             key=wire.key,
             model=wire.model,
             version=wire.version,
-            tokens=tuple(map(delta_from_wire, wire.deltas)),
+            tokens=tokens,
             finished=end_from_wire(wire.end),
             created=unix_of(wire.created),
             took_s=seconds_of(wire.took),
-            gaps_ms=tuple(wire.gaps_ms),
+            gaps_ms=gaps_ms,
         )

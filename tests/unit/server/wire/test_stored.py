@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import pytest
 
@@ -32,16 +33,45 @@ def test_an_answer_comes_back_as_it_was() -> None:
     assert codec.decode(codec.encode(ANSWER)) == ANSWER
 
 
+TEXT = replace(ANSWER, tokens=(Token("Grü"), Token(""), Token("ße 👋")), gaps_ms=(1, 2, 3, 4))
+
+
+@pytest.mark.parametrize("tokens", [TEXT.tokens, (), (Token(""),)])
+def test_so_does_one_that_is_nothing_but_text(tokens: tuple[Token, ...]) -> None:
+    codec = AnswerCodec()
+    given = replace(TEXT, tokens=tokens, gaps_ms=tuple(range(len(tokens) + 1)))
+    raw = codec.encode(given)
+    assert codec.decode(raw) == given
+    wire = pb.StoredAnswer.FromString(raw)
+    assert (list(wire.texts), len(wire.deltas)) == ([token.text for token in tokens], 0)
+
+
+def test_text_stored_in_deltas_by_an_older_version_is_read() -> None:
+    wire = pb.StoredAnswer.FromString(AnswerCodec().encode(TEXT))
+    wire.format = 1
+    for text in wire.texts:
+        wire.deltas.add().text = text
+    wire.ClearField("texts")
+    assert AnswerCodec().decode(wire.SerializeToString()) == TEXT
+
+
+def test_parts_in_two_ways_are_refused() -> None:
+    wire = pb.StoredAnswer.FromString(AnswerCodec().encode(TEXT))
+    wire.deltas.add().text = "more"
+    with pytest.raises(ValueError, match="in two ways"):
+        AnswerCodec().decode(wire.SerializeToString())
+
+
 def test_the_bytes_are_a_message_that_others_can_read() -> None:
     wire = pb.StoredAnswer.FromString(AnswerCodec().encode(ANSWER))
     assert (wire.format, wire.model, wire.deltas[0].text) == (FORMAT, "m", "Grü")
     assert wire.end.finish_reason == inference_pb2.FINISH_REASON_STOP
 
 
-def test_times_that_do_not_fit_the_deltas_are_refused() -> None:
+def test_times_that_do_not_fit_the_parts_are_refused() -> None:
     wire = pb.StoredAnswer.FromString(AnswerCodec().encode(ANSWER))
     del wire.gaps_ms[0]
-    with pytest.raises(ValueError, match="has times for 1 of 2 deltas"):
+    with pytest.raises(ValueError, match="has times for 1 of 2 parts"):
         AnswerCodec().decode(wire.SerializeToString())
     wire.ClearField("gaps_ms")
     assert AnswerCodec().decode(wire.SerializeToString()).gaps_ms == ()
@@ -68,7 +98,7 @@ def test_foreign_bytes_are_refused(blob: bytes) -> None:
 def test_another_format_and_an_unknown_ending_are_refused() -> None:
     wire = pb.StoredAnswer.FromString(AnswerCodec().encode(ANSWER))
     wire.format = FORMAT + 1
-    with pytest.raises(ValueError, match="format 2"):
+    with pytest.raises(ValueError, match="format 3"):
         AnswerCodec().decode(wire.SerializeToString())
     wire.format = FORMAT
     wire.end.finish_reason = 99  # type: ignore[assignment]
