@@ -25,6 +25,7 @@ _TEXTS = ("requested", "model", "version", "deployment", "replica", "variant", "
 _NUMBERS = ("hash_point", "probability", "cache_age_s")
 _NO_NUMBERS = (None,) * len(_NUMBERS)
 _ATTEMPT_TEXTS = ("deployment", "replica", "variant", "reason", "message")
+_CACHE = {result: result.name for result in CacheResult}
 _SHORT = 40
 _texts, _numbers, _attempt_texts = attrgetter(*_TEXTS), attrgetter(*_NUMBERS), attrgetter(*_ATTEMPT_TEXTS)
 _encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -89,7 +90,7 @@ def _plain(route: Route, depth: int) -> dict[str, Any]:
         given = zip(_NUMBERS, numbers, strict=True)
         plain |= {name: value for name, value in given if value is not None and math.isfinite(value)}
     if route.cache is not CacheResult.UNSPECIFIED:
-        plain["cache"] = route.cache.name
+        plain["cache"] = _CACHE[route.cache]
     if route.attempts:
         plain["attempts"] = [_plain_attempt(attempt) for attempt in route.attempts]
     if route.reasons:

@@ -43,7 +43,7 @@ class KnownBodies:
 
     def call(self, http: web.Request, asked: Asked) -> Call:
         """The call that a request makes, which asks for `asked`; raises `InvalidArgument`."""
-        made = call(http, asked.request, self._gateway.sticky_headers, asked.worked)
+        made = call(http, asked.request, self._gateway.sticky_headers, asked.worked, streams=asked.stream)
         http[FRAME].dialect = asked.dialect
         accept(http, made, self._gateway.limits, checked=made.worked is asked.worked)
         return made

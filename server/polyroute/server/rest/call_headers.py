@@ -9,6 +9,7 @@ from functools import cache
 
 from aiohttp import web
 from msgspec.structs import replace
+from multidict import istr
 
 from polyroute.core.call import Call, Entrance, Worked, new_request_id
 from polyroute.core.config import LimitsConfig
@@ -23,19 +24,19 @@ from polyroute.server.trace import trace_of
 MAX_TIMEOUT_MS = 24 * 3600 * 1000
 
 ROUTING_HEADERS = {
-    "X-Polyroute-User": "user",
-    "X-Polyroute-Session": "session",
-    "X-Polyroute-Affinity-Key": "affinity_key",
-    "X-Polyroute-Variant": "variant",
-    "X-Polyroute-No-Fallback": "no_fallback",
-    "X-Polyroute-No-Shadow": "no_shadow",
+    istr("X-Polyroute-User"): "user",
+    istr("X-Polyroute-Session"): "session",
+    istr("X-Polyroute-Affinity-Key"): "affinity_key",
+    istr("X-Polyroute-Variant"): "variant",
+    istr("X-Polyroute-No-Fallback"): "no_fallback",
+    istr("X-Polyroute-No-Shadow"): "no_shadow",
 }
 """Header: field of `RoutingOptions`. What the body says wins over a header."""
 
-CACHE_HEADER = "X-Polyroute-Cache"
-MAX_AGE_HEADER = "X-Polyroute-Cache-Max-Age"
-PACE_HEADER = "X-Polyroute-Cache-Original-Pace"
-TIMEOUT_HEADER = "X-Polyroute-Timeout-Ms"
+CACHE_HEADER = istr("X-Polyroute-Cache")
+MAX_AGE_HEADER = istr("X-Polyroute-Cache-Max-Age")
+PACE_HEADER = istr("X-Polyroute-Cache-Original-Pace")
+TIMEOUT_HEADER = istr("X-Polyroute-Timeout-Ms")
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _YES_NO = {"true": True, "1": True, "false": False, "0": False}
@@ -47,10 +48,13 @@ def request_id(request: web.Request) -> str:
     return given if _REQUEST_ID.fullmatch(given) else new_request_id()
 
 
-def call(http: web.Request, asked: Request, carried: Collection[str], worked: Worked | None = None) -> Call:
+def call(
+    http: web.Request, asked: Request, carried: Collection[str], worked: Worked | None = None, *, streams: bool = False
+) -> Call:
     """The call that `asked` and the headers make together; raises `InvalidArgument` that names the header.
 
     `carried` names, in small letters, the headers that the call carries along as they are. `worked` belongs to `asked`.
+    `streams`: the answer goes out as it comes.
     """
     frame = http[FRAME]
     frame.model = asked.model
@@ -64,7 +68,7 @@ def call(http: web.Request, asked: Request, carried: Collection[str], worked: Wo
         deadline=None if timeout_s is None else arrived + timeout_s,
         trace=trace_in(http),
         headers=headers_of(http.headers.items(), carried),
-        entrance=frame.entrance,
+        entrance=_streaming(frame.entrance) if streams else frame.entrance,
         worked=Worked(request) if worked is None or request is not asked else worked,
     )
 
@@ -95,6 +99,11 @@ def entrance(http: web.Request) -> Entrance:
 @cache
 def _entrance(method: str, path: str) -> Entrance:
     return Entrance("http", f"{method} {path}")
+
+
+@cache
+def _streaming(entrance: Entrance) -> Entrance:
+    return replace(entrance, streams=True)
 
 
 def _with_headers(http: web.Request, asked: Request) -> Request:

@@ -106,16 +106,16 @@ class NativeEndpoints:
 
     async def stream(self, http: web.Request) -> web.StreamResponse:
         """The same request, answered as server-sent events."""
-        _, _, made = await self._call(http)
+        _, _, made = await self._call(http, streams=True)
         return await stream(http, self._gateway, made, _Frames(made.request_id))
 
-    async def _call(self, http: web.Request) -> tuple[bytes, Asked, Call]:
+    async def _call(self, http: web.Request, *, streams: bool = False) -> tuple[bytes, Asked, Call]:
         """The call of one prompt, with the bytes that it was made of and what they ask for."""
         raw = await read_json(http)
-        asked = self._known.find(raw)
+        asked = None if streams else self._known.find(raw)
         if asked is None:
             body = await parsed(raw, GenerateBody)
-            asked = Asked(body.request(body.prompt), NATIVE)
+            asked = Asked(body.request(body.prompt), NATIVE, stream=streams)
         return raw, asked, self._known.call(http, asked)
 
     async def batch(self, http: web.Request) -> web.Response:

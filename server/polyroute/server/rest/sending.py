@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from aiohttp import web
 
@@ -11,6 +12,9 @@ from polyroute.server.patience import Patience
 
 PATIENCE = web.AppKey("patience", Patience)
 """The application's, for all of its streams."""
+
+_NEVER_WAITS: Final = 16 * 1024
+"""So many bytes can be written at once where nothing waits to be sent: writers wait from 64 KiB on, in asyncio."""
 
 
 class Sending:
@@ -25,9 +29,13 @@ class Sending:
 
     async def write(self, chunk: bytes) -> None:
         """Writes, and waits while the caller is behind; raises `ConnectionError` where it does not catch up."""
+        transport = self._http.transport
+        if transport is not None and len(chunk) <= _NEVER_WAITS and not transport.get_write_buffer_size():
+            await self._write(chunk)
+            return
         try:
             await self._patience.write(self._write, chunk)
         except Cancelled as error:
-            if self._http.transport is not None:
-                self._http.transport.abort()
+            if transport is not None:
+                transport.abort()
             raise ConnectionAbortedError(error.message) from None

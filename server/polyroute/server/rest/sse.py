@@ -8,7 +8,6 @@ from typing import Final, Protocol
 
 import orjson
 from aiohttp import web
-from msgspec.structs import replace
 
 from polyroute.core.call import Call
 from polyroute.core.event import Event, Finished, Route, Started, Token, Whole
@@ -77,7 +76,6 @@ async def stream(http: web.Request, gateway: Gateway, call: Call, frames: Frames
     Headers wait for the answer's beginning, so that an error before it has its own status. An error after it is told
     as an event, and then the connection ends without the end of the body: no client can take it for a whole answer.
     """
-    call = replace(call, entrance=replace(call.entrance, streams=True))
     async with aclosing(generator(gateway.generate(call))) as events:
         first = await anext(events, None)
         if not isinstance(first, Started | Whole):

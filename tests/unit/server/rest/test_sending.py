@@ -15,6 +15,12 @@ from polyroute.server.rest.sending import PATIENCE, Sending
 class Transport:
     aborted = False
 
+    def __init__(self, unsent: int = 0) -> None:
+        self.unsent = unsent
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
     def abort(self) -> None:
         self.aborted = True
 
@@ -27,14 +33,16 @@ class Http:
         self.app = {PATIENCE: patience}
 
 
-@pytest.mark.parametrize("transport", [Transport(), None])
-async def test_a_caller_who_reads_nothing_is_cut_off(transport: Transport | None) -> None:
+@pytest.mark.parametrize(
+    ("transport", "chunk"), [(Transport(unsent=1), b"x"), (Transport(), b"x" * 100_000), (None, b"x")]
+)
+async def test_a_caller_who_reads_nothing_is_cut_off(transport: Transport | None, chunk: bytes) -> None:
     async def write(_: Any) -> None:
         await asyncio.Event().wait()
 
     http = cast("web.Request", Http(transport, Patience(0.02)))
     with pytest.raises(ConnectionAbortedError, match=r"left the stream unread for 0\.02 s"):
-        await Sending(http, write).write(b"x")
+        await Sending(http, write).write(chunk)
     assert transport is None or transport.aborted
 
 
@@ -47,6 +55,7 @@ async def test_a_caller_who_reads_gets_everything() -> None:
     transport = Transport()
     writes = Sending(cast("web.Request", Http(transport, Patience(60))), write)
     await writes.write(b"a")
+    transport.unsent = 1
     await writes.write(b"b")
     assert taken == [b"a", b"b"]
     assert not transport.aborted
