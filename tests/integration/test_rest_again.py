@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
 
 from polyroute.backends.echo import EchoBackend, Script
 from polyroute.core.config import CacheConfig
 from tests.integration.rest_serving import Rest, rest_over
+from tests.lines import captured_lines
 
 SAID = [{"role": "user", "content": "a b"}]
 CASES = [
@@ -79,7 +79,7 @@ async def test_headers_count_each_time(path: str, body: dict[str, Any], tmp_path
 async def test_the_log_tells_of_each_call(path: str, body: dict[str, Any], tmp_path: Path) -> None:
     async with rest_over(EchoBackend("m"), folder=tmp_path, cache=CacheConfig()) as rest:
         await kept(rest, path, body)
-        with capture_logs() as logs:
+        with captured_lines() as logs:
             told = [(await rest.post(path, body))[2]["X-Request-ID"] for _ in range(3)]
     lines = [line for line in logs if line["event"] == "call.finished"]
     assert [line["request_id"] for line in lines] == told
