@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Final
 
 from msgspec.structs import astuple
@@ -169,6 +170,7 @@ def _message(i: int, message: Message) -> int:
     return size
 
 
+@lru_cache(maxsize=256)  # few of them differ among many requests, and none that is refused is kept
 def _sampling(sampling: Sampling) -> None:
     for value, (field, (low, high, closed)) in zip(astuple(sampling), SAMPLING_RANGES.items(), strict=True):
         if value is None:

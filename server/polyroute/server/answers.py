@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+
+import msgspec
 
 from polyroute.core.call import Call
 from polyroute.core.event import Event, Finished, Route, Started, Token, TokenLogprob, Whole
@@ -18,8 +19,7 @@ class BrokenStream(Exception):
     """A service ended its stream without `Started` or `Finished`: our bug."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """One whole answer; `created` is Unix time in seconds."""
 
     route: Route

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import zstandard
 
 from polyroute.routing.cache.terms import MAX_ANSWER_BYTES, Moment
@@ -29,8 +29,7 @@ BEGINNING_BYTES: Final = _HEADER.size + 2 * _LONGEST_NAME
 """So much of an entry's beginning holds all that `header_of` reads."""
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(msgspec.Struct, frozen=True, gc=False):
     """What an entry says of itself: whose it is, and its size in bytes before it was compressed."""
 
     label: Label

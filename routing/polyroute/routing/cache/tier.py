@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
+
 from polyroute.routing.cache.terms import Moment
 
 
@@ -13,8 +15,7 @@ class BadEntry(Exception):
     """One entry is not as it was written; the tier itself is well."""
 
 
-@dataclass(frozen=True, slots=True)
-class Label:
+class Label(msgspec.Struct, frozen=True, gc=False):
     """Whose answer an entry is, and the moment of the call that it was made for."""
 
     model: str
