@@ -367,6 +367,20 @@ async def test_no_file_is_mapped_that_someone_may_cut(store: GuardedTier) -> Non
     assert await store.get("k") == b"w"
 
 
+async def test_a_connection_holds_little_of_the_database_in_memory(tmp_path: Path) -> None:
+    """SQLite keeps as much for each, whatever the settings of an earlier version say."""
+    before = opened(tmp_path / "answers")
+    await before.start()
+    await before.close()
+    rows(before, "UPDATE Settings SET value = 8192 WHERE key = 'sqlite_cache_size'")
+    after = opened(tmp_path / "answers")
+    await after.start()
+    assert isinstance(after.tier, DiskTier)
+    ((pages,),) = await after.tier._run(lambda cache: cache._sql("PRAGMA cache_size").fetchall())
+    assert pages == 1024
+    await after.close()
+
+
 @pytest.mark.parametrize(
     "row",
     [("disk_compress_level", 1), ("sqlite_no_such", "1; 2"), ("get", 1), ("_sql", 1)],
