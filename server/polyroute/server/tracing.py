@@ -16,7 +16,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import Decision, ParentBased, ParentBasedTraceIdRatio, Sampler, TraceIdRatioBased
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
     Link,
@@ -39,6 +39,7 @@ CONTENT_CHARS = 16 * 1024
 _CONTENT = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 _ON_SPANS = ("true", "span_only", "span_and_event")
 _KINDS = {"server": SpanKind.SERVER, "client": SpanKind.CLIENT, "internal": SpanKind.INTERNAL}
+_FOLLOWING = (ParentBased, ParentBasedTraceIdRatio)
 _SCOPE = InstrumentationScope("polyroute", schema_url="https://opentelemetry.io/schemas/1.40.0")
 
 log = structlog.get_logger(__name__)
@@ -133,7 +134,7 @@ def _bound_of(sampler: Sampler) -> str | None:
     It is asked only about those, then: each time costs as much as the rest of what is told of a call. One that keeps
     all is asked about all.
     """
-    root = getattr(sampler, "_root", None) if type(sampler) is ParentBased else sampler
+    root = getattr(sampler, "_root", None) if type(sampler) in _FOLLOWING else sampler
     return f"{root.bound:016x}" if type(root) is TraceIdRatioBased and root.rate < 1 else None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Decision, ParentBased, Sampler, TraceIdRatioBased
@@ -81,6 +81,16 @@ def test_a_ratio_keeps_the_very_traces_that_opentelemetry_would(rate: float, wra
         assert trace.sampled == (trace.span is not None) == (decision is Decision.RECORD_AND_SAMPLE)
     assert len({trace.trace_id for trace in traces}) == len({trace.span_id for trace in traces}) == 300
     assert {(len(trace.trace_id), len(trace.span_id)) for trace in traces} == {(32, 16)}
+
+
+@pytest.mark.parametrize("name", ["traceidratio", "parentbased_traceidratio"])
+def test_a_sampler_by_ratio_is_asked_only_about_what_it_keeps(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", name)
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.1")
+    begun, _ = sampling(TracerProvider().sampler)
+    asked: list[int] = []
+    kept = sum(begun.begin(NO_TRACE, "call", lambda: asked.append(1) or {}).span is not None for _ in range(500))
+    assert len(asked) == kept < 500
 
 
 def test_the_callers_decision_is_followed_where_the_sampler_follows_it() -> None:
