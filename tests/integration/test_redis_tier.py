@@ -241,7 +241,7 @@ async def test_what_others_wrote_in_its_place_is_a_miss(
             client.set("polyroute:answer:foreign", value)
             client.hset("polyroute:invalidated", "rubbish", "rubbish")
             client.publish("polyroute:invalidations", "rubbish")
-        assert (await one.stats()).tiers[2].errors >= 2
+        assert (await one.stats()).tiers[2].errors == 1  # what is no string at all is as if it was not there
         assert await one.below[1].tier.held() is not None
 
 

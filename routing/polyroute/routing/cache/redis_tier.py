@@ -7,11 +7,10 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
-from redis.exceptions import ResponseError
-
 from polyroute.routing.cache.frame import BEGINNING_BYTES, header_of
 from polyroute.routing.cache.redis_client import PREFIX, Client
-from polyroute.routing.cache.tier import BadEntry, Entry, Held, Label
+from polyroute.routing.cache.redis_reads import Reads
+from polyroute.routing.cache.tier import Entry, Held, Label
 
 LONGEST_STAY_S: Final = 7 * 86400.0
 """How long an answer stays that nothing else bounds: Redis may be shared with others, and may not evict."""
@@ -47,6 +46,7 @@ class RedisTier:
         self.get_s = get_s
         self.put_s = put_s
         self._client = client
+        self._reads = Reads(client, lambda: self.get_s)
         self._unlink = client.register_script(_UNLINK)
 
     def __repr__(self) -> str:
@@ -61,14 +61,8 @@ class RedisTier:
         return False
 
     async def get(self, digest: str) -> bytes | None:
-        """The entry under `digest`; raises `BadEntry` for something else than a string of bytes."""
-        try:
-            entry = await self._client.get(_ANSWER + digest)
-        except ResponseError as error:
-            if str(error).startswith("WRONGTYPE"):
-                raise BadEntry(str(error)) from error
-            raise
-        return entry if isinstance(entry, bytes) else None
+        """The entry under `digest`; something else than a string of bytes is none."""
+        return await self._reads.get(_ANSWER + digest)
 
     async def put(self, entries: Sequence[Entry]) -> Sequence[Exception | None]:
         """Keeps entries, each for `LONGEST_STAY_S` at most, in one way there and back."""
@@ -108,6 +102,7 @@ class RedisTier:
 
     async def close(self) -> None:
         """Closes the client."""
+        await self._reads.close()
         await self._client.aclose()
 
     async def _count(self, limit_s: float) -> Held:
