@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,24 @@ async def test_a_slow_reader_holds_the_stream_back(tmp_path: Path) -> None:
             await until(lambda: echo.open == 0)
             assert await at.text("x", max_tokens=1)
         assert "rpc.failed" not in [line["event"] for line in logged], "a caller that leaves is no bug"
+
+
+async def test_an_open_stream_does_not_hold_its_request(tmp_path: Path) -> None:
+    """A conversation may have megabytes, and thousands of streams may be open for minutes."""
+    echo = EchoBackend("m", script=Script(texts=["a", "b"], gate=asyncio.Event(), gate_after=1))
+    before = {id(each): each for each in _requests()}
+    async with serving(echo, folder=tmp_path) as at:
+        begin = at.channel.unary_stream("/polyroute.v1.InferenceService/StreamGenerate")  # bytes, so that none is ours
+        stream = begin(pb.GenerateRequest(prompt="x" * 100_000).SerializeToString(), timeout=WAIT_S)
+        assert pb.GenerateEvent.FromString(await stream.read()).WhichOneof("event") == "start"
+        await until(lambda: all(id(each) in before for each in _requests()))
+        assert echo.open == 1
+        stream.cancel()
+
+
+def _requests() -> list[pb.GenerateRequest]:
+    # By type: `isinstance` asks foreign objects for their class, and some of them warn of being asked.
+    return [each for each in gc.get_objects() if type(each) is pb.GenerateRequest]
 
 
 async def test_the_deadline_reaches_the_backend_and_ends_the_call(tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ class Frame(msgspec.Struct, gc=False):
     entrance: Entrance
     request_id: str
     arrived: float
+    model: str = ""
     called: bool = False
 
 
@@ -70,6 +71,25 @@ class Writing:
 
     def __call__(self, request: Any, rpc: _Rpc, patience: Patience) -> Awaitable[None]:
         return self.method(request, rpc, patience)
+
+
+class _Letter:
+    """A request until it is opened: gRPC holds what it has decoded for as long as the RPC lasts, and a stream lasts."""
+
+    __slots__ = ("request",)
+
+    def __init__(self, request: Any) -> None:
+        self.request = request
+
+    @classmethod
+    def reading(cls, decode: Callable[[bytes], Any] | None) -> Callable[[bytes], _Letter]:
+        """What makes one of the bytes that came."""
+        return cls if decode is None else lambda message: cls(decode(message))
+
+    def opened(self) -> Any:
+        """The request, which is not here any more."""
+        request, self.request = self.request, None
+        return request
 
 
 class _Undecodable:
@@ -101,14 +121,12 @@ class Boundary:
         edge = self._edge(method)
         decode = _forgiving(found.request_deserializer)
         checked = _each_checked if found.request_streaming else _checked
-        if found.response_streaming:
-            wrapped = _streaming(found.stream_stream or found.unary_stream, edge, checked, self._patience)
-            make = (
-                grpc.stream_stream_rpc_method_handler
-                if found.request_streaming
-                else grpc.unary_stream_rpc_method_handler
-            )
-            return make(wrapped, decode, found.response_serializer)
+        if found.stream_stream is not None:
+            both = _posting(_streaming(found.stream_stream, edge, checked, self._patience))
+            return grpc.stream_stream_rpc_method_handler(both, decode, found.response_serializer)
+        if found.unary_stream is not None:
+            stream = _streaming(found.unary_stream, edge, checked, self._patience)
+            return grpc.unary_stream_rpc_method_handler(stream, _Letter.reading(decode), found.response_serializer)
         plain = _unary(found.stream_unary or found.unary_unary, edge, checked)
         unary = grpc.stream_unary_rpc_method_handler if found.request_streaming else grpc.unary_unary_rpc_method_handler
         return unary(plain, decode, found.response_serializer)
@@ -131,19 +149,18 @@ class _Edge:
 
     def begin(self, request: Any, rpc: _Rpc) -> None:
         """Gives the RPC its frame and its ID: the caller's own where it is usable, else a new one."""
-        given = request.request_id if isinstance(request, _GENERATE) else ""
+        given, model = (request.request_id, request.model) if isinstance(request, _GENERATE) else ("", "")
         usable = given and REQUEST_ID_FORM.fullmatch(given) is not None
         request_id = given if usable else new_request_id()
-        enter(Frame(self.entrance, request_id, time.monotonic()))
+        enter(Frame(self.entrance, request_id, time.monotonic(), model))
         rpc.set_trailing_metadata((("x-request-id", request_id),))
 
-    def failed(self, error: PolyrouteError, request: Any, rpc: _Rpc) -> None:
+    def failed(self, error: PolyrouteError, rpc: _Rpc) -> None:
         """Tells of the RPC, unless the gateway does."""
         frame = current_frame()
         if not frame.called:
-            model = request.model if isinstance(request, _GENERATE) else ""
             trace = trace_of(rpc.invocation_metadata() or ())
-            call = Call(Request(model), frame.request_id, frame.arrived, trace=trace, entrance=self.entrance)
+            call = Call(Request(frame.model), frame.request_id, frame.arrived, trace=trace, entrance=self.entrance)
             self.refused(call, error)
 
 
@@ -163,7 +180,7 @@ def _unary(inner: Any, edge: _Edge, checked: Callable[[Any], Any]) -> Callable[.
             edge.begin(request, rpc)
             return await inner(checked(request), rpc)
         except Exception as error:  # noqa: BLE001 - the outermost frame: whatever it is, the caller gets a status
-            await _fail(error, edge, request, rpc)
+            await _fail(error, edge, rpc)
         finally:
             del request  # see `_fail`
 
@@ -172,21 +189,28 @@ def _unary(inner: Any, edge: _Edge, checked: Callable[[Any], Any]) -> Callable[.
 
 def _streaming(
     inner: Any, edge: _Edge, checked: Callable[[Any], Any], patience: Patience
-) -> Callable[..., Awaitable[None]]:
+) -> Callable[[_Letter, _Rpc], Awaitable[None]]:
     # Written rather than yielded: a generator that gRPC leaves suspended would be closed whenever the garbage
     # collector finds it; here a cancelled RPC closes the servicer's generator at once.
     write = inner if isinstance(inner, Writing) else _writing(inner)
 
-    async def answer(request: Any, rpc: _Rpc) -> None:
+    async def answer(letter: _Letter, rpc: _Rpc) -> None:
         try:
-            edge.begin(request, rpc)
-            await write(checked(request), rpc, patience)
+            edge.begin(letter.request, rpc)
+            await write(checked(letter.opened()), rpc, patience)
         except Exception as error:  # noqa: BLE001 - as above
-            await _fail(error, edge, request, rpc)
-        finally:
-            del request  # see `_fail`
+            await _fail(error, edge, rpc)
 
     return answer
+
+
+def _posting(answer: Callable[[_Letter, _Rpc], Awaitable[None]]) -> Callable[[Any, _Rpc], Awaitable[None]]:
+    """The same for requests that come as a stream, of which there is none to be held."""
+
+    async def both(requests: Any, rpc: _Rpc) -> None:
+        await answer(_Letter(requests), rpc)
+
+    return both
 
 
 def _writing(inner: Any) -> Writing:
@@ -200,7 +224,7 @@ def _writing(inner: Any) -> Writing:
     return Writing(write)
 
 
-async def _fail(error: Exception, edge: _Edge, request: Any, rpc: _Rpc) -> NoReturn:
+async def _fail(error: Exception, edge: _Edge, rpc: _Rpc) -> NoReturn:
     """Ends the RPC with the status of `error`; one that is not of the tree goes to the log, and only there."""
     if isinstance(error, grpc.aio.BaseError):
         raise error  # gRPC's own: a stock servicer has ended the RPC, or a message went to a caller that has left
@@ -208,9 +232,9 @@ async def _fail(error: Exception, edge: _Edge, request: Any, rpc: _Rpc) -> NoRet
     if not isinstance(error, PolyrouteError):
         _log.error("rpc.failed", method=edge.entrance.method, request_id=request_id, exc_info=error)
         error = Internal(request_id)
-    edge.failed(error, request, rpc)
+    edge.failed(error, rpc)
     ending = refusal(error, request_id)
-    del error, request  # gRPC keeps what `abort` raises with the RPC: a ring, which holds all that its frames know
+    del error  # gRPC keeps what `abort` raises with the RPC: a ring, which holds all that its frames know
     try:
         await rpc.abort(ending.code, ending.message, ending.trailers)
     except grpc.aio.AbortError as aborted:
