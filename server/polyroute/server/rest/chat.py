@@ -74,20 +74,12 @@ class _Frames:
         self._texts = Texts(self._part({"content": ""}), "content")
         return self._part({"role": "assistant", "content": ""})
 
-    def event(self, event: Token | Finished) -> bytes:
-        if isinstance(event, Finished):
-            return self._end(event)
-        if event.tool_calls or event.logprobs or (event.text and self._with_logprobs):
-            return self._part(_delta(event), chat_logprobs(event.logprobs) if self._with_logprobs else None)
-        return self._texts.frames(event.pieces or (event.text,)) if event.text else b""
+    def token(self, token: Token) -> bytes:
+        if token.tool_calls or token.logprobs or (token.text and self._with_logprobs):
+            return self._part(_delta(token), chat_logprobs(token.logprobs) if self._with_logprobs else None)
+        return self._texts.of(token)
 
-    def failed(self, body: FailureBody) -> bytes:
-        return frame(body)
-
-    def _part(self, delta: ChatDelta, logprobs: ChatLogprobs | None = None) -> bytes:
-        return self._chunk([{"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": None}])
-
-    def _end(self, end: Finished) -> bytes:
+    def end(self, end: Finished) -> bytes:
         last: ChatChunkChoice = {
             "index": 0,
             "delta": {},
@@ -97,6 +89,12 @@ class _Frames:
         }
         used = self._chunk([], end) if self._with_usage else b""
         return self._chunk([last]) + used + DONE
+
+    def failed(self, body: FailureBody) -> bytes:
+        return frame(body)
+
+    def _part(self, delta: ChatDelta, logprobs: ChatLogprobs | None = None) -> bytes:
+        return self._chunk([{"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": None}])
 
     def _chunk(self, choices: list[ChatChunkChoice], end: Finished | None = None) -> bytes:
         chunk: ChatChunk = {

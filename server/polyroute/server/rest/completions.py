@@ -81,13 +81,14 @@ class _Frames:
         self._texts = Texts(self._chunk([self._shape.choice("", (), None)]), "text")
         return b""
 
-    def event(self, event: Token | Finished) -> bytes:
-        if isinstance(event, Finished):
-            used = self._chunk([], event) if self._with_usage else b""
-            return self._chunk([self._shape.choice("", (), event)]) + used + DONE
-        if event.logprobs or (event.text and self._shape.with_logprobs):
-            return self._chunk([self._shape.choice(event.text, event.logprobs, None)])
-        return self._texts.frames(event.pieces or (event.text,)) if event.text else b""
+    def token(self, token: Token) -> bytes:
+        if token.logprobs or (token.text and self._shape.with_logprobs):
+            return self._chunk([self._shape.choice(token.text, token.logprobs, None)])
+        return self._texts.of(token)
+
+    def end(self, end: Finished) -> bytes:
+        used = self._chunk([], end) if self._with_usage else b""
+        return self._chunk([self._shape.choice("", (), end)]) + used + DONE
 
     def failed(self, body: FailureBody) -> bytes:
         return frame(body)

@@ -227,10 +227,11 @@ class _Frames:
         }
         return frame(start, "start")
 
-    def event(self, event: Token | Finished) -> bytes:
-        if isinstance(event, Finished):
-            return frame(_end(event), "end")
-        return _TEXTS.frames(event.pieces or (event.text,)) if event.text else b""
+    def token(self, token: Token) -> bytes:
+        return _TEXTS.of(token)
+
+    def end(self, end: Finished) -> bytes:
+        return frame(_end(end), "end")
 
     def failed(self, body: FailureBody) -> bytes:
         return frame(body, "error")

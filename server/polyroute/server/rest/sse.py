@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final, Protocol
 
@@ -36,8 +36,12 @@ class Frames(Protocol):
         """What comes before everything else."""
         ...
 
-    def event(self, event: Token | Finished) -> bytes:
-        """A token, as one event for each of its pieces, or the end; empty where the dialect has nothing to say."""
+    def token(self, token: Token) -> bytes:
+        """A token, as one event for each of its pieces; empty where the dialect has nothing to say of it."""
+        ...
+
+    def end(self, end: Finished) -> bytes:
+        """The end."""
         ...
 
     def failed(self, body: FailureBody) -> bytes:
@@ -65,9 +69,11 @@ class Texts:
         self._before, self._after = before + found[:-2], after
         self._between = self._after + self._before
 
-    def frames(self, texts: Iterable[str]) -> bytes:
-        """The events of these texts, of which there is one at least."""
-        return b"".join((self._before, self._between.join(map(orjson.dumps, texts)), self._after))
+    def of(self, token: Token) -> bytes:
+        """The events of a token's text: one, or one for each of its pieces; none where there is no text."""
+        if token.pieces:
+            return b"".join((self._before, self._between.join(map(orjson.dumps, token.pieces)), self._after))
+        return self._before + orjson.dumps(token.text) + self._after if token.text else b""
 
 
 async def stream(http: web.Request, gateway: Gateway, call: Call, frames: Frames) -> web.StreamResponse:
@@ -78,17 +84,18 @@ async def stream(http: web.Request, gateway: Gateway, call: Call, frames: Frames
     """
     async with aclosing(generator(gateway.generate(call))) as events:
         first = await anext(events, None)
-        if not isinstance(first, Started | Whole):
+        whole = first if isinstance(first, Whole) else None
+        started = first if whole is None else whole.started
+        if not isinstance(started, Started):
             raise BrokenStream(f"began with {type(first).__name__}")
-        route = first.route if isinstance(first, Started) else first.started.route
+        route = started.route
         response = _Events(headers={**_HEADERS, **always(http), **route_headers(route)})
         if http[FRAME].last:
             response.force_close()
         await response.prepare(http)
         sending = Sending(http, response.write)
         try:
-            there: list[Token | Finished] = [*first.tokens, first.finished] if isinstance(first, Whole) else []
-            last = await _sent(frames, frames.started(route), there, events, sending)
+            last = await _sent(frames, frames.started(route), whole, events, sending)
         except ConnectionError:
             raise  # the caller has left
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller must see that the answer is cut
@@ -102,30 +109,28 @@ async def stream(http: web.Request, gateway: Gateway, call: Call, frames: Frames
 
 
 async def _sent(
-    frames: Frames,
-    chunk: bytes,
-    there: Sequence[Token | Finished],
-    events: AsyncGenerator[Event, None],
-    sending: Sending,
+    frames: Frames, chunk: bytes, whole: Whole | None, events: AsyncGenerator[Event, None], sending: Sending
 ) -> bytes:
-    """Writes `chunk`, what is `there` and what comes, but for the last of it, which is returned.
+    """Writes `chunk`, what is there as a `whole` and what comes, but for the last of it, which is returned.
 
     So the end leaves together with the body's own, and only once everything below says that the answer is whole.
     """
     complete = False
-    for part in there:
-        complete = isinstance(part, Finished)
-        chunk += frames.event(part)
-        if len(chunk) > MOST_AT_ONCE:
-            await sending.write(chunk)
-            chunk = b""
+    if whole is not None:
+        for token in whole.tokens:
+            chunk += frames.token(token)
+            if len(chunk) > MOST_AT_ONCE:
+                await sending.write(chunk)
+                chunk = b""
+        chunk, complete = chunk + frames.end(whole.finished), True
     async for event in events:
-        if isinstance(event, Token | Finished):
-            complete = isinstance(event, Finished)
-            chunk += frames.event(event)
-        if chunk and not complete:
-            await sending.write(chunk)
-            chunk = b""
+        if isinstance(event, Token):
+            chunk, complete = chunk + frames.token(event), False
+            if chunk:
+                await sending.write(chunk)
+                chunk = b""
+        elif isinstance(event, Finished):
+            chunk, complete = chunk + frames.end(event), True
     if not complete:
         raise BrokenStream("ended without Finished")
     return chunk

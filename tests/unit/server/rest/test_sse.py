@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyroute.core.event import Event, Finished, FinishReason, Token
+from polyroute.core.event import Event, Finished, FinishReason, Route, Started, Token, Whole
 from polyroute.server.answers import BrokenStream
 from polyroute.server.rest import sse
 from polyroute.server.rest.sending import Sending
@@ -24,7 +24,9 @@ def test_frames_of_texts_are_those_that_would_be_written_one_by_one(name: str, t
     def whole(text: str) -> bytes:
         return frame({"id": name, "choices": [{"content": text}], "model": '"content":""'}, "delta")
 
-    assert Texts(whole(""), "content").frames(texts) == b"".join(map(whole, texts))
+    written = Texts(whole(""), "content")
+    assert written.of(Token("".join(texts), pieces=tuple(texts))) == b"".join(map(whole, texts))
+    assert written.of(Token(texts[0])) == (whole(texts[0]) if texts[0] else b"")
 
 
 class Plain:
@@ -33,8 +35,11 @@ class Plain:
     def started(self, _route: Any) -> bytes:
         return b"<"
 
-    def event(self, event: Token | Finished) -> bytes:
-        return event.text.encode() if isinstance(event, Token) else b">"
+    def token(self, token: Token) -> bytes:
+        return token.text.encode()
+
+    def end(self, _end: Finished) -> bytes:
+        return b">"
 
     def failed(self, _body: Any) -> bytes:
         return b"!"
@@ -50,31 +55,32 @@ class Written:
         self.chunks.append(chunk)
 
 
-async def sent(there: list[Token | Finished], *coming: Event) -> tuple[list[bytes], bytes]:
+async def sent(there: tuple[Token, ...] | None, *coming: Event) -> tuple[list[bytes], bytes]:
     async def events() -> AsyncGenerator[Event, None]:
         for event in coming:
             yield event
 
     written = Written()
-    last = await sse._sent(Plain(), b"<", there, events(), cast("Sending", written))
+    whole = None if there is None else Whole(Started(Route()), there, END)
+    last = await sse._sent(Plain(), b"<", whole, events(), cast("Sending", written))
     return written.chunks, last
 
 
 async def test_the_beginning_leaves_with_the_first_token_and_each_token_by_itself() -> None:
-    assert await sent([], Token("a"), Token(""), Token("b"), END) == ([b"<a", b"b"], b">")
+    assert await sent(None, Token("a"), Token(""), Token("b"), END) == ([b"<a", b"b"], b">")
 
 
 async def test_an_answer_that_is_there_leaves_at_once() -> None:
-    assert await sent([Token("a"), Token("b"), END]) == ([], b"<ab>")
+    assert await sent((Token("a"), Token("b"))) == ([], b"<ab>")
 
 
 async def test_a_long_one_leaves_in_parts() -> None:
     text = "x" * sse.MOST_AT_ONCE
-    chunks, last = await sent([Token(text), Token("b"), Token(text), END])
+    chunks, last = await sent((Token(text), Token("b"), Token(text)))
     assert [len(chunk) for chunk in chunks] == [len(text) + 1, len(text) + 1]
     assert last == b">"
 
 
 async def test_without_its_end_an_answer_is_broken() -> None:
     with pytest.raises(BrokenStream):
-        await sent([], Token("a"))
+        await sent(None, Token("a"))
