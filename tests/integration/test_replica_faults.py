@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -44,6 +45,19 @@ ERROR = answering(b"broken", kind="text/plain", status="500 Internal Server Erro
 
 async def reset(connection: Connection, _request: PeerRequest) -> None:
     connection.reset()
+
+
+def together(count: int, play: Play) -> Play:
+    """Plays for none before so many requests are there, all of which were sent before any had failed."""
+    here, all_there = itertools.count(1), asyncio.Event()
+
+    async def held(connection: Connection, request: PeerRequest) -> None:
+        if next(here) >= count:
+            all_there.set()
+        await all_there.wait()
+        await play(connection, request)
+
+    return held
 
 
 async def silent(_connection: Connection, _request: PeerRequest) -> None:
@@ -126,8 +140,8 @@ async def test_no_call_fails_that_had_not_begun_to_answer(
     peers: tuple[ScriptedPeer, ScriptedPeer], serve: Serve, fault: str
 ) -> None:
     ill, well = peers
-    ill.plays[COMPLETIONS] = FAULTS[fault]
-    async with serve(breaker={"open": "60s", "max_open": "60s"}) as at:
+    ill.plays[COMPLETIONS] = together(8, FAULTS[fault])
+    async with serve(breaker={"open": "60s", "max_open": "60s", "failures": 5}) as at:
         answers = await many(at, 100)
         assert {answer.route.replica for answer in answers} == {well.url}
         retried = [answer.route for answer in answers if len(answer.route.attempts) > 1]

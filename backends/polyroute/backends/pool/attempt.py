@@ -22,6 +22,7 @@ from polyroute.core.errors import (
 )
 from polyroute.core.event import Attempt, Event
 from polyroute.core.trace import Span
+from polyroute.core.wait import Wait
 
 _QUOTED_CHARS = 300
 
@@ -90,14 +91,14 @@ class Try:
     async def first(self) -> Event:
         """The answer's first event; raises what came instead, `FirstTokenTimeout` where nothing came in time."""
         name, limit_s = self.replica.name, self._patience.seconds
-        scope = asyncio.timeout(limit_s)
+        wait = Wait()
+        limit = asyncio.get_running_loop().call_later(limit_s, wait.cut)
         try:
-            async with scope:
-                event = await anext(cast("AsyncIterator[Event]", self.events), None)
+            event = await anext(cast("AsyncIterator[Event]", self.events), None)
             if event is None:
                 raise PeerFailed(f"`{name}` ended without an answer")
-        except TimeoutError:
-            if not scope.expired():
+        except asyncio.CancelledError:
+            if not wait.was_cut():
                 raise
             late = FirstTokenTimeout(f"`{name}`: no first token within {limit_s:.3g} s")
             self.lost(late, excused=self._patience.hurried)
@@ -108,6 +109,8 @@ class Try:
         except Exception as error:
             self.crashed(error)
             raise
+        finally:
+            limit.cancel()
         self._begun = True
         if not self._copy:
             self.replica.tally.answering(self.duration_s)

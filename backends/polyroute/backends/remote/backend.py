@@ -52,6 +52,8 @@ class RemoteBackend:
         told = config.api != "auto"
         self._watch = Watch(self._peer, self._peer_model, config.probe_interval, dialect_told=told, turns=turns)
         self._in_flight = 0
+        self._usual = Started(Route(model=config.id, version=config.version or "", replica=self._name))
+        """Of an answer that tells of no route of its own."""
         self._told = Facts(self._watch.state)
 
     def __repr__(self) -> str:
@@ -103,14 +105,14 @@ class RemoteBackend:
             try:
                 if call.trace.span is not None:
                     _describe(call.trace.span, self._peer.url, response.status)
-                if response.status < 500:
+                if response.status < 500 and self._watch.state is not ModelState.WARM:
                     self._watch.reached()
                 if not 200 <= response.status < 300:
                     raise await self._peer.refusal(response)
                 answer = Incoming(self._peer, response, dialect.reader(call.request))
                 tokens = await answer.tokens()
                 finished = None if tokens else await answer.finished()
-                yield Started(self._route(response.headers.get(ROUTE_HEADER)))
+                yield self._started(response.headers.get(ROUTE_HEADER))
                 while tokens:
                     for token in tokens:
                         if token is not NOTHING:
@@ -130,14 +132,18 @@ class RemoteBackend:
             facts = await self._peer.within(call, self._watch.ask())
         return _DIALECTS[facts.api]
 
-    def _route(self, header: str | None) -> Route:
+    def _started(self, header: str | None) -> Started:
         upstream = None
         if header is not None:
             upstream = route_from_header(header)
             if upstream is None:
                 _log.debug("route_header.ignored", peer=self._peer.where, length=len(header))
-        version = self._version if upstream is None else self._config.version or self._told_version(upstream)
-        return Route(model=self._config.id, version=version, replica=self._name, upstream=upstream)
+        if upstream is not None:
+            version = self._config.version or self._told_version(upstream)
+            return Started(Route(model=self._config.id, version=version, replica=self._name, upstream=upstream))
+        if self._usual.route.version != self._version:
+            self._usual = Started(Route(model=self._config.id, version=self._version, replica=self._name))
+        return self._usual
 
     def _told_version(self, upstream: Route) -> str:
         """The version that answered, as a Polyroute tells it with the answer; another than is known is asked about.

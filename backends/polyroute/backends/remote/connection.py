@@ -6,7 +6,6 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, cast
 
@@ -32,16 +31,8 @@ class KeptConnectionLost(Exception):
     """The peer had closed a connection that was kept from an earlier request: it never saw this one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
-    """When an answer has to be complete, on the clock of `time.monotonic`; `late` makes the error that ends it then."""
-
-    at: float
-    late: Callable[[], Exception]
-
-
 class Response:
-    """The head of an answer, and its body as it comes; reading that raises aiohttp's errors, or the one that is due.
+    """The head of an answer, and its body as it comes; reading that raises aiohttp's errors, or the deadline's.
 
     To be closed: the connection of one that is complete is kept.
     """
@@ -74,27 +65,37 @@ class Response:
 class Connections:
     """Connections to the host of `url`, as many as there are requests; at the IP address `address` where one is given.
 
-    Where they are not to `keep`, each carries one request.
+    Where they are not to `keep`, each carries one request. `late` makes the error of an answer whose deadline passes.
     """
 
-    def __init__(self, url: URL, *, address: str | None, tls: ssl.SSLContext | bool, keep: bool) -> None:
+    def __init__(
+        self,
+        url: URL,
+        *,
+        address: str | None,
+        tls: ssl.SSLContext | bool,
+        keep: bool,
+        late: Callable[[], Exception],
+    ) -> None:
         self._loop = asyncio.get_running_loop()
+        self._late = late
         keeping: dict[str, Any] = {"keepalive_timeout": KEEPALIVE_S} if keep else {"force_close": True}
         resolver = None if address is None else Fixed(address)
         self._connector = aiohttp.TCPConnector(limit=0, ssl=tls, resolver=resolver, **keeping)
         self._connector._factory = cast("partial[ResponseHandler]", partial(Line, self._loop))
         self._whom = aiohttp.ClientRequest("GET", url, loop=self._loop)
 
-    async def send(self, request: bytes, timeout: aiohttp.ClientTimeout, due: Due | None) -> Response:
+    async def send(self, request: bytes, timeout: aiohttp.ClientTimeout, deadline: float | None) -> Response:
         """The beginning of the answer to a whole request in HTTP/1.1, whatever its status.
 
-        Raises aiohttp's errors, `KeptConnectionLost` for some of them, or the one that is due.
+        It is to be complete by `deadline`, on the clock of `time.monotonic`. Raises aiohttp's errors,
+        `KeptConnectionLost` for some of them, or the one for the deadline.
         """
-        connection = await self._connected(timeout, due)
+        connection = await self._connected(timeout, deadline)
         line, timer = cast("Line", connection.protocol), None
         try:
-            if due is not None:
-                timer = self._loop.call_later(due.at - time.monotonic(), _end, line, due)
+            if deadline is not None:
+                timer = self._loop.call_later(deadline - time.monotonic(), self._end, line)
             message, body = await line.exchange(request, silence_s=timeout.sock_read, max_header_bytes=MAX_HEADER_BYTES)
         except BaseException as error:
             _leave(connection, timer)
@@ -104,29 +105,28 @@ class Connections:
             raise
         return Response(message.code, message.headers, body, connection, timer)
 
-    async def _connected(self, timeout: aiohttp.ClientTimeout, due: Due | None) -> Connection:
+    def _end(self, line: Line) -> None:
+        line.fail(self._late())
+
+    async def _connected(self, timeout: aiohttp.ClientTimeout, deadline: float | None) -> Connection:
         """A connection that was kept, or a new one."""
         hurried = False
-        if due is not None:
-            remaining_s = due.at - time.monotonic()
+        if deadline is not None:
+            remaining_s = deadline - time.monotonic()
             if remaining_s <= 0:
-                raise due.late()
+                raise self._late()
             if timeout.connect is None or remaining_s < timeout.connect:
                 hurried, timeout = True, aiohttp.ClientTimeout(connect=remaining_s, ceil_threshold=remaining_s)
         try:
             return await self._connector.connect(self._whom, [], timeout)
         except TimeoutError as error:
-            if hurried and due is not None:
-                raise due.late() from error
+            if hurried:
+                raise self._late() from error
             raise aiohttp.ConnectionTimeoutError from error
 
     async def close(self) -> None:
         """Closes every connection, those that are in use too."""
         await self._connector.close()
-
-
-def _end(line: Line, due: Due) -> None:
-    line.fail(due.late())
 
 
 def _leave(connection: Connection, timer: asyncio.TimerHandle | None) -> None:

@@ -39,7 +39,7 @@ class HttpRequests:
         for name, value in own.items():
             if not value.isprintable():
                 raise InvalidArgument("", f"cannot be told to the peer: its header `{name}` is not printable")
-            if name.lower() not in self._names:
+            if not self._names or name.lower() not in self._names:
                 lines += f"{name}: {value}\r\n"
         return b"".join((same, lines.encode(), b"\r\n", content or b""))
 

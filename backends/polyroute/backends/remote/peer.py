@@ -14,7 +14,7 @@ import orjson
 from aiohttp.http import HttpProcessingError
 from yarl import URL
 
-from polyroute.backends.remote.connection import Connections, Due, KeptConnectionLost, Response
+from polyroute.backends.remote.connection import Connections, KeptConnectionLost, Response
 from polyroute.backends.remote.credentials import Credentials
 from polyroute.backends.remote.failures import QUOTE_CHARS, status_failure, transport_failure
 from polyroute.backends.remote.http_request import HttpRequests
@@ -81,7 +81,7 @@ class Peer:
         Without `keep` the peer is asked to close the connection afterwards.
         Raises `PeerUnreachable` where there is none, `PeerFailed` where it is not HTTP, `DeadlineExceeded`.
         """
-        due = None if call is None or call.deadline is None else Due(call.deadline, self._late)
+        deadline = None if call is None else call.deadline
         own = {} if call is None else _call_headers(call)
         if not keep:
             own["Connection"] = "close"
@@ -94,10 +94,10 @@ class Peer:
         )
         try:
             try:
-                return await self._connections(fresh=False).send(written(own=own), self._timeout, due)
+                return await self._connections(fresh=False).send(written(own=own), self._timeout, deadline)
             except KeptConnectionLost:
                 own["Connection"] = "close"
-                return await self._connections(fresh=True).send(written(own=own), self._timeout, due)
+                return await self._connections(fresh=True).send(written(own=own), self._timeout, deadline)
         except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
             raise self._failure(error, answering=False) from error
 
@@ -182,7 +182,7 @@ class Peer:
 
     def _opened(self, *, keep: bool) -> Connections:
         try:
-            return Connections(self.url, address=self._address, tls=self._tls(), keep=keep)
+            return Connections(self.url, address=self._address, tls=self._tls(), keep=keep, late=self._late)
         except ValueError as error:
             raise aiohttp.InvalidURL(self._root) from error
 
