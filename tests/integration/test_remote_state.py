@@ -13,6 +13,7 @@ import pytest
 
 from polyroute.backends.pool import Pool
 from polyroute.backends.remote.backend import RemoteBackend
+from polyroute.backends.remote.lists import Lists
 from polyroute.backends.remote.turns import Turns
 from polyroute.core.backend import ModelState
 from polyroute.core.call import Call
@@ -200,6 +201,35 @@ async def test_it_is_asked_in_the_background_at_the_start(scripted_peer: Scripte
     assert (status.version, status.context_length, status.detail) == ("7", 4096, "")
     assert status.ready_since > 0
     assert (status.replicas[0].name, status.replicas[0].version) == (scripted_peer.url, "7")
+
+
+async def test_of_several_models_of_one_peer_one_asks_for_all_unless_what_it_was_told_does_not_do(
+    scripted_peer: ScriptedPeer,
+) -> None:
+    lists = Lists()
+
+    def backend(id: str, **options: object) -> RemoteBackend:
+        fields = {"id": id, "type": "remote", "base_url": scripted_peer.url, "probe_interval": 3600, **options}
+        return RemoteBackend(RemoteConfig.model_validate(fields), scripted_peer.url, lists=lists)
+
+    scripted_peer.plays[MODELS] = models({"id": "a", "version": "1"}, {"id": "b", "version": "2"})
+    first, second, other = backend("a"), backend("b"), backend("a", headers={"X-Tenant": "t"})
+    await first.load()
+    lists._clock = lambda: 0.0  # it stays a moment ago
+    try:
+        await second.start()
+        await until(lambda: second.status().state is ModelState.WARM, "it was told of")
+        assert (first.status().version, second.status().version) == ("1", "2")
+        assert len(scripted_peer.calls(MODELS)) == 1
+        await other.load()
+        assert len(scripted_peer.calls(MODELS)) == 2
+        scripted_peer.plays[MODELS] = models({"id": "b", "version": "3"})
+        second._watch.doubt()
+        await until(lambda: second.status().version == "3", "what was doubted was asked for")
+        assert len(scripted_peer.calls(MODELS)) == 3
+    finally:
+        for one in (first, second, other):
+            await one.stop()
 
 
 async def test_vllms_length_and_no_version(scripted_peer: ScriptedPeer, remote: Remote) -> None:

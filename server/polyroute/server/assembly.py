@@ -18,6 +18,7 @@ from polyroute.backends.local.warm import WarmPool
 from polyroute.backends.pool import Pool, Surroundings
 from polyroute.backends.remote.backend import RemoteBackend
 from polyroute.backends.remote.discovery import Discovery
+from polyroute.backends.remote.lists import Lists
 from polyroute.backends.remote.names import DNS_SCHEME, Names
 from polyroute.backends.remote.turns import Turns
 from polyroute.core.backend import Backend
@@ -69,6 +70,7 @@ class Assembly:
         self._chance = random.Random()  # noqa: S311 - one for all: each takes 2.5 KB
         self._memory = memory = Memory(settings.config.memory_budget, gpus=visible_gpus())
         self._turns = Turns(*_PROBES)
+        self._lists = Lists()
         self._names = Names()
         self._answers = tiers_of(settings)
         self.embedders = Embedders(part.embedder or LocalEmbedder)
@@ -159,7 +161,11 @@ class Assembly:
         named = [url for url in model.base_urls if url.startswith(DNS_SCHEME)]
         return Pool(
             model,
-            [RemoteBackend(model, url, turns=self._turns) for url in model.base_urls if url not in named],
+            [
+                RemoteBackend(model, url, turns=self._turns, lists=self._lists)
+                for url in model.base_urls
+                if url not in named
+            ],
             sources=[Discovery(model, url, resolve=self._names.resolve, turns=self._turns) for url in named],
             around=self._around(model.id),
         )

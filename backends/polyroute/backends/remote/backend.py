@@ -12,6 +12,7 @@ from polyroute.backends.remote import count
 from polyroute.backends.remote.dialect import Dialect
 from polyroute.backends.remote.exchange import NOTHING, Incoming
 from polyroute.backends.remote.generate import GenerateDialect
+from polyroute.backends.remote.lists import Lists
 from polyroute.backends.remote.names import url_at
 from polyroute.backends.remote.openai import OpenAIDialect
 from polyroute.backends.remote.peer import Peer
@@ -39,18 +40,27 @@ class RemoteBackend:
     With an `address`, connections go to that IP address of the URL's host, which is asked for by its name all the
     same; the replica is then named after the address.
     A peer that could not be reached is still tried when a call comes, and is well again once it answers one. The
-    backends that share `turns` ask their peers how they are by them.
+    backends that share `turns` ask their peers how they are by them; of those that share `lists` and are of one peer,
+    one asks for all.
     """
 
     def __init__(
-        self, config: RemoteConfig, base_url: str, address: str | None = None, *, turns: Turns | None = None
+        self,
+        config: RemoteConfig,
+        base_url: str,
+        address: str | None = None,
+        *,
+        turns: Turns | None = None,
+        lists: Lists | None = None,
     ) -> None:
         self._config = config
         self._name = base_url if address is None else url_at(base_url, address)
         self._peer_model = config.peer_model or config.id
         self._peer = Peer(config, base_url, address)
         told = config.api != "auto"
-        self._watch = Watch(self._peer, self._peer_model, config.probe_interval, dialect_told=told, turns=turns)
+        self._watch = Watch(
+            self._peer, self._peer_model, config.probe_interval, dialect_told=told, turns=turns, lists=lists
+        )
         self._in_flight = 0
         self._usual = Started(Route(model=config.id, version=config.version or "", replica=self._name))
         """Of an answer that tells of no route of its own."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Hashable, Mapping
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -51,6 +51,8 @@ class Peer:
         self._root = base_url.removesuffix("/v1")
         self._requests = HttpRequests(self._root)
         self._credentials = Credentials(config)
+        self.same: Hashable = (self._root, address, config.api_key, frozenset(config.headers.items()), config.tls)
+        """Equal for peers that are one: at the same place, and told the same of who asks."""
         self._tls_config = config.tls
         self.adopt(config)
         self._closed = False

@@ -32,8 +32,29 @@ class PeerFacts:
     listed: bool = True
 
 
-async def probe(peer: Peer, peer_model: str) -> PeerFacts:
-    """The facts, within `PROBE_WAIT_S`.
+@dataclass(frozen=True, slots=True)
+class ModelList:
+    """What a peer answers: the models by their names, as it describes them; None where it has no list of OpenAI's."""
+
+    models: Mapping[str, Mapping[str, Any]] | None = None
+
+    def facts(self, peer_model: str) -> PeerFacts:
+        """What it says of one model."""
+        if self.models is None:
+            return PeerFacts("generate")
+        item = self.models.get(peer_model)
+        if item is None:
+            return PeerFacts("openai", listed=False)
+        try:
+            length = shape.count(item, "max_model_len") or shape.count(item, "context_length")
+            version = shape.text(item, "version")[:256] if "version" in item else None
+        except Malformed:
+            return PeerFacts("generate")
+        return PeerFacts("openai", version, length)
+
+
+async def probe(peer: Peer) -> ModelList:
+    """The models of a peer, within `PROBE_WAIT_S`.
 
     A peer that answers with a list in OpenAI's form speaks that dialect, and one that has no such list the other one.
     Raises `PeerUnreachable` where nothing answers in HTTP; and the error of the status where that leaves open which it
@@ -47,16 +68,16 @@ async def probe(peer: Peer, peer_model: str) -> PeerFacts:
             except PeerFailed as error:  # silent, or no HTTP: nothing that a call could get anything else of
                 raise PeerUnreachable(error.message) from error
             try:
-                return await _facts(peer, response, peer_model)
+                return await _listed(peer, response)
             finally:
                 response.close()
     except TimeoutError as error:
         raise PeerUnreachable(f"{peer.where}: no answer to GET /v1/models within {PROBE_WAIT_S:g} s") from error
 
 
-async def _facts(peer: Peer, response: Response, peer_model: str) -> PeerFacts:
+async def _listed(peer: Peer, response: Response) -> ModelList:
     if (400 <= response.status < 500 and response.status not in _ASK_AGAIN) or response.status == 501:
-        return PeerFacts("generate")
+        return ModelList()
     if not 200 <= response.status < 300:
         raise await peer.refusal(response)
     body = bytearray()
@@ -65,17 +86,16 @@ async def _facts(peer: Peer, response: Response, peer_model: str) -> PeerFacts:
         if len(body) > _MAX_BYTES:
             raise peer.failed(f"its list of models has more than {_MAX_BYTES} bytes")
     try:
-        return _read(shape.parse(bytes(body)), peer_model)
+        return _read(shape.parse(bytes(body)))
     except Malformed:
-        return PeerFacts("generate")
+        return ModelList()
 
 
-def _read(body: Mapping[str, Any], peer_model: str) -> PeerFacts:
+def _read(body: Mapping[str, Any]) -> ModelList:
     if body.get("object") != "list" or not isinstance(body.get("data"), list):
-        return PeerFacts("generate")
+        return ModelList()
+    models: dict[str, Mapping[str, Any]] = {}
     for item in body["data"]:
-        if isinstance(item, dict) and item.get("id") == peer_model:
-            length = shape.count(item, "max_model_len") or shape.count(item, "context_length")
-            version = shape.text(item, "version")[:256] if "version" in item else None
-            return PeerFacts("openai", version, length)
-    return PeerFacts("openai", listed=False)
+        if isinstance(item, dict) and isinstance(item.get("id"), str):
+            models.setdefault(item["id"], item)
+    return ModelList(models)

@@ -9,8 +9,9 @@ from typing import Final
 
 import structlog
 
+from polyroute.backends.remote.lists import Lists
 from polyroute.backends.remote.peer import Peer
-from polyroute.backends.remote.probe import PeerFacts, probe
+from polyroute.backends.remote.probe import ModelList, PeerFacts, probe
 from polyroute.backends.remote.turns import Turns
 from polyroute.core.backend import ModelState
 from polyroute.core.errors import Draining, PeerUnreachable, PolyrouteError
@@ -30,7 +31,7 @@ class Watch:
     It is asked about every `interval_s` seconds, so that it shows when it falls silent while no call comes, and that
     a new version behind the same URL is noticed. A peer that answers but tells nothing is reached all the same, where
     its dialect is known: by its facts, or as `dialect_told`. `turns` is shared by the watches that must not all ask at
-    once.
+    once, `lists` by those that may use what another has just been told by the same peer.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Watch:
         *,
         dialect_told: bool = False,
         turns: Turns | None = None,
+        lists: Lists | None = None,
     ) -> None:
         self.facts: PeerFacts | None = None
         self.state = ModelState.LOADING
@@ -52,6 +54,7 @@ class Watch:
         """Counts from the next time on."""
         self._dialect_told = dialect_told
         self._turns = turns
+        self._lists = lists
         self._refused = ""
         self._probing: asyncio.Task[PeerFacts] | None = None
         self._loop: asyncio.Task[None] | None = None
@@ -104,8 +107,9 @@ class Watch:
         return task.result()
 
     async def _ask(self) -> PeerFacts:
+        begun = time.monotonic()
         try:
-            facts = await probe(self._peer, self._peer_model)
+            told = await probe(self._peer)
         except PeerUnreachable as error:
             self.lost(error)
             raise
@@ -119,20 +123,35 @@ class Watch:
                 self.lost(error)
                 self.detail += "; so its dialect is not known, unless `api` says it"
             raise
-        self.facts, self._refused = facts, ""
+        if self._lists is not None:
+            self._lists.keep(self._peer.same, told, begun)
+        return self._take(told)
+
+    def _take(self, told: ModelList) -> PeerFacts:
+        self.facts, self._refused = told.facts(self._peer_model), ""
         self.reached()
-        return facts
+        return self.facts
+
+    def _told_another(self) -> bool:
+        """Whether another model's watch has just heard from the same peer, which tells of this model, too."""
+        told = None if self._lists is None else self._lists.recent(self._peer.same)
+        if told is not None:
+            self._take(told)
+        return told is not None
 
     async def _run(self) -> None:
         wait_s = FIRST_WAIT_S
         while True:
+            urgent = self._soon.is_set()  # what was known until now does not do
             self._soon.clear()
             try:
                 if self._turns is not None:
                     # One that was lost a moment ago is in a hurry; of those that are gone for long there may be many.
                     hurry = self.state is ModelState.FAILED and wait_s < self.interval_s
                     await self._turns.turn("lost" if hurry else "")
-                await self.ask()
+                urgent |= self._soon.is_set() or self.state is ModelState.FAILED
+                if urgent or not self._told_another():
+                    await self.ask()
             except PolyrouteError:
                 pass  # the state tells it
             except Exception:  # noqa: BLE001 - our bug; the peer is watched all the same
