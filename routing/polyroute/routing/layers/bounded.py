@@ -10,14 +10,15 @@ from contextlib import aclosing
 from polyroute.core.call import Call, Service
 from polyroute.core.errors import DeadlineExceeded
 from polyroute.core.event import Event
+from polyroute.core.wait import Wait
 from polyroute.routing.streams import generator
 
 
 class Bounded:
     """Waits for each event no longer than is allowed; the time between two events is the consumer's.
 
-    Times are in seconds and run from when the call reaches this layer, which is after the queue. No timeout stays
-    open across a `yield`, where it would fire in the consumer.
+    Times are in seconds and run from when the call reaches this layer, which is after the queue. Nothing fires across
+    a `yield`, in the consumer.
     """
 
     def __init__(
@@ -40,19 +41,17 @@ class Bounded:
         return self._watched(call, until, late)
 
     async def _watched(self, call: Call, until: float, late: str) -> AsyncIterator[Event]:
-        async with aclosing(generator(self._inner(call))) as events:
-            while True:
-                scope = asyncio.timeout(until - self._clock())
-                try:
-                    async with scope:
-                        event = await anext(events)
-                except StopAsyncIteration:
-                    return
-                except TimeoutError:
-                    if not scope.expired():
-                        raise
-                    raise DeadlineExceeded(f"`{self._name}`: {late}") from None
-                yield event
+        limit = _Limit(until - self._clock(), f"`{self._name}`: {late}")
+        try:
+            async with aclosing(generator(self._inner(call))) as events:
+                while True:
+                    with limit:
+                        event = await anext(events, None)
+                    if event is None:
+                        return
+                    yield event
+        finally:
+            limit.end()
 
     def _end(self, call: Call) -> tuple[float | None, str]:
         """When the call has to be over, and what it is told when it is not."""
@@ -60,3 +59,38 @@ class Bounded:
         if self._timeout_s is not None and (call.deadline is None or begun + self._timeout_s < call.deadline):
             return begun + self._timeout_s, f"the answer was not complete within its timeout of {self._timeout_s:g} s"
         return call.deadline, "the caller's deadline passed before the answer was complete"
+
+
+class _Limit:
+    """Blocks within which one call waits for its next event, none beyond `after_s` seconds from now; one timer for all.
+
+    Who comes too late gets what is there without waiting, and else `DeadlineExceeded`.
+    """
+
+    __slots__ = ("_late", "_loop", "_passed", "_timer", "_wait")
+
+    def __init__(self, after_s: float, late: str) -> None:
+        self._late = late
+        self._passed = False
+        self._wait: Wait | None = None
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(max(0.0, after_s), self._pass)
+
+    def __enter__(self) -> None:
+        self._wait = Wait()
+        if self._passed:
+            self._timer = self._loop.call_later(0, self._pass)
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        wait, self._wait = self._wait, None
+        if error is not None and wait is not None and wait.was_cut() and isinstance(error, asyncio.CancelledError):
+            raise DeadlineExceeded(self._late) from None
+
+    def end(self) -> None:
+        """There is nothing more to wait for."""
+        self._timer.cancel()
+
+    def _pass(self) -> None:
+        self._passed = True
+        if self._wait is not None:
+            self._wait.cut()

@@ -63,3 +63,31 @@ async def test_no_timeout_fires_in_the_consumer() -> None:
         await anext(events)
         with pytest.raises(DeadlineExceeded):
             await anext(events)
+
+
+async def test_a_limit_that_has_passed_stays_so() -> None:
+    """What is there is given after it, and each wait ends at once; the consumer's task goes on."""
+    backend = EchoBackend("m", script=Script(texts=["a"] * 50))
+    bounded = Bounded(backend.stream, "m", timeout_s=0.01)
+    async with aclosing(generator(bounded(Call(REQUEST, "r1")))) as events:
+        await anext(events)
+        await asyncio.sleep(0.05)
+        assert len([event async for event in events]) == 51, "nobody had to wait for them"
+        await asyncio.sleep(0.01)
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
+async def test_who_is_cancelled_is_not_late() -> None:
+    call = Call(REQUEST, "r1", deadline=time.monotonic() + 3600)
+
+    async def waits() -> None:
+        async with aclosing(generator(Bounded(hangs(0).stream, "m")(call))) as events:
+            await anext(events)
+
+    task = asyncio.create_task(waits())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
