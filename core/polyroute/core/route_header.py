@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from operator import attrgetter
 from typing import Any, Final
 
+import msgspec
 import orjson
 from msgspec.structs import replace
 
@@ -23,12 +23,41 @@ MAX_ITEMS: Final = 64
 
 _TEXTS = ("requested", "model", "version", "deployment", "replica", "variant", "trace_id", "sticky_by", "cache_key")
 _NUMBERS = ("hash_point", "probability", "cache_age_s")
-_NO_NUMBERS = (None,) * len(_NUMBERS)
 _ATTEMPT_TEXTS = ("deployment", "replica", "variant", "reason", "message")
-_CACHE = {result: result.name for result in CacheResult}
+_CACHE = {result: "" if result is CacheResult.UNSPECIFIED else result.name for result in CacheResult}
 _SHORT = 40
-_texts, _numbers, _attempt_texts = attrgetter(*_TEXTS), attrgetter(*_NUMBERS), attrgetter(*_ATTEMPT_TEXTS)
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+_encode: Final = msgspec.json.Encoder().encode
+_encode_in_ascii: Final = json.JSONEncoder(separators=(",", ":")).encode
+
+
+class _ToldAttempt(msgspec.Struct, omit_defaults=True, gc=False):
+    """As it is written; so is the route below."""
+
+    deployment: str = ""
+    replica: str = ""
+    variant: str = ""
+    reason: str = ""
+    message: str = ""
+    duration_s: float = 0.0
+
+
+class _Told(msgspec.Struct, omit_defaults=True, gc=False):
+    requested: str = ""
+    model: str = ""
+    version: str = ""
+    deployment: str = ""
+    replica: str = ""
+    variant: str = ""
+    trace_id: str = ""
+    sticky_by: str = ""
+    cache_key: str = ""
+    hash_point: float | None = None
+    probability: float | None = None
+    cache_age_s: float | None = None
+    cache: str = ""
+    attempts: tuple[_ToldAttempt, ...] = ()
+    reasons: tuple[str, ...] = ()
+    upstream: _Told | None = None
 
 
 def route_to_header(route: Route) -> str:
@@ -36,10 +65,10 @@ def route_to_header(route: Route) -> str:
 
     A longer one loses its reasons, then what stands upstream, then its attempts, and at last the ends of its names.
     """
-    text = _written(_plain(route, MAX_DEPTH))
+    text = _written(route)
     if len(text) <= MAX_BYTES:
         return text
-    shorter = (_written(_plain(less, MAX_DEPTH)) for less in _ever_shorter(route))
+    shorter = (_written(less) for less in _ever_shorter(route))
     return next((text for text in shorter if len(text) <= MAX_BYTES), "{}")
 
 
@@ -51,14 +80,15 @@ def route_from_header(text: str) -> Route | None:
         return None
 
 
-def _written(plain: Mapping[str, Any]) -> str:
+def _written(route: Route) -> str:
+    told = _told(route, MAX_DEPTH)
     try:
-        text = orjson.dumps(plain).decode()  # JSON escapes what is no character to be shown, but for the last of ASCII
-    except orjson.JSONEncodeError:  # half a surrogate pair
+        text = _encode(told).decode()  # JSON escapes what is no character to be shown, but for the last of ASCII
+    except UnicodeEncodeError:  # half a surrogate pair
         text = "\x7f"
     if text.isascii() and "\x7f" not in text:
         return text
-    return _encode(plain).replace("\x7f", "\\u007f")
+    return _encode_in_ascii(msgspec.to_builtins(told)).replace("\x7f", "\\u007f")
 
 
 def _ever_shorter(route: Route) -> Iterator[Route]:
@@ -83,29 +113,41 @@ def _without_reasons(route: Route) -> Route:
     return upstream or route
 
 
-def _plain(route: Route, depth: int) -> dict[str, Any]:
-    plain: dict[str, Any] = {name: value for name, value in zip(_TEXTS, _texts(route), strict=True) if value}
-    numbers = _numbers(route)
-    if numbers != _NO_NUMBERS:
-        given = zip(_NUMBERS, numbers, strict=True)
-        plain |= {name: value for name, value in given if value is not None and math.isfinite(value)}
-    if route.cache is not CacheResult.UNSPECIFIED:
-        plain["cache"] = _CACHE[route.cache]
-    if route.attempts:
-        plain["attempts"] = [_plain_attempt(attempt) for attempt in route.attempts]
-    if route.reasons:
-        plain["reasons"] = list(route.reasons)
-    if route.upstream is not None and depth > 1:
-        plain["upstream"] = _plain(route.upstream, depth - 1)
-    return plain
+def _told(route: Route, depth: int) -> _Told:
+    return _Told(
+        requested=route.requested,
+        model=route.model,
+        version=route.version,
+        deployment=route.deployment,
+        replica=route.replica,
+        variant=route.variant,
+        trace_id=route.trace_id,
+        sticky_by=route.sticky_by,
+        cache_key=route.cache_key,
+        hash_point=_finite(route.hash_point),
+        probability=_finite(route.probability),
+        cache_age_s=_finite(route.cache_age_s),
+        cache=_CACHE[route.cache],
+        attempts=tuple([_told_attempt(attempt) for attempt in route.attempts]),
+        reasons=route.reasons,
+        upstream=None if route.upstream is None or depth == 1 else _told(route.upstream, depth - 1),
+    )
 
 
-def _plain_attempt(attempt: Attempt) -> dict[str, Any]:
-    given = zip(_ATTEMPT_TEXTS, _attempt_texts(attempt), strict=True)
-    plain: dict[str, Any] = {name: value for name, value in given if value}
-    if attempt.duration_s and math.isfinite(attempt.duration_s):
-        plain["duration_s"] = round(attempt.duration_s, 6)
-    return plain
+def _told_attempt(attempt: Attempt) -> _ToldAttempt:
+    took_s = attempt.duration_s
+    return _ToldAttempt(
+        deployment=attempt.deployment,
+        replica=attempt.replica,
+        variant=attempt.variant,
+        reason=attempt.reason,
+        message=attempt.message,
+        duration_s=round(took_s, 6) if math.isfinite(took_s) else 0.0,
+    )
+
+
+def _finite(number: float | None) -> float | None:
+    return number if number is None or math.isfinite(number) else None
 
 
 def _route(plain: Any, depth: int) -> Route:
