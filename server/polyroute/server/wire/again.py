@@ -63,8 +63,9 @@ def _form(whole: Whole) -> tuple[bytes, bytes]:
 
 def _put_timing(wire: pb.Timing, timing: Timing) -> None:
     """As `put_timing`, where `wire` says already that nothing has waited."""
-    took_s = timing.total_s
-    if timing.queue_s or not (timing.first_token_s == took_s == timing.router_overhead_s < NEARLY_ONE):
+    first_s, total_s = timing.first_token_s, timing.total_s
+    if timing.queue_s or timing.router_overhead_s != total_s or not 0.0 <= first_s <= total_s < NEARLY_ONE:
         put_timing(wire, timing)
-    else:  # what was there took the router all of its time, and came at once
-        wire.first_token.nanos = wire.total.nanos = wire.router_overhead.nanos = round(took_s * NANOS)
+        return
+    wire.first_token.nanos = round(first_s * NANOS)
+    wire.total.nanos = wire.router_overhead.nanos = round(total_s * NANOS)  # all of it was the router's

@@ -65,6 +65,24 @@ def test_times_and_the_id_are_this_calls(seconds: float) -> None:
     assert read(whole_to_bytes(answer, "second")) == plainly(answer, "second")
 
 
+@pytest.mark.parametrize(
+    "timing",
+    [
+        Timing(0.0, 0.0, 0.001, 0.002, 0.002),
+        Timing(0.0, 0.0, 0.001, 0.002, 0.001),
+        Timing(0.5, 0.0, 0.001, 0.002, 0.002),
+        Timing(0.0, 0.0, 0.003, 0.002, 0.002),
+        Timing(0.0, 0.0, -0.001, 0.002, 0.002),
+        Timing(0.0, 0.0, 0.5, 1.5, 1.5),
+    ],
+)
+def test_whatever_its_times_are_they_are_told(timing: Timing) -> None:
+    forms: dict[tuple[str, ...], tuple[bytes, ...]] = {}
+    whole_to_bytes(whole(ROUTE, forms), "first")
+    answer = whole(ROUTE, forms, timing)
+    assert read(whole_to_bytes(answer, "second")) == plainly(answer, "second")
+
+
 def test_one_form_is_kept_of_what_is_the_same_each_time_and_few_in_all() -> None:
     forms: dict[tuple[str, ...], tuple[bytes, ...]] = {}
     for age in range(10):
