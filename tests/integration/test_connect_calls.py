@@ -22,6 +22,7 @@ from polyroute.v1 import inference_pb2 as pb
 from tests.integration.connect_client import GENERATE, STREAM, Caller, calling
 from tests.integration.grpc_serving import Serving, refused, serving
 from tests.integration.rest_serving import until
+from tests.lines import captured_lines
 
 PROTOS = Path(__file__).parents[2] / "protos"
 
@@ -205,18 +206,18 @@ async def test_a_server_that_leaves_refuses_new_calls_in_connects_own_way(caller
     assert (await caller.stream({"prompt": "x"})).end["error"]["code"] == "unavailable"
 
 
-async def test_calls_and_refusals_are_told_with_their_entrance(
-    caller: Caller, capsys: pytest.CaptureFixture[str]
-) -> None:
-    await caller.call(GENERATE, {"prompt": "x"})
-    await caller.call(GENERATE, {"prompts": "my secret"})
-    await caller.call("polyroute.v1.ModelService/GetModel", {"model": "nobody"})
-    said = capsys.readouterr().out
-    calls = [line for line in said.splitlines() if f"entrance='POST /{GENERATE}'" in line]
-    assert ["outcome=ok" in line for line in calls] == [True, False]
-    assert "outcome=INVALID_ARGUMENT" in calls[1]
-    assert "POST /polyroute.v1.ModelService/GetModel" in said
-    assert "my secret" not in said
+async def test_calls_and_refusals_are_told_with_their_entrance(caller: Caller) -> None:
+    with captured_lines() as logs:
+        await caller.call(GENERATE, {"prompt": "x"})
+        await caller.call(GENERATE, {"prompts": "my secret"})
+        await caller.call("polyroute.v1.ModelService/GetModel", {"model": "nobody"})
+    told = [(line["entrance"], line["outcome"]) for line in logs if "outcome" in line]
+    assert told == [
+        (f"POST /{GENERATE}", "ok"),
+        (f"POST /{GENERATE}", "INVALID_ARGUMENT"),
+        ("POST /polyroute.v1.ModelService/GetModel", "UNKNOWN_MODEL"),
+    ]
+    assert "my secret" not in str(logs)
     async with caller.client.get(f"{caller.url}/metrics") as answer:
         text = await answer.text()
     assert 'polyroute_rejected_total{face="rest",reason="INVALID_ARGUMENT"} 1.0' in text
