@@ -48,9 +48,9 @@ class ChunkUsage(msgspec.Struct, gc=False):
 
 
 class Chunk(msgspec.Struct, gc=False):
-    """A chunk of one choice or none; whatever else would count is null, empty or absent."""
+    """A chunk; whatever else would count is null, empty or absent."""
 
-    choices: Annotated[list[Choice], msgspec.Meta(max_length=1)]
+    choices: list[Choice]
     usage: ChunkUsage | None = None
     error: None = None
 
@@ -59,11 +59,12 @@ _decode = msgspec.json.Decoder(Chunk).decode
 
 
 def chunk_of(data: bytes) -> Chunk | None:
-    """The chunk; None of one that may bring anything else, and of what is no chunk at all.
+    """The chunk, of one choice or none; None of one that may bring anything else, and of what is no chunk at all.
 
     Those are for `OpenAIAnswer.event` to judge.
     """
     try:
-        return _decode(data)
+        chunk = _decode(data)
+        return chunk if len(chunk.choices) <= 1 else None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None

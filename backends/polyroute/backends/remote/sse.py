@@ -9,6 +9,8 @@ from typing import Final, TypeAlias
 MAX_LINE_BYTES: Final = 1024 * 1024
 """Longest line, and most data of one event."""
 
+_PLAIN = re.compile(rb"data: ([^\n]*)\n\n")
+_AROUND = len(b"data: \n\n")
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _BOM = b"\xef\xbb\xbf"
 
@@ -41,21 +43,11 @@ class SseParser:
 
         Nearly all pieces are whole events of one line `data: ...` each: those are cut out as they stand.
         """
-        plain = self._plain(piece)
-        return self._events(piece) if plain is None else plain
-
-    def _plain(self, piece: bytes) -> list[ServerSentEvent] | None:
-        """The events of a piece that is made of nothing but whole ones of one line; None of any other."""
-        if self._after_cr or self._line or self._data or self._name or b"\r" in piece or len(piece) > MAX_LINE_BYTES:
-            return None
-        lines = piece.split(b"\n")
-        if len(lines) % 2 == 0 or lines[-1] or any(lines[1::2]):
-            return None
-        events = [(b"", line[6:]) for line in lines[:-1:2] if line.startswith(b"data: ")]
-        if 2 * len(events) + 1 != len(lines):
-            return None
+        plain = None if self._after_cr or self._line or self._data or self._name else _plain(piece)
+        if not plain:
+            return self._events(piece)
         self._first = False
-        return events
+        return plain
 
     def _events(self, piece: bytes) -> Iterator[ServerSentEvent]:
         """Gives the events of any piece."""
@@ -123,3 +115,13 @@ class SseParser:
         event = (self._name, b"\n".join(self._data)) if self._data else None
         self._name, self._data, self._data_bytes = b"", [], 0
         return event
+
+
+def _plain(piece: bytes) -> list[ServerSentEvent] | None:
+    """The events of a piece that is made of nothing but whole ones of one line; None of any other."""
+    if b"\r" in piece or len(piece) > MAX_LINE_BYTES:
+        return None
+    found = _PLAIN.findall(piece)
+    if sum(map(len, found)) + _AROUND * len(found) != len(piece):
+        return None
+    return [(b"", data) for data in found]

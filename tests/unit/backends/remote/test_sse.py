@@ -73,6 +73,18 @@ def test_whole_events_are_cut_out_as_they_would_be_line_by_line(lines: list[byte
     assert parsed(*pieces) == parsed(*(stream[i : i + 1] for i in range(len(stream))))
 
 
+def test_a_piece_without_bytes_begins_no_stream() -> None:
+    assert parsed(b"", b"\xef\xbb\xbfdata: a\n\n") == [message(b"a")]
+
+
+@pytest.mark.parametrize(
+    "odd", [b"data: b\ndata: c\n\n", b"data: b\n\n\n", b"data: b\n{}\n\n", b"id: data: 1\n\n", b": \n\n"]
+)
+def test_one_odd_event_among_plain_ones_is_read_as_it_is_by_itself(odd: bytes) -> None:
+    plain = b"data: a\n\n"
+    assert parsed(plain + odd + plain) == [*parsed(plain), *parsed(odd), *parsed(plain)]
+
+
 def test_a_line_may_be_as_long_as_the_limit_and_no_longer() -> None:
     line = b"data:" + b"x" * (MAX_LINE_BYTES - 5)
     assert len(parsed(line + b"\n\n")[0][1]) == MAX_LINE_BYTES - 5
