@@ -20,6 +20,7 @@ from polyroute.core.call import Call
 from polyroute.core.config import LocalConfig
 from polyroute.core.errors import ModelFailed
 from polyroute.core.request import Request
+from tests.integration.worker_processes import workers
 
 WAIT_S = 90.0
 
@@ -165,7 +166,7 @@ async def test_a_worker_that_dies_while_it_loads(tiny_llama: Path, tmp_path: Pat
     try:
         loading = asyncio.create_task(backend.load())
         async with asyncio.timeout(WAIT_S):
-            while not (children := children_of(os.getpid())):  # noqa: ASYNC110 - what is watched is another process
+            while not (children := workers()):  # noqa: ASYNC110 - what is watched is another process
                 await asyncio.sleep(0.01)
         for child in children:
             os.kill(child, signal.SIGKILL)
@@ -174,10 +175,3 @@ async def test_a_worker_that_dies_while_it_loads(tiny_llama: Path, tmp_path: Pat
         assert backend.status().state is ModelState.FAILED
     finally:
         await backend.stop()
-
-
-def children_of(pid: int) -> list[int]:
-    """Worker processes that `pid` has started."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
-    return [c for c in children if b"polyroute.backends.local.worker" in Path(f"/proc/{c}/cmdline").read_bytes()]

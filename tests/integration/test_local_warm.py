@@ -30,6 +30,7 @@ from polyroute.v1 import admin_pb2 as admin
 from polyroute.v1 import inference_pb2 as pb
 from polyroute.v1 import models_pb2 as models
 from tests.integration.grpc_serving import WAIT_S, Serving, refused, refused_stream, serving, settings_for, until
+from tests.integration.worker_processes import workers
 from tests.tiny import save
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds worker processes in /proc")
@@ -37,13 +38,6 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds worker pr
 SHORT = pb.GenerateRequest(prompt="go on", max_tokens=3)
 LONG = pb.GenerateRequest(prompt="go on", max_tokens=20_000, temperature=1.0, seed=3, stop=["never there"])
 LOCAL = {"id": "x", "type": "local", "device": "cpu", "kv_cache_memory": "16MiB"}
-
-
-def workers() -> set[int]:
-    """Worker processes of this one that run."""
-    tasks = Path(f"/proc/{os.getpid()}/task").iterdir()
-    children = {int(child) for task in tasks for child in (task / "children").read_text().split()}
-    return {c for c in children if b"polyroute.backends.local.worker" in Path(f"/proc/{c}/cmdline").read_bytes()}
 
 
 @dataclass(slots=True)

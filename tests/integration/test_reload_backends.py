@@ -18,8 +18,9 @@ from polyroute.v1 import inference_pb2 as pb
 from tests.integration.grpc_serving import WAIT_S, Serving, refused, until
 from tests.integration.peers import SSE, Connection, PeerRequest, ScriptedPeer, answering, chunk, data, head, models
 from tests.integration.peers import streaming as streaming_of
-from tests.integration.test_local_warm import LOCAL, LONG, workers
+from tests.integration.test_local_warm import LOCAL, LONG
 from tests.integration.test_reload_load import under_test
+from tests.integration.worker_processes import workers
 from tests.tiny import save
 
 COMPLETIONS = "/v1/completions"
