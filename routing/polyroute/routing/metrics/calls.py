@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import threading
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from prometheus_client import CollectorRegistry, Counter, Metric
-from prometheus_client.registry import Collector
+from prometheus_client import CollectorRegistry, Counter
 
 from polyroute.core import telemetry
 from polyroute.core.event import CacheResult, Route, Timing, Usage
-from polyroute.routing.metrics.instruments import FastHistogram, Instrument, counter, gauge, histogram
+from polyroute.routing.metrics.instruments import FastHistogram, counter, gauge, histogram
+from polyroute.routing.metrics.later import Later, register
 from polyroute.routing.metrics.series import Series
-
-MOST_WAITING: Final = 256
-"""Calls that are counted together: so many wait at most, and each costs the less the more do."""
 
 _FROM_A_MODEL: Final = (CacheResult.MISS, CacheResult.BYPASS, CacheResult.UNSPECIFIED)
 _Kind: TypeAlias = tuple[str, str, str, CacheResult, str, str]  # requested, model, variant, cache, outcome, operation
+_Ended: TypeAlias = tuple[Route, str, Timing, Usage, str]  # outcome, operation
 _Took: TypeAlias = tuple[Timing, Usage]
 
 
@@ -43,10 +39,9 @@ class _Ending:
 
 
 class Calls:
-    """Instruments of calls. What was found of a name is dropped by `drop`, when its series end.
+    """Instruments of calls, which are counted later, `later`.
 
-    Calls that have ended wait to be counted together. Whoever reads a count counts them first, from any thread, so
-    that nobody sees that they waited.
+    What was found of a name is dropped by `drop`, when its series end.
     """
 
     def __init__(self, registry: CollectorRegistry, series: Series) -> None:
@@ -60,19 +55,10 @@ class Calls:
         self._tokens = histogram(telemetry.TOKENS, None)
         self._reused = counter(telemetry.PREFIX_TOKENS, None)
         self._overhead = histogram(telemetry.OVERHEAD, None)
-        for instrument in (
-            self._requests,
-            self._duration,
-            self._first_token,
-            self._per_token,
-            self._tokens,
-            self._reused,
-            self._overhead,
-        ):
-            registry.register(_UpToDate(instrument, self.count))
         self._endings: dict[_Kind, _Ending] = {}
-        self._waiting: list[tuple[Route, str, Timing, Usage, str]] = []
-        self._counting = threading.Lock()
+        self.later: Later[_Ended] = Later(self._count)
+        counted = (self._requests, self._duration, self._first_token, self._per_token)
+        register(registry, (*counted, self._tokens, self._reused, self._overhead), self.later)
 
     def begun(self) -> None:
         """A call has come in."""
@@ -82,35 +68,19 @@ class Calls:
         """See `Metrics.call_ended`. One with an exemplar is counted at once, for that says when it was."""
         self._in_flight -= 1
         if trace_id:
-            with self._counting:
+            with self.later.counted():
                 self._add(self._kind(route, outcome, operation), [(timing, usage)], {"trace_id": trace_id})
             return
-        self._waiting.append((route, outcome, timing, usage, operation))
-        if len(self._waiting) >= MOST_WAITING:
-            self.count()
-
-    def count(self) -> None:
-        """Counts the calls that wait."""
-        with self.counted():
-            pass
-
-    @contextmanager
-    def counted(self) -> Iterator[None]:
-        """All calls are counted, and nobody counts meanwhile: for who is about to end series."""
-        with self._counting:
-            self._count_waiting()
-            yield
+        self.later.add((route, outcome, timing, usage, operation))
 
     def drop(self, names: Collection[str]) -> None:
-        """These names have ended; only where calls are `counted`."""
+        """These names have ended."""
         gone = set(names)
         self._endings = {kind: ending for kind, ending in self._endings.items() if gone.isdisjoint(kind[:2])}
 
-    def _count_waiting(self) -> None:
-        waiting = self._waiting[:]
-        del self._waiting[: len(waiting)]  # another thread may have added to it
+    def _count(self, ended: Sequence[_Ended]) -> None:
         of_kind: defaultdict[_Kind, list[_Took]] = defaultdict(list)
-        for route, outcome, timing, usage, operation in waiting:
+        for route, outcome, timing, usage, operation in ended:
             of_kind[self._kind(route, outcome, operation)].append((timing, usage))
         for kind, took in of_kind.items():
             self._add(kind, took)
@@ -161,21 +131,6 @@ class Calls:
             overhead=self._series.of(self._overhead, model) if ok else None,
             reused=self._series.of(self._reused, model),
         )
-
-
-class _UpToDate(Collector):
-    """An instrument that is brought up to date, by `update`, before it is read."""
-
-    def __init__(self, instrument: Instrument, update: Callable[[], None]) -> None:
-        self._instrument = instrument
-        self._update = update
-
-    def describe(self) -> Iterable[Metric]:
-        return self._instrument.describe()
-
-    def collect(self) -> Iterable[Metric]:
-        self._update()
-        return self._instrument.collect()
 
 
 def _per_token_s(timing: Timing, usage: Usage) -> float:

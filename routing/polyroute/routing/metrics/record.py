@@ -16,6 +16,7 @@ from polyroute.routing.metrics.replicas import Replicas
 from polyroute.routing.metrics.rollouts import RolloutStates
 from polyroute.routing.metrics.series import Series
 from polyroute.routing.metrics.shares import Shares
+from polyroute.routing.metrics.steps import Steps
 from polyroute.routing.metrics.tiers import Tiers
 from polyroute.routing.plan import Rule
 from polyroute.routing.views import MemoryView, ModelView, RolloutStanding, TierCounts
@@ -24,7 +25,8 @@ from polyroute.routing.views import MemoryView, ModelView, RolloutStanding, Tier
 class Metrics:
     """The instruments. `known` are the names that may become labels; all others are counted as `_other`.
 
-    Of the replicas and engines of models is told that this process `owns`.
+    Of the replicas and engines of models is told that this process `owns`. What comes with nearly every call is counted
+    together with that of others, or before somebody reads it: no reader sees that it has waited.
     """
 
     def __init__(
@@ -39,15 +41,12 @@ class Metrics:
         self._series = Series(known)
         self._of = self._series.of
         self._calls = Calls(registry, self._series)
+        self._steps = Steps(registry, self._series)
         self._build = gauge(telemetry.BUILD, registry)
         self._lag = histogram(telemetry.LOOP_LAG, registry)
         self._rejected = counter(telemetry.REJECTED, registry)
-        self._attempts = counter(telemetry.ATTEMPTS, registry)
         self._fallbacks = counter(telemetry.FALLBACKS, registry)
-        self._queue_wait = histogram(telemetry.QUEUE_WAIT, registry)
         self._refusals = counter(telemetry.REFUSALS, registry)
-        self._lookups = counter(telemetry.CACHE_LOOKUPS, registry)
-        self._stores = counter(telemetry.CACHE_STORES, registry)
         self._refreshes = counter(telemetry.CACHE_REFRESHES, registry)
         self._semantic = counter(telemetry.SEMANTIC_LOOKUPS, registry)
         self._semantic_compared = counter(telemetry.SEMANTIC_COMPARED, registry)
@@ -69,12 +68,12 @@ class Metrics:
 
     def know(self, names: Iterable[str]) -> None:
         """From now on these are the names that may become labels. The series of others that were known end."""
-        with self._calls.counted():
+        with self._calls.later.counted(), self._steps.later.counted():
             self._calls.drop(self._series.know(names))
 
     def forget(self, name: str) -> None:
         """This is none of the names any more; its series end."""
-        with self._calls.counted():
+        with self._calls.later.counted(), self._steps.later.counted():
             self._series.forget(name)
             self._calls.drop([name])
 
@@ -116,7 +115,7 @@ class Metrics:
 
     def attempted(self, deployment: str, outcome: str) -> None:
         """One attempt of a call has begun to answer (`ok`), or has failed with an error's reason."""
-        self._of(self._attempts, deployment, outcome).inc()
+        self._steps.attempted(deployment, outcome)
 
     def fell_back(self, deployment: str, cause: str) -> None:
         """A call goes on to another deployment, after an error of this one, whose reason is `cause`."""
@@ -124,7 +123,7 @@ class Metrics:
 
     def queued(self, deployment: str, wait_s: float) -> None:
         """A call got a permit, after `wait_s` seconds; 0 where one was free."""
-        self._of(self._queue_wait, deployment).observe(wait_s)
+        self._steps.queued(deployment, wait_s)
 
     def refused(self, deployment: str, refusal: str) -> None:
         """A call got no permit; why is one of `polyroute.routing.permits.Refusal`."""
@@ -132,11 +131,11 @@ class Metrics:
 
     def cache_lookup(self, model: str, result: str) -> None:
         """The cache was asked: `hit`, `miss`, `coalesced` or `error`."""
-        self._of(self._lookups, model, result).inc()
+        self._steps.cache_lookup(model, result)
 
     def cache_store(self, model: str, result: str) -> None:
         """An answer was offered to the cache: `stored` or `refused`."""
-        self._of(self._stores, model, result).inc()
+        self._steps.cache_store(model, result)
 
     def cache_refreshed(self, model: str, outcome: str) -> None:
         """A stale answer was renewed (`ok`), or was not: `failed` or `skipped`."""

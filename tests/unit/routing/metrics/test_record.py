@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from polyroute.core.event import CacheResult, Route, Timing, Usage
 from polyroute.routing.metrics import Metrics
-from polyroute.routing.metrics.calls import MOST_WAITING
+from polyroute.routing.metrics.later import MOST_WAITING
 from tests.counts import total
 
 
@@ -164,7 +164,7 @@ def test_calls_that_are_counted_together_count_as_one_by_one(ended: list[tuple[R
     for route, outcome, timing, usage in ended:
         at_once.call_ended(route, outcome, timing, usage)
         one_by_one.call_ended(route, outcome, timing, usage)
-        one_by_one._calls.count()
+        one_by_one._calls.later.count()
     assert counts(together) == counts(single)
 
 
@@ -172,9 +172,9 @@ def test_as_many_wait_to_be_counted_as_is_said(registry: CollectorRegistry) -> N
     metrics = Metrics(registry, ("a",))
     for _ in range(MOST_WAITING * 2 + 1):
         metrics.call_ended(Route(requested="a"), "ok", Timing(), Usage())
-    assert len(metrics._calls._waiting) == 1
+    assert len(metrics._calls.later) == 1
     assert total(registry, "polyroute_requests_total") == MOST_WAITING * 2 + 1
-    assert not metrics._calls._waiting
+    assert not metrics._calls.later
 
 
 def test_a_scrape_of_one_name_has_the_calls_that_wait(registry: CollectorRegistry) -> None:
@@ -184,14 +184,17 @@ def test_a_scrape_of_one_name_has_the_calls_that_wait(registry: CollectorRegistr
         (family,) = registry.restricted_registry([name]).collect()
         assert [sample.name for sample in family.samples] == [name]
         assert family.samples[0].value >= 1
-        assert not metrics._calls._waiting
+        assert not metrics._calls.later
 
 
 def test_calls_that_wait_when_a_name_ends_are_counted_by_what_stays(registry: CollectorRegistry) -> None:
     metrics = Metrics(registry, ("route", "a"))
     metrics.call_ended(Route(requested="route", deployment="a"), "ok", Timing(router_overhead_s=1), Usage())
+    metrics.attempted("route", "ok")
+    metrics.attempted("a", "ok")
     metrics.know(("a",))
     assert total(registry, "polyroute_router_overhead_seconds_count", model="a") == 1
+    assert total(registry, "polyroute_attempts_total") == 1
     assert names(registry) == {"a"}
 
 
@@ -217,7 +220,11 @@ def test_no_call_is_lost_or_counted_twice_while_others_read(registry: CollectorR
     for reader in readers:
         reader.start()
     for number in range(5_000):
-        metrics.call_ended(Route(requested="ab"[number % 2]), "ok", Timing(), Usage(1, 1))
+        name = "ab"[number % 2]
+        metrics.queued(name, 1)
+        metrics.cache_lookup(name, "miss")
+        metrics.cache_store(name, "stored")
+        metrics.call_ended(Route(requested=name), "ok", Timing(), Usage(1, 1))
         if number % 1000 == 0:
             metrics.know(("a", "b"))
     done.set()
@@ -225,3 +232,6 @@ def test_no_call_is_lost_or_counted_twice_while_others_read(registry: CollectorR
         reader.join()
     assert total(registry, "polyroute_requests_total") == 5_000
     assert total(registry, "gen_ai_client_token_usage_count") == 10_000
+    assert total(registry, "polyroute_queue_seconds_sum") == total(registry, "polyroute_queue_seconds_count") == 5_000
+    for name in ("lookups", "stores"):
+        assert total(registry, f"polyroute_cache_{name}_total") == 5_000
