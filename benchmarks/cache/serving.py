@@ -108,9 +108,9 @@ async def _fill(server: Server, serve: Serve) -> None:
 
 async def _usable(answers: Answers, terms: Terms) -> None:
     """Waits until the tier finds what it is given: one that is reached over a network is not there at once."""
-    key, (tokens, finished) = answers.key(MODEL, b"probe"), workload.answer(1)
+    tokens, finished = workload.answer(1)
     async with asyncio.timeout(_USABLE_S):
-        while await answers.find(key, terms) is None:
+        while await answers.find(key := answers.key(MODEL, b"probe"), terms) is None:
             stored = StoredAnswer(key.canonical, MODEL, _VERSION, tokens, finished, time.time(), 0.5)
             answers.keep(key, stored, terms)
             await answers.flush()
