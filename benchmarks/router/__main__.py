@@ -40,7 +40,6 @@ _FOOTPRINT: Final = "footprint"
 _MODELS: Final = "models"
 _WORKERS: Final = "workers"
 _FILES: Final = ("--json", "--read", "--folder", "--peers")
-_CALLS_S: Final = 120.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -95,7 +94,7 @@ def _measure(place: Place, options: argparse.Namespace) -> Results:
     found = measure(plan, place) if cases else Found()
     footprints: list[footprint.Footprint] = []
     if _FOOTPRINT in options.cases:
-        wanted = Wanted(options.rounds, options.calls, options.seconds, _CALLS_S, options.streams)
+        wanted = Wanted(options.rounds, options.calls, options.seconds, options.calls_seconds, options.streams)
         footprints, failures = footprint.measure(options.contenders, protocols, wanted, place, say)
         found.failures.extend(failures)
     compared = _compare(place, protocols, options, found)
@@ -174,6 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seconds", type=float, default=2.0, help="of each load (default: %(default)s)")
     add("--keys", type=int, default=150, help="questions whose answers caches hold (default: %(default)s)")
     add("--calls", type=int, default=100_000, help="before memory is read again (default: %(default)s)")
+    add("--calls-seconds", type=float, default=120.0, help="that those calls may take (default: %(default)s)")
     add("--streams", type=int, default=5_000, help="open at once, for the memory of one (default: %(default)s)")
     add("--models", type=_numbers, default=list(variants.SIZES), help="sizes of a registry (default: %(default)s)")
     add("--workers", type=_numbers, default=list(variants.WORKERS), help="numbers of processes (default: %(default)s)")
