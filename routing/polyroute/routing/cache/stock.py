@@ -128,11 +128,15 @@ class Stock:
         count, self._last = await self._read(_extent)
         self._may, self._made = Bloom(2 * count), self._clock()
         after = ""
-        while keys := await self._read(partial(_page, after)):
-            for key in keys:
-                self.add(key)
-            after = keys[-1]
-            await asyncio.sleep(_PAUSE_S)
+        try:
+            while keys := await self._read(partial(_page, after)):
+                for key in keys:
+                    self.add(key)
+                after = keys[-1]
+                await asyncio.sleep(_PAUSE_S)
+        except BaseException:
+            self._may = None  # a part of all there is says nothing of the rest
+            raise
 
 
 def _extent(cache: diskcache.Cache) -> tuple[int, _Row | None]:

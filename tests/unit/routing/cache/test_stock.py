@@ -27,11 +27,14 @@ class Store:
         self.reads = 0
         self.error: Exception | None = None
         self.hangs = False
+        self.fails_at = 0
 
     async def read(self, work: Callable[[diskcache.Cache], T]) -> T:
         self.reads += 1
         if self.hangs:
             await asyncio.Event().wait()
+        if self.reads == self.fails_at:
+            raise sqlite3.OperationalError("database is locked")
         if self.error is not None:
             raise self.error
         return work(self.cache)
@@ -144,6 +147,16 @@ async def test_a_store_that_fails_is_asked_and_followed_again_once_it_works(
             await asyncio.sleep(0.001)
     store.error = None
     await until_lacks(stock, "k")
+
+
+async def test_what_was_read_in_part_denies_nothing(stock: Stock, store: Store) -> None:
+    """The count, and one page of three; then the store fails for once."""
+    keys = [f"k{i}" for i in range(1500)]
+    store.put(*keys)
+    store.fails_at = 3
+    await until_lacks(stock, "other")
+    assert store.reads > 3
+    assert not any(map(stock.lacks, keys))
 
 
 async def test_once_closed_it_says_nothing(stock: Stock) -> None:
