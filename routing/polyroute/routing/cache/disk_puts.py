@@ -102,13 +102,13 @@ def _set_all(cache: diskcache.Cache, puts: Sequence[Put]) -> bool:
     with cache._transact() as (sql, cleanup):
         now = time.time()
         rows = [value for put in puts for value in _row(cache.disk, put, now)]
-        new = sql(_INSERT + ", ".join([_ROW] * len(puts)), rows).rowcount
+        new, kept = sql(_INSERT + ", ".join([_ROW] * len(puts)), rows).rowcount, True
+        if new < len(puts):  # before any leave: those that are replaced are the oldest until they are
+            entries = {put.digest: put for put in puts}
+            there = sql(_THERE.format(", ".join("?" * len(entries))), [now, *entries]).fetchall()
+            kept = all(_set(cache, entries[digest]) for (digest,) in there)
         cache._cull(now, sql, cleanup, limit=cache.cull_limit * new)
-        if new == len(puts):
-            return True
-        entries = {put.digest: put for put in puts}
-        there = sql(_THERE.format(", ".join("?" * len(entries))), [now, *entries]).fetchall()
-        return all(_set(cache, entries[digest]) for (digest,) in there)
+        return kept
 
 
 def _row(disk: diskcache.Disk, put: Put, now: float) -> tuple[object, ...]:

@@ -146,6 +146,14 @@ async def test_as_many_leave_for_those_that_come_together_as_if_each_came_alone(
     assert left[-4:] == ["a", "b", "c", "d"], "the oldest leave first"
 
 
+async def test_what_is_replaced_does_not_leave_for_what_is_new(puts: Puts, store: Store) -> None:
+    store.open.set()
+    assert await told(puts, *(f"old{i}" for i in range(60))) == [""] * 60
+    store.size_limit = 0
+    assert await puts.put([Put(name, b"again", "tag", None) for name in ("a", "old0")]) == [None] * 2
+    assert (store.get("old0"), store.get("a")) == (b"again", b"again"), "it was the oldest before"
+
+
 async def test_of_two_entries_under_one_key_the_last_stays(puts: Puts, store: Store) -> None:
     store.open.set()
     asked = [Put(name, entry, "tag", 60) for name, entry in (("a", b"1"), ("b", b"2"), ("b", b"3"))]
