@@ -144,8 +144,10 @@ class _Lane:
             self._rest = None
 
     async def _write(self, batch: Sequence[_Sent]) -> None:
-        await self._tier.put([sent.entry for sent in batch])
-        for sent in batch:
+        held = [sent for sent in batch if self._invalidations.holds(sent.key, sent.model)]
+        if held:
+            await self._tier.put([sent.entry for sent in held])
+        for sent in held:
             if not self._invalidations.holds(sent.key, sent.model):  # it was made unreachable while it was written
                 await self._tier.delete(sent.entry.digest)
 

@@ -145,6 +145,21 @@ async def test_what_is_invalidated_while_it_is_written_is_taken_out_again(
     assert disk.deleted == [AnswerKey.of(b"a", invalidations.moment("m")).digest]
 
 
+async def test_what_is_invalidated_before_it_is_written_is_not_written(
+    writes: Writing, begin: Callable[..., None], disk: Shelves, invalidations: Invalidations
+) -> None:
+    """Not even for a moment: a call that comes after would find a single answer that was forgotten."""
+    disk.open.set()
+    begin("first", "a", "b")
+    await invalidations.forget(AnswerKey.of(b"a", invalidations.moment("m")).digest)
+    await writes.flush()
+    assert [name for go in disk.goes for name in go] == ["first", "b"]
+    begin("c")
+    await invalidations.invalidate("m")
+    await writes.flush()
+    assert [name for go in disk.goes for name in go] == ["first", "b"]
+
+
 async def test_of_a_go_each_that_fails_is_counted_and_the_others_are_kept(
     writes: Writing,
     begin: Callable[..., None],
