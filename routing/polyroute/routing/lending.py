@@ -85,7 +85,7 @@ class Lending:
         """Permits of a loan are free again: those of one call, and such as were spare."""
         loan = self._loans[borrower, key]
         loan.count -= count
-        self._tell_idle(loan, max(0, loan.idle - (count - 1)))
+        self._tell_idle(loan, max(0, loan.idle - max(0, count - 1)))
         for _ in range(count):
             loan.permits.returned()
         self._drop_if_over((borrower, key), loan)

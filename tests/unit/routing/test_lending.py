@@ -130,6 +130,17 @@ async def test_what_is_given_back_beyond_a_call_counts_as_idle_no_more() -> None
         assert permits.in_flight == len(held)
 
 
+async def test_a_borrower_that_has_nothing_to_give_back_uses_as_much_as_before() -> None:
+    permits = Permits("m", 64, 0, 1)
+    lending = lending_of(permits)
+    link = Link(lending)
+    held = [await link.permits.acquire()]
+    while link.permits.spare:
+        held.append(await link.permits.acquire())
+    await lending.recall_all()
+    assert permits.in_flight == len(held)
+
+
 async def test_what_one_has_spare_another_gets_when_it_needs_it() -> None:
     permits = Permits("m", 8, 0, 1)
     lending = lending_of(permits)

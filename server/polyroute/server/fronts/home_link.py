@@ -117,6 +117,8 @@ class HomeLink:
 
     def give_back(self, permits: LentPermits, count: int) -> None:
         """See `polyroute.routing.lent_permits.Lender`."""
+        if count > 1:
+            self._tell_anew(permits.key)
         self._send(GiveBack(permits.key, count))
 
     def judged(self, permits: LentPermits, began: float, *, overloaded: bool) -> None:
@@ -221,9 +223,13 @@ class HomeLink:
         permits = self._permits.get(key)
         if permits is None:
             return 0
-        if (told := self._busy.get(key)) is not None:  # the home counts none as spare now: how many are is news again
-            self._busy[key] = (*told[:2], _UNTOLD)
+        self._tell_anew(key)
         return permits.recalled()
+
+    def _tell_anew(self, key: int) -> None:
+        """Spare permits go back, and the home counts them as idle no more: how many are is news, whatever it was."""
+        if (told := self._busy.get(key)) is not None:
+            self._busy[key] = (*told[:2], _UNTOLD)
 
     def _asked(self) -> _Asked:
         if self._gone is not None:

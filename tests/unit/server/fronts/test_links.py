@@ -260,6 +260,22 @@ async def test_what_is_spare_is_told_anew_after_it_was_called_back() -> None:
         assert spare > 0
 
 
+async def test_permits_that_are_spare_again_after_others_went_back_are_not_taken_for_calls() -> None:
+    async with pair() as both:
+        both.permits.limit(14, 1, 60)
+        permits = both.home.permits_for(LocalConfig(id="m", type="local"), both.model.facts)
+        (await permits.acquire()).release()
+        spare = permits.spare
+        both.home.tell_busy()
+        await until(lambda: both.permits.in_flight == 0)
+        for permit in [await permits.acquire() for _ in range(spare + 2)]:
+            permit.release()
+        assert permits.spare == spare == 3
+        await until(lambda: both.permits.free == 14 - spare)
+        both.home.tell_busy()
+        await until(lambda: both.permits.in_flight == 0)
+
+
 async def test_the_end_of_a_front_frees_what_it_had() -> None:
     echo = EchoBackend("m", script=Script(texts=["a", "b"], gate=asyncio.Event(), gate_after=1))
     async with pair(echo) as both:
