@@ -107,8 +107,20 @@ def _set_all(cache: diskcache.Cache, puts: Sequence[Put]) -> bool:
             entries = {put.digest: put for put in puts}
             there = sql(_THERE.format(", ".join("?" * len(entries))), [now, *entries]).fetchall()
             kept = all(_set(cache, entries[digest]) for (digest,) in there)
-        cache._cull(now, sql, cleanup, limit=cache.cull_limit * new)
+        if cache.volume() < cache.size_limit:
+            cache._cull(now, sql, cleanup, limit=cache.cull_limit * new)  # what has expired, and nothing else
+        else:
+            for _ in range(new):
+                cache._cull(now, sql, cleanup)
+                if cache.volume() - _freed(cache) < cache.size_limit:
+                    break
         return kept
+
+
+def _freed(cache: diskcache.Cache) -> int:
+    """Bytes of the database that are given back as the transaction ends."""
+    ((pages,),) = cache._sql("PRAGMA freelist_count").fetchall()
+    return int(pages * cache._page_size)
 
 
 def _row(disk: diskcache.Disk, put: Put, now: float) -> tuple[object, ...]:

@@ -146,6 +146,17 @@ async def test_as_many_leave_for_those_that_come_together_as_if_each_came_alone(
     assert left[-4:] == ["a", "b", "c", "d"], "the oldest leave first"
 
 
+async def test_no_more_leave_than_have_to(puts: Puts, store: Store) -> None:
+    store.open.set()
+    for _ in range(5):
+        assert not any(await told(puts, *(f"old{store.volume()}-{i}" for i in range(60)), entry=20 * SMALL))
+    store.size_limit = store.volume()
+    assert not any(await told(puts, *(f"new{i}" for i in range(60)), entry=20 * SMALL))
+    left = list(store)
+    assert 280 <= len(left) <= 300, "most that there is room for"
+    assert left[-60:] == [f"new{i}" for i in range(60)]
+
+
 async def test_what_is_replaced_does_not_leave_for_what_is_new(puts: Puts, store: Store) -> None:
     store.open.set()
     assert await told(puts, *(f"old{i}" for i in range(60))) == [""] * 60
