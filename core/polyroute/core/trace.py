@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import time
@@ -75,6 +76,8 @@ def _told(trace: Trace) -> tuple[object, ...]:
 
 NO_TRACE: Final = Trace()
 _drawn: list[Trace] = []  # drawn one by one, their IDs would cost a call several times as much
+os.register_at_fork(after_in_child=_drawn.clear)
+os.register_at_fork(after_in_child=_chance.seed)
 
 
 def parse(parent: str, state: str = "") -> Trace:

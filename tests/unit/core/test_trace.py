@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -102,3 +105,20 @@ def test_events_are_bounded_and_those_left_out_counted() -> None:
     for _ in range(MOST_EVENTS + 3):
         span.event("again")
     assert (len(span.events), span.events_dropped) == (MOST_EVENTS, 3)
+
+
+FORKED = """
+import os
+from polyroute.core.trace import begun
+begun()
+child = os.fork()
+print(begun().trace_id, begun().span_id, flush=True)
+if child:
+    os.waitpid(child, 0)
+"""
+
+
+def test_a_forked_process_draws_other_ids() -> None:
+    told = subprocess.run([sys.executable, "-c", FORKED], check=True, capture_output=True, text=True, timeout=60)
+    ids = told.stdout.split()
+    assert len(ids) == len(set(ids)) == 4
