@@ -25,5 +25,8 @@ class Wait:
             self._task.cancel()
 
     def was_cut(self) -> bool:
-        """To be asked once, where the wait ends with `CancelledError`: whether that is this cut, and no one else's."""
+        """To be asked once, when the wait is over: whether it was cut, by this and no one else.
+
+        The task is no longer cancelled then, whatever the wait has ended with.
+        """
         return self._cut and self._task.uncancel() <= self._cancelling

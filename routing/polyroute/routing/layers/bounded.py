@@ -83,7 +83,7 @@ class _Limit:
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         wait, self._wait = self._wait, None
-        if error is not None and wait is not None and wait.was_cut() and isinstance(error, asyncio.CancelledError):
+        if wait is not None and wait.was_cut() and isinstance(error, asyncio.CancelledError):
             raise DeadlineExceeded(self._late) from None
 
     def end(self) -> None:

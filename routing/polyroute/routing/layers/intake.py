@@ -54,7 +54,7 @@ class Intake:
     def over(self, wait: Wait, error: BaseException | None) -> None:
         """What is waited for is there, or `error` is; raises `Draining` where that is because calls were cut."""
         self._waits.discard(wait)
-        if error is not None and wait.was_cut() and isinstance(error, asyncio.CancelledError):
+        if wait.was_cut() and isinstance(error, asyncio.CancelledError):
             raise _shutting_down() from None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ import pytest
 from polyroute.backends.echo import EchoBackend, Script
 from polyroute.core.call import Call
 from polyroute.core.errors import DeadlineExceeded
-from polyroute.core.event import Event, Finished
+from polyroute.core.event import Event, Finished, FinishReason
 from polyroute.core.request import Request
 from polyroute.routing.layers.bounded import Bounded
 from polyroute.routing.streams import generator
@@ -91,3 +91,18 @@ async def test_who_is_cancelled_is_not_late() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_who_ends_in_order_though_time_is_up_leaves_nothing_on_the_task() -> None:
+    """Whoever waits in the same task afterwards, for another call over one connection, is not taken for cancelled."""
+
+    async def stubborn(_: Call) -> AsyncIterator[Event]:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        yield Finished(FinishReason.STOP)
+
+    async with aclosing(generator(Bounded(stubborn, "m", timeout_s=0.01)(Call(REQUEST, "r1")))) as events:
+        assert [type(event) async for event in events] == [Finished]
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
