@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from msgspec.structs import fields
 from prometheus_client import CollectorRegistry
 
 from polyroute.backends.echo import EchoBackend, Script
@@ -27,12 +26,10 @@ from polyroute.core.errors import (
     UnknownModel,
     WorkerDied,
 )
-from polyroute.core.event import Attempt, CacheResult, Finished, Route, Started, Token
+from polyroute.core.event import Finished, Started, Token
 from polyroute.core.request import CacheMode, CacheOptions, Request, RoutingOptions
 from polyroute.core.trace import SAMPLED, Span, Trace
-from polyroute.routing.course import _complete
 from polyroute.routing.gateway import Gateway
-from polyroute.routing.plan import Decision, Step
 from tests.unit.backends.local.loading import site
 
 CONFIG = {
@@ -295,30 +292,3 @@ async def test_a_step_that_came_to_no_replica_is_a_span_where_the_call_is_sample
     assert call is root
     assert (span.name, span.parent_id, span.error) == ("attempt one", root.span_id, "`one`: 64 waiting, limit 64")
     assert span.attributes == {"polyroute.deployment": "one", "error.type": "OVERLOADED"}
-
-
-def test_what_a_backend_says_of_its_route_is_told(gateway: Gateway) -> None:
-    said: dict[str, Any] = {
-        "model": "peer-model",
-        "version": "v9",
-        "replica": "r",
-        "reasons": ("why",),
-        "upstream": Route(model="far"),
-        "attempts": (Attempt("", "r0", reason="UNAVAILABLE"),),
-        "cache": CacheResult.COALESCED,
-        "cache_age_s": 1.0,
-        "cache_key": "ab",
-    }
-    ours = {"requested", "deployment", "variant", "trace_id", "sticky_by", "hash_point", "probability"}
-    assert set(said) | ours == {field.name for field in fields(Route)}
-    told = _complete(Route(**said), Call(ASKS, "r1"), *_decided(gateway), (), 0.0)
-    for name in set(said) - {"reasons", "attempts"}:
-        assert getattr(told, name) == said[name]
-    assert told.reasons[-1] == "why"
-    tried = [(a.deployment, a.replica, a.reason) for a in told.attempts]
-    assert tried == [("one", "r0", "UNAVAILABLE"), ("one", "r", "")]
-
-
-def _decided(gateway: Gateway) -> tuple[Decision, Step]:
-    decision = gateway.snapshot.decide(Call(ASKS, "r1"))
-    return decision, decision.steps[0]
