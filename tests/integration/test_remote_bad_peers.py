@@ -30,6 +30,7 @@ from tests.integration.conftest import Remote
 from tests.integration.peers import (
     END,
     SSE,
+    WAIT_S,
     Connection,
     PeerRequest,
     Play,
@@ -88,6 +89,8 @@ BEFORE_THE_ANSWER = {
     "not HTTP": (raw(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), PeerFailed, "did not answer in HTTP"),
     "a head too large": (raw(head(SSE, "X-A: " + "x" * 70_000)), PeerFailed, "did not answer in HTTP"),
     "HTML with 200": (answering(HTML, kind="text/html"), PeerFailed, "text/html.*<html><body>Bad Gateway"),
+    "a type that is no text": (answering(b"x", kind="\xff\xfe"), PeerFailed, r"with \\udcff\\udcfe instead of"),
+    "a gigantic type": (answering(b"x", kind="x" * 15_000), PeerFailed, r"xxx\.\.\. \(15000 characters\) instead of"),
     "no content": (raw(b"HTTP/1.1 204 No Content\r\n\r\n"), PeerFailed, "instead of"),
     "empty JSON": (answering(b""), PeerFailed, "is not JSON"),
     "wrong JSON": (answering(b'{"choices": ['), PeerFailed, 'is not JSON: {"choices"'),
@@ -119,7 +122,7 @@ async def test_before_the_answer_begins(scripted_peer: ScriptedPeer, remote: Rem
     with pytest.raises(kind, match=says):
         raise error
     assert f"`m` at {scripted_peer.url}: " in error.message
-    assert len(error.message) < 400
+    assert len(error.message.encode()) < 400, "it can be told, and a status has room for it"
     assert len(scripted_peer.calls(CHAT)) == 1, "nothing is sent twice"
 
 
@@ -286,6 +289,28 @@ async def test_the_deadline_of_one_call_is_not_that_of_the_next_on_its_connectio
         got += [event async for event in events]
     assert [type(event) for event in got] == [Started, Token, Finished]
     assert len(scripted_peer.connections) == 1
+
+
+async def test_an_answer_that_is_there_whole_is_not_too_late(scripted_peer: ScriptedPeer, remote: Remote) -> None:
+    texts = [said("x" * 60_000) for _ in range(4)]
+    scripted_peer.plays[CHAT] = streaming(*texts, END)
+    call = a_call(deadline_s=2)
+    async with aclosing(cast("AsyncGenerator[Event, None]", remote().stream(call))) as events:
+        got = [await anext(events)]
+        await until(lambda: time.monotonic() > cast("float", call.deadline) + 0.2, "the deadline has passed")
+        got += [event async for event in events]
+    assert sum(len(event.text) for event in got if isinstance(event, Token)) == 240_000
+    assert isinstance(got[-1], Finished)
+
+
+@pytest.mark.parametrize("interim", ["100 Continue", "103 Early Hints"])
+async def test_silence_after_an_interim_answer_is_bounded(
+    scripted_peer: ScriptedPeer, remote: Remote, interim: str
+) -> None:
+    scripted_peer.plays[CHAT] = raw(f"HTTP/1.1 {interim}\r\n\r\n".encode(), then=None)
+    got, error = await asyncio.wait_for(outcome(remote(timeout=0.5), a_call()), WAIT_S)
+    assert got == []
+    assert "silent for 0.5 s" in error.message
 
 
 async def test_silence_amid_the_answer_is_bounded(scripted_peer: ScriptedPeer, remote: Remote) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import cast
 
@@ -14,7 +14,14 @@ import pytest
 
 from polyroute.backends.remote.backend import RemoteBackend
 from polyroute.core.call import Call
-from polyroute.core.errors import Draining, PeerFailed, PeerUnreachable, Unimplemented, Unsupported
+from polyroute.core.errors import (
+    Draining,
+    InvalidArgument,
+    PeerFailed,
+    PeerUnreachable,
+    Unimplemented,
+    Unsupported,
+)
 from polyroute.core.event import CacheResult, Event, Finished, FinishReason, Route, Started, Token, Usage
 from polyroute.core.request import Message, Request
 from polyroute.core.route_header import ROUTE_HEADER, route_to_header
@@ -35,6 +42,7 @@ from tests.integration.peers import (
     in_turn,
     said,
     streaming,
+    until,
 )
 
 CHAT = "/v1/chat/completions"
@@ -294,6 +302,24 @@ async def test_a_connection_that_the_peer_wants_closed_is_not_kept(scripted_peer
     assert len(scripted_peer.connections) == 2
 
 
+async def test_what_comes_unasked_on_a_kept_connection_answers_no_call(
+    scripted_peer: ScriptedPeer, remote: Remote
+) -> None:
+    answered, unasked = asyncio.Event(), said("unasked") + END
+
+    async def says_more(connection: Connection, request: PeerRequest) -> None:
+        await streaming(said("a"), END)(connection, request)
+        await answered.wait()
+        await connection.send(head(SSE, length=len(unasked)), unasked)
+
+    scripted_peer.plays[CHAT] = in_turn(says_more, streaming(said("b"), END))
+    backend = remote()
+    assert text_of(await events_of(backend)) == "a"
+    answered.set()
+    assert text_of(await events_of(remote())) == "b", "and by now the other connection has brought what it brings"
+    assert text_of(await events_of(backend)) == "b"
+
+
 async def test_calls_at_the_same_time_have_a_connection_each(scripted_peer: ScriptedPeer, remote: Remote) -> None:
     calls, all_there = 20, asyncio.Event()
 
@@ -324,6 +350,61 @@ async def test_a_long_request_arrives_whole(scripted_peer: ScriptedPeer, remote:
     call = Call(Request(model="m", messages=(Message("user", prompt),)), "r1")
     assert text_of(await events_of(remote(), call)) == "a"
     assert scripted_peer.requests[-1].json["messages"][0]["content"] == prompt
+
+
+@asynccontextmanager
+async def unreading(answer: bytes = b"") -> AsyncIterator[tuple[str, list[asyncio.StreamReader]]]:
+    """The URL of a peer that reads the heads of requests, gives `answer`, and leaves their bodies where they are."""
+    requests: list[asyncio.StreamReader] = []
+
+    async def left(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        requests.append(reader)
+        writer.write(answer)
+        writers.append(writer)
+
+    writers: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(left, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", requests
+    finally:
+        server.close()
+        for writer in writers:
+            writer.transport.abort()
+
+
+LONG = Call(Request(model="m", messages=(Message("user", "x" * 2**24),)), "r1")  # more than two sockets hold
+
+
+async def test_a_connection_on_which_a_request_was_refused_unread_is_not_kept(remote: Remote) -> None:
+    """The next call would wait there behind the rest of that request."""
+    async with unreading(head("text/plain", status="413 Content Too Large", length=2) + b"no") as (url, requests):
+        backend = remote(url)
+        for call in (LONG, CALL):
+            with pytest.raises(InvalidArgument):
+                await asyncio.wait_for(events_of(backend, call), WAIT_S)
+        assert len(requests) == 2
+
+
+async def test_a_caller_that_leaves_amid_its_request_does_not_send_the_rest(remote: Remote) -> None:
+    async with unreading() as (url, requests):
+        task = asyncio.create_task(events_of(remote(url), LONG))
+        await until(lambda: bool(requests), "the request has begun to arrive")
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert task.cancelled()
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await asyncio.wait_for(requests[0].readexactly(2**24), WAIT_S)
+
+
+async def test_stopping_does_not_wait_for_a_peer_that_does_not_read(remote: Remote) -> None:
+    async with unreading() as (url, requests):
+        backend = remote(url)
+        task = asyncio.create_task(events_of(backend, LONG))
+        await until(lambda: bool(requests), "the request has begun to arrive")
+        await asyncio.wait_for(backend.stop(), WAIT_S)
+        with pytest.raises(Draining):
+            await task
 
 
 async def test_a_peer_that_never_ends_its_body_after_done_does_not_hold_the_end_up(

@@ -28,7 +28,7 @@ _LOST = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientC
 
 
 class KeptConnectionLost(Exception):
-    """The peer had closed a connection that was kept from an earlier request: it never saw this one."""
+    """The peer had ended, or spoilt, a connection that was kept from an earlier request: it never saw this one."""
 
 
 class Response:
@@ -37,7 +37,7 @@ class Response:
     To be closed: the connection of one that is complete is kept.
     """
 
-    __slots__ = ("_connection", "_line", "_timer", "body", "headers", "status")
+    __slots__ = ("_connection", "_timer", "body", "headers", "status")
 
     def __init__(
         self,

@@ -10,13 +10,14 @@ from polyroute.backends.remote.connection import Response
 from polyroute.backends.remote.dialect import AnsweredError, AnswerReader, Malformed
 from polyroute.backends.remote.peer import Peer
 from polyroute.backends.remote.sse import MAX_LINE_BYTES, LineTooLong, SseParser
-from polyroute.core.errors import PolyrouteError
+from polyroute.core.errors import PolyrouteError, clip
 from polyroute.core.event import Finished, Token
 
 NOTHING: Final = Token()
 """Stands for an answer that has begun without text."""
 MAX_WHOLE_BYTES: Final = 32 * 1024 * 1024
 """Largest answer that is taken in one piece."""
+_KIND_CHARS = 80
 
 
 class Incoming:
@@ -48,7 +49,8 @@ class Incoming:
         if self._kind == "application/json" or self._kind.endswith("+json"):
             return await self._whole()
         beginning = await self._peer.read(self._response)
-        raise self._peer.failed(f"answered with {self._kind} instead of an event stream or JSON", beginning)
+        kind = clip(self._kind, _KIND_CHARS)
+        raise self._peer.failed(f"answered with {kind} instead of an event stream or JSON", beginning)
 
     async def finished(self) -> Finished:
         """The end, once there are no more tokens."""

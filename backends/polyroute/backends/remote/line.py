@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -26,23 +27,43 @@ class Line(ResponseHandler):
 
         The peer may be silent for `silence_s` seconds, then and amid the body. Raises aiohttp's errors.
         """
-        if self.transport is None or self.transport.is_closing():
+        if not self.is_connected() or (self.has_answered and self.should_close):  # or it answers what nobody asked
             raise aiohttp.ClientConnectionResetError("closed before the request was sent")
         self.set_response_params(read_until_eof=True, read_timeout=silence_s, max_field_size=max_header_bytes)
-        self.transport.write(request)
+        cast("asyncio.Transport", self.transport).write(request)
         self.start_timeout()
         message, body = await self.read()
-        while message.code < 200 and message.code != 101:  # interim answers
+        while message.code < 200 and message.code != 101:  # interim answers, each of which ends aiohttp's time limit
+            if not len(self):
+                self.start_timeout()
             message, body = await self.read()
         self.has_answered = True
         self.body = body
         return message, body
 
     def fail(self, error: Exception) -> None:
-        """Ends with `error` what is waited for here: the head of an answer, or its body."""
-        self.set_exception(error)
-        if self.body is not None:
-            self.body.set_exception(error)
+        """Ends with `error` what is waited for here: the head of an answer, or its body, unless that is there whole."""
+        if self.body is None or not self.body.is_eof():
+            self.set_exception(error)
+            if self.body is not None:
+                self.body.set_exception(error)
+
+    @property
+    def should_close(self) -> bool:
+        """Whether it can carry no other request: so, too, where the peer answered before it had read this one."""
+        return super().should_close or self._is_behind
+
+    def close(self) -> None:
+        """Ends it; what the peer has not read yet it is not to get, or it could hold this connection open."""
+        if self._is_behind:
+            self.abort()
+        else:
+            super().close()
+
+    @property
+    def _is_behind(self) -> bool:
+        """Whether a part of the request still waits to be sent."""
+        return self.transport is not None and self.transport.get_write_buffer_size() > 0
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """Reads on after a pause.
