@@ -237,7 +237,8 @@ class Permits:
         most = self._queue.longest
         turn = self._queue.drop()
         text = f"pushed out of a full queue, where {most} of {self.max_queue} waiting were this caller's"
-        turn.given.set_exception(self._refusal(turn.caller, Refusal.PUSHED_OUT, text))
+        if not turn.given.done():  # else it is leaving already
+            turn.given.set_exception(self._refusal(turn.caller, Refusal.PUSHED_OUT, text))
 
     async def _wait(self, caller: str, deadline: float | None) -> None:
         begun = self._clock()

@@ -253,6 +253,21 @@ async def test_one_who_is_pushed_out_and_cancelled_in_that_moment_is_cancelled()
     assert (permits.in_flight, permits.queued) == (0, 0)
 
 
+async def test_the_place_of_one_who_leaves_in_that_moment_is_anothers() -> None:
+    permits, order = Permits("m", 1, 2, 60), []
+    held = await permits.acquire()
+    tasks = await queue_up(permits, "aa", order)
+    late = asyncio.create_task(permits.acquire("b"))
+    tasks[1].cancel()  # and so is its turn, which it has not taken out of the queue when the other comes
+    await settle()
+    assert permits.queued == 2
+    held.release()
+    await tasks[0]
+    (await late).release()
+    assert tasks[1].cancelled()
+    assert (permits.in_flight, permits.queued) == (0, 0)
+
+
 async def returning(permits: Permits, clock: Clock, count: int, every_s: float) -> None:
     """As many permits come back, one at a time, all the others being in use."""
     for _ in range(count):
