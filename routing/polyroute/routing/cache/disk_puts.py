@@ -38,7 +38,7 @@ class Put:
 
 
 class Puts:
-    """Writes by `work`, which gets what is to be done with the store and raises what that raises.
+    """Writes by `work`, which gets what is to be done with the store and raises what that raises; one go at a time.
 
     Where entries failed together they are written one by one, so that each fails for nothing but its own sake.
     """
@@ -46,15 +46,19 @@ class Puts:
     def __init__(self, work: Callable[[Callable[[diskcache.Cache], bool]], bool]) -> None:
         self._work = work
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="answers written")
+        self._going: asyncio.Future[Sequence[Exception | None]] | None = None
 
     async def put(self, puts: Sequence[Put]) -> Sequence[Exception | None]:
         """Why each was not kept, in their order. Who stops waiting stops what has not begun.
 
         Raises `RuntimeError` once it is closed.
         """
+        while self._going is not None and not self._going.done():  # a disk that hangs is handed nothing to hold
+            await asyncio.wait({self._going})
         given_up = threading.Event()
+        self._going = asyncio.wrap_future(self._thread.submit(self._put, puts, given_up))
         try:
-            return await asyncio.wrap_future(self._thread.submit(self._put, puts, given_up))
+            return await asyncio.shield(self._going)
         except asyncio.CancelledError:
             given_up.set()
             raise

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -124,6 +126,19 @@ async def test_nothing_more_is_written_once_nobody_waits(puts: Puts, store: Stor
     store.open.set()
     assert await told(puts, "d") == [""]
     assert store.together == [["a"], ["d"]]
+
+
+async def test_a_disk_that_hangs_holds_nothing_of_what_was_given_up(puts: Puts, store: Store) -> None:
+    entry = bytes(1000)
+    held = sys.getrefcount(entry)
+    for i in range(30):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.001):
+                await told(puts, f"{i}", entry=entry)
+    gc.collect()
+    assert sys.getrefcount(entry) - held < 10, "the first, which hangs, and the frames that the last has left"
+    store.open.set()
+    assert await told(puts, "d") == [""]
 
 
 async def test_after_its_end_it_takes_nothing(store: Store) -> None:
