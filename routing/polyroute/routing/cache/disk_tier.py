@@ -117,9 +117,11 @@ class DiskTier:
 
     async def put(self, entries: Sequence[Entry]) -> Sequence[Exception | None]:
         """Keeps entries, those that are small in one transaction; what goes wrong with one concerns no other."""
-        for entry in entries:
-            self._stock.add(entry.digest)
-        return await self._puts.put([Put(e.digest, e.content, _tag(e.label), e.stay_s) for e in entries])
+        try:
+            return await self._puts.put([Put(e.digest, e.content, _tag(e.label), e.stay_s) for e in entries])
+        finally:
+            for entry in entries:
+                self._stock.add(entry.digest)
 
     async def delete(self, digest: str) -> int:
         """Removes one entry; returns how many there were."""

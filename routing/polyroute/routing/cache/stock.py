@@ -78,7 +78,7 @@ class Stock:
         return False
 
     def add(self, digest: str) -> None:
-        """Something is being stored under `digest`."""
+        """Something has been stored under `digest`; told any sooner, it is lost where all is read again meanwhile."""
         if self._may is not None:
             self._may.add(digest)
 

@@ -246,6 +246,23 @@ async def test_a_database_that_is_none_is_begun_anew_and_told_once(
     await store.close()
 
 
+async def test_what_it_has_stored_it_never_says_that_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where all keys were read again after the put began, and before it was written."""
+    tier = DiskTier(tmp_path / "answers", 64 * MIB, get_s=60, put_s=60)
+    put = tier._puts.put
+
+    async def put_late(puts: Any) -> Any:
+        assert await tier._stock.catch_up()
+        return await put(puts)
+
+    monkeypatch.setattr(tier._puts, "put", put_late)
+    await tier.put([Entry("k", b"v", M, None)])
+    monkeypatch.setattr(tier._stock, "_until", float("inf"))
+    assert tier.lacks("another")
+    assert not tier.lacks("k")
+    await tier.close()
+
+
 async def test_one_that_is_spoilt_while_it_is_open_is_begun_anew_by_one_and_followed_by_others(tmp_path: Path) -> None:
     folder = tmp_path / "answers"
     one, two = opened(folder), opened(folder)
