@@ -45,12 +45,14 @@ class Together(Generic[AskedT, ToldT]):
         return len(self._waiting) + len(self._going)
 
     def ask(self, asked: AskedT) -> asyncio.Future[ToldT]:
-        """The answer to one question, once it is there."""
+        """The answer to one question, once it is there; raises `RuntimeError` where no thread can be had for now."""
         loop = asyncio.get_running_loop()
         told: asyncio.Future[ToldT] = loop.create_future()
         if self._closed:
             told.set_exception(_ended())
             return told
+        if self._thread.ident is None:
+            self._thread.start()
         self._waiting.append((asked, told))
         if not self._going:
             self._go(loop)
@@ -80,8 +82,6 @@ class Together(Generic[AskedT, ToldT]):
         """Hands on the next questions, of which there is at least one, to the idle thread."""
         waiting = self._waiting
         self._going = [waiting.popleft() for _ in range(min(self._most, len(waiting)))]
-        if self._thread.ident is None:
-            self._thread.start()
         self._steps.put(partial(self._answer, loop, self._going))
 
     def _run(self) -> None:

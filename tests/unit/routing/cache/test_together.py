@@ -100,6 +100,23 @@ async def test_one_that_was_never_asked_has_no_thread_to_end(together: Together[
     assert threading.active_count() == before
 
 
+async def test_a_thread_that_cannot_be_had_is_asked_for_again(
+    work: Work, together: Together[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    work.may.set()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="start new thread"):
+            await together.ask(2)
+    assert len(together) == 0
+    async with asyncio.timeout(60):
+        assert await together.ask(4) == 40
+    assert work.batches == [[4]]
+
+
 async def test_what_goes_when_it_is_closed_is_answered_and_nobody_else_is_left_waiting(
     work: Work, together: Together[int, int]
 ) -> None:
