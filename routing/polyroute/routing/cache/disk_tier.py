@@ -21,10 +21,10 @@ import structlog
 from diskcache.core import DEFAULT_SETTINGS, METADATA
 
 from polyroute.routing.cache.disk import BytesDisk, ForeignEntry
+from polyroute.routing.cache.disk_labels import held, reclaim, tag_of
 from polyroute.routing.cache.disk_puts import Put, Puts
 from polyroute.routing.cache.invalidation_log import locked
 from polyroute.routing.cache.stock import Stock
-from polyroute.routing.cache.terms import Moment
 from polyroute.routing.cache.tier import BadEntry, Entry, Held, Label
 from polyroute.routing.cache.together import Together
 
@@ -47,8 +47,6 @@ _SETTINGS: Final[Mapping[str, Any]] = {
     "sqlite_journal_mode": "truncate",
     "sqlite_synchronous": 0,  # what a machine that loses power may spoil is found out, and is only a cache
 }
-
-_BY_TAG: Final = "SELECT tag, COUNT(*), SUM(size + COALESCE(LENGTH(value), 0)), MAX(store_time) FROM Cache GROUP BY tag"
 
 _UNDER: Final = (
     "SELECT key, mode, filename, value FROM Cache"
@@ -118,7 +116,7 @@ class DiskTier:
     async def put(self, entries: Sequence[Entry]) -> Sequence[Exception | None]:
         """Keeps entries, those that are small in one transaction; what goes wrong with one concerns no other."""
         try:
-            return await self._puts.put([Put(e.digest, e.content, _tag(e.label), e.stay_s) for e in entries])
+            return await self._puts.put([Put(e.digest, e.content, tag_of(e.label), e.stay_s) for e in entries])
         finally:
             for entry in entries:
                 self._stock.add(entry.digest)
@@ -134,11 +132,11 @@ class DiskTier:
 
     async def held(self) -> Held:
         """What it holds. `bytes` are those of the whole folder."""
-        return await self._run(_held)
+        return await self._run(held)
 
     async def reclaim(self, stale: Callable[[Label, float], bool]) -> int:
         """Removes the entries whose label is `stale`, and those without one."""
-        return await self._run(partial(_reclaim, stale=stale))
+        return await self._run(partial(reclaim, stale=stale))
 
     async def close(self) -> None:
         """Closes the folder once what is being written is written; does not wait for a disk that hangs."""
@@ -272,39 +270,3 @@ def _broken(error: sqlite3.DatabaseError) -> bool:
     if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return True
     return any(words in str(error) for words in _FOREIGN_SCHEMA)
-
-
-def _tag(label: Label) -> str:
-    return f"{label.moment.local:x} {label.model} {label.version}"
-
-
-def _label(tag: object) -> Label | None:
-    """The label that `_tag` wrote; None for any other."""
-    parts = tag.split(" ", 2) if isinstance(tag, str) else []
-    try:
-        generation, model, version = parts
-        return Label(model, version, Moment(int(generation, 16)))
-    except ValueError:
-        return None
-
-
-def _held(cache: diskcache.Cache) -> Held:
-    by_model: dict[str, tuple[int, int]] = {}
-    entries = 0
-    for tag, count, size, _ in cache._sql(_BY_TAG).fetchall():
-        label = _label(tag)
-        model = "" if label is None else label.model
-        had = by_model.get(model, (0, 0))
-        by_model[model] = (had[0] + int(count), had[1] + int(size))
-        entries += int(count)
-    return Held(entries, int(cache.volume()), by_model)
-
-
-def _reclaim(cache: diskcache.Cache, *, stale: Callable[[Label, float], bool]) -> int:
-    removed, now = 0, time.time()
-    for tag, _, _, stored in cache._sql(_BY_TAG).fetchall():
-        label = _label(tag)
-        age_s = now - stored if isinstance(stored, int | float) else 0.0
-        if label is None or stale(label, age_s):
-            removed += int(cache.evict(tag))
-    return removed + int(cache.expire())

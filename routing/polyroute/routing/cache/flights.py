@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable
 from contextlib import aclosing
 from typing import Final, Generic, TypeVar, cast
 
 import structlog
 
-from polyroute.core.errors import Cancelled, DeadlineExceeded, Draining, PolyrouteError
+from polyroute.core.errors import Draining
+from polyroute.routing.cache.follower import Follower, RunFailed, own
 
 T = TypeVar("T")
 
@@ -18,89 +18,6 @@ log = structlog.get_logger(__name__)
 
 MAX_HELD_BYTES: Final = 16 * 1024 * 1024
 """Most that one run holds for those who follow it; from then on nobody joins it, and who is so far behind is left."""
-
-
-class RunFailed(Exception):
-    """The run has failed before this follower had anything of it, so the follower may do otherwise; see `__cause__`."""
-
-
-def own(failure: BaseException | None, *, led: bool) -> Exception:
-    """The failure of a run as an error of one follower's own; `led` is whether the run was begun for it."""
-    if isinstance(failure, PolyrouteError):
-        error = failure.after(failure.attempts, failure.message)
-        error.shared = not led
-        return error
-    return RuntimeError("the shared run crashed")
-
-
-class Follower(Generic[T]):
-    """One call that follows a flight, at its own pace and until its own deadline. To be left, however it ends.
-
-    `deadline` is on the clock of `time.monotonic`, in seconds.
-    """
-
-    __slots__ = ("_flight", "_late", "_timer", "cut", "deadline", "led", "place", "waited_s", "waiting")
-
-    def __init__(self, flight: Flight[T], deadline: float | None, *, led: bool) -> None:
-        self._flight = flight
-        self.deadline = deadline
-        self.led = led
-        """Whether the run was begun for it."""
-        self.place = 0
-        """Items that it has taken."""
-        self.waited_s = 0.0
-        """How long it has waited for items, in seconds."""
-        self.cut = False
-        """Whether the flight has gone on without it."""
-        self.waiting: asyncio.Future[None] | None = None
-        self._late = False
-        self._timer: asyncio.TimerHandle | None = None
-
-    async def next(self) -> T | None:
-        """The next item; None after the last.
-
-        Raises `RunFailed` where the run failed and nothing was taken yet, else what it failed with; `DeadlineExceeded`
-        at the deadline, and `Cancelled` where the others could not wait for this one any longer.
-        """
-        flight = self._flight
-        while True:
-            if flight.failure is not None and (self.place == 0 or self.place == flight.end):
-                raise flight.failed(self)
-            if self.cut:
-                raise Cancelled(f"`{flight.name}`: left unread until {flight.most_bytes} bytes behind the shared run")
-            if self.place < flight.end:
-                item = flight.item(self.place)
-                self.place += 1
-                flight.taken()
-                return item
-            if flight.complete:
-                return None
-            if self._late:
-                raise DeadlineExceeded(f"`{flight.name}`: the caller's deadline passed before the answer was complete")
-            begun, loop = time.monotonic(), asyncio.get_running_loop()
-            if self.deadline is not None and self._timer is None:
-                self._timer = loop.call_later(max(0.0, self.deadline - begun), self._pass)
-            self.waiting = loop.create_future()
-            try:
-                await self.waiting
-            finally:
-                self.waiting = None
-                self.waited_s += time.monotonic() - begun
-
-    def wake(self) -> None:
-        """There is something new to see, if it is waiting."""
-        if self.waiting is not None and not self.waiting.done():
-            self.waiting.set_result(None)
-
-    def _pass(self) -> None:
-        self._late = True
-        self.wake()
-
-    async def leave(self) -> None:
-        """Follows no longer. Whoever leaves last ends a run that is not complete, and returns once it has ended."""
-        if self._timer is not None:
-            self._timer.cancel()
-        await self._flight.left(self)
 
 
 class Flight(Generic[T]):

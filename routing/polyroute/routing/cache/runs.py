@@ -17,7 +17,8 @@ from polyroute.core.request import CacheMode
 from polyroute.routing.cache.answers import Answers
 from polyroute.routing.cache.codec import StoredAnswer
 from polyroute.routing.cache.fleet import Turn
-from polyroute.routing.cache.flights import Flight, Follower
+from polyroute.routing.cache.flights import Flight
+from polyroute.routing.cache.follower import Follower
 from polyroute.routing.cache.freshness import Freshness, freshness
 from polyroute.routing.cache.keeping import Keeper, Keeping
 from polyroute.routing.cache.look_event import note_look

@@ -15,7 +15,7 @@ from polyroute.core.request import CacheMode
 from polyroute.routing.cache.answers import Answers
 from polyroute.routing.cache.codec import StoredAnswer
 from polyroute.routing.cache.eligibility import Use
-from polyroute.routing.cache.flights import Follower, RunFailed, own
+from polyroute.routing.cache.follower import Follower, RunFailed, own
 from polyroute.routing.cache.freshness import Freshness
 from polyroute.routing.cache.look_event import note_look
 from polyroute.routing.cache.outcome import is_own, is_refusal

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyroute.core.errors import Cancelled, DeadlineExceeded, Draining, WorkerDied
-from polyroute.routing.cache.flights import Flight, Flights, Follower, RunFailed
+from polyroute.routing.cache.flights import Flight, Flights
+from polyroute.routing.cache.follower import Follower, RunFailed
 
 END = "."
 
