@@ -212,10 +212,12 @@ async def test_of_several_models_of_one_peer_one_asks_for_all_unless_what_it_was
         fields = {"id": id, "type": "remote", "base_url": scripted_peer.url, "probe_interval": 3600, **options}
         return RemoteBackend(RemoteConfig.model_validate(fields), scripted_peer.url, lists=lists)
 
-    scripted_peer.plays[MODELS] = models({"id": "a", "version": "1"}, {"id": "b", "version": "2"})
+    scripted_peer.plays[MODELS] = models({"id": "a", "version": "1", "description": "x"}, {"id": "b", "version": "2"})
     first, second, other = backend("a"), backend("b"), backend("a", headers={"X-Tenant": "t"})
     await first.load()
     lists._clock = lambda: 0.0  # it stays a moment ago
+    [(_, told)] = lists._kept.values()
+    assert told.models == {"a": {"version": "1"}, "b": {"version": "2"}}, "nothing is kept that nobody asks for"
     try:
         await second.start()
         await until(lambda: second.status().state is ModelState.WARM, "it was told of")

@@ -17,6 +17,8 @@ PROBE_WAIT_S: Final = 10.0
 _MAX_BYTES = 4 * 1024 * 1024
 _ASK_AGAIN = (401, 403, 407, 408, 425, 429)
 """Refusals that do not tell whether there is a list; of the others among 4xx, each says that there is none."""
+_TOLD: Final = ("version", "max_model_len", "context_length")
+"""What is read of a model; some peers describe each of hundreds in kilobytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class PeerFacts:
 
 @dataclass(frozen=True, slots=True)
 class ModelList:
-    """What a peer answers: the models by their names, as it describes them; None where it has no list of OpenAI's."""
+    """What a peer answers: what it says of its models, by their names; None where it has no list of OpenAI's."""
 
     models: Mapping[str, Mapping[str, Any]] | None = None
 
@@ -97,5 +99,5 @@ def _read(body: Mapping[str, Any]) -> ModelList:
     models: dict[str, Mapping[str, Any]] = {}
     for item in body["data"]:
         if isinstance(item, dict) and isinstance(item.get("id"), str):
-            models.setdefault(item["id"], item)
+            models.setdefault(item["id"], {key: item[key] for key in _TOLD if key in item})
     return ModelList(models)
