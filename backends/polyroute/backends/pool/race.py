@@ -29,19 +29,19 @@ async def race(
         if not done and (second := spare()) is not None:
             running[_asked(second)] = second
         while True:
-            await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            for task in [task for task in running if task.done()]:
-                attempt, error = running.pop(task), task.exception()
-                if error is None:
-                    winner = attempt
-                    for loser in running.values():
-                        beaten(loser)
-                    await _leave(running)
-                    return winner, task.result()
-                lost(attempt, error)
-                await attempt.close()
-                if not running:
-                    raise error
+            done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in list(running):  # all that failed are told of before one wins
+                if task in done and (error := task.exception()) is not None:
+                    lost(running.pop(task), error)
+                    if not running:
+                        raise error
+            won = next((task for task in running if task in done), None)
+            if won is not None:
+                winner = running.pop(won)
+                for loser in running.values():
+                    beaten(loser)
+                await _leave(running)
+                return winner, won.result()
     except BaseException:
         if winner is not None:  # left in the moment in which it had won
             await winner.close()
@@ -50,17 +50,27 @@ async def race(
 
 
 def _asked(attempt: Try) -> asyncio.Task[Event]:
-    return asyncio.create_task(attempt.first(), name=f"attempt at {attempt.replica.name}")
+    return asyncio.create_task(_first(attempt), name=f"attempt at {attempt.replica.name}")
+
+
+async def _first(attempt: Try) -> Event:
+    """The first event of an attempt. Without one it is closed here: elsewhere it cannot be while its stream runs."""
+    try:
+        return await attempt.first()
+    except BaseException:
+        await attempt.close()
+        raise
 
 
 async def _leave(running: dict[asyncio.Task[Event], Try]) -> None:
-    """Cancels attempts and closes them, so that their peers stop."""
-    await asyncio.gather(*(_cancel(task, attempt) for task, attempt in running.items()))
-
-
-async def _cancel(task: asyncio.Task[Event], attempt: Try) -> None:
-    task.cancel()
+    """Cancels attempts and has them closed, so that their peers stop: also where this is cancelled meanwhile."""
+    if not running:
+        return
+    for task in running:
+        task.cancel()
     try:
-        await asyncio.wait({task})
+        await asyncio.wait(running)
     finally:
-        await attempt.close()
+        for task, attempt in running.items():
+            if task.done() and not task.cancelled() and task.exception() is None:
+                await attempt.close()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from typing import cast
 
 import pytest
 
 from polyroute.backends.echo import EchoBackend, Script
 from polyroute.core.backend import ModelState
+from polyroute.core.call import Call
 from polyroute.core.errors import PeerFailed
+from polyroute.core.event import Event
 from tests.unit.backends.pool.pools import World, answered, in_flight, opened, replicas, used
 
 SOON = {"after": "1ms"}
@@ -186,3 +190,60 @@ async def test_a_caller_that_leaves_closes_both(world: World) -> None:
     assert in_flight(pool) == [0, 0]
     assert [backend.open for backend in backends] == [0, 0]
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - what is waited for tells nobody
+        await asyncio.sleep(0)
+
+
+class Clinging(EchoBackend):
+    """Ends no stream that is left before `let_go` is set."""
+
+    let_go: asyncio.Event
+    held = 0
+
+    async def stream(self, call: Call) -> AsyncGenerator[Event, None]:
+        try:
+            async with aclosing(cast("AsyncGenerator[Event, None]", super().stream(call))) as events:
+                async for event in events:
+                    yield event
+        finally:
+            self.held += 1
+            await self.let_go.wait()
+            self.held -= 1
+
+
+async def test_a_caller_that_leaves_twice_closes_both_all_the_same(world: World) -> None:
+    """Its deadline passes, say, while it is being let go."""
+    backends = [Clinging("m", replica=f"r{i}", script=Script(gate=asyncio.Event())) for i in range(2)]
+    let_go = asyncio.Event()
+    for backend in backends:
+        backend.let_go = let_go
+    pool = world.pool(*backends, hedge=SOON)
+    call = asyncio.create_task(used(pool, 1))
+    await until(lambda: in_flight(pool) == [1, 1])
+    call.cancel()
+    await until(lambda: [backend.held for backend in backends] == [1, 1])
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    let_go.set()
+    await until(lambda: in_flight(pool) == [0, 0])
+    assert [backend.open for backend in backends] == [0, 0]
+    await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
+
+
+async def test_one_that_fails_as_the_other_answers_is_told_of(world: World) -> None:
+    gate, backends = asyncio.Event(), replicas(2)
+
+    def script(_call: object) -> Script:
+        is_second = any(backend.calls for backend in backends)
+        return Script(gate=gate, error=PeerFailed("broken") if is_second else None)
+
+    for backend in backends:
+        backend.script = script
+    call = asyncio.create_task(answered(world.pool(*backends, hedge=SOON)))
+    await until(lambda: all(backend.calls for backend in backends))
+    gate.set()
+    assert [attempt.message for attempt in (await call).attempts] == ["broken"]
