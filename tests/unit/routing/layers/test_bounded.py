@@ -106,3 +106,20 @@ async def test_who_ends_in_order_though_time_is_up_leaves_nothing_on_the_task() 
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0
+
+
+@pytest.mark.parametrize("most", [None, 2])
+async def test_a_call_that_is_over_has_no_timer(
+    most: int | None, take: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, timers = asyncio.get_running_loop(), list[asyncio.TimerHandle]()
+    later = loop.call_later
+
+    def noted(*args: Any, **options: Any) -> asyncio.TimerHandle:
+        timers.append(later(*args, **options))
+        return timers[-1]
+
+    monkeypatch.setattr(loop, "call_later", noted)
+    await take(Bounded(EchoBackend("m").stream, "m", timeout_s=3600), most=most)
+    assert timers
+    assert all(timer.cancelled() for timer in timers)

@@ -198,6 +198,14 @@ def test_calls_that_wait_when_a_name_ends_are_counted_by_what_stays(registry: Co
     assert names(registry) == {"a"}
 
 
+def test_calls_that_wait_when_a_model_leaves_end_with_it(registry: CollectorRegistry) -> None:
+    metrics = Metrics(registry, ("a",))
+    metrics.call_ended(Route(requested="a"), "ok", Timing(), Usage())
+    metrics.attempted("a", "ok")
+    metrics.forget("a")
+    assert not names(registry), "nor are they those of another name"
+
+
 @pytest.fixture
 def threads_in_turns() -> Iterator[None]:
     """Threads take turns at every chance."""
