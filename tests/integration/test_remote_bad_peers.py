@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import time
 import traceback
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import cast
 
+import aiohttp
 import pytest
 
 from polyroute.backends.remote.backend import RemoteBackend
@@ -234,6 +236,23 @@ async def test_refused(remote: Remote) -> None:
     assert got == []
     assert type(error) is PeerUnreachable
     assert "cannot connect" in error.message
+
+
+async def test_refused_again_and_again_leaves_nothing_to_the_collector(remote: Remote) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        backend = remote(f"http://127.0.0.1:{unused.getsockname()[1]}")
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(3):
+                with suppress(PeerUnreachable):  # `pytest.raises` would itself keep the error
+                    async for _event in backend.stream(a_call()):
+                        pytest.fail("it answered")
+            left = [each for each in gc.get_objects() if type(each) is aiohttp.ClientConnectorError]
+        finally:
+            gc.enable()
+    assert left == []
 
 
 async def test_a_name_that_does_not_exist(remote: Remote) -> None:

@@ -123,6 +123,9 @@ class Connections:
             if hurried:
                 raise self._late() from error
             raise aiohttp.ConnectionTimeoutError from error
+        except aiohttp.ClientConnectorError as error:
+            _without_frames(error)
+            raise
 
     async def close(self) -> None:
         """Closes every connection, those that are in use too."""
@@ -141,3 +144,15 @@ def _leave(connection: Connection, timer: asyncio.TimerHandle | None) -> None:
 def _begun(error: Exception) -> bool:
     """Whether a lost connection had brought a part of an answer (aiohttp then holds the parsed head as message)."""
     return isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str)
+
+
+def _without_frames(error: BaseException) -> None:
+    """Takes from an error, and from those behind it, where they were raised.
+
+    The frames of those who connect hold the errors that they raise. While a peer is away, each attempt would leave a
+    ring of some fifty objects for the collector.
+    """
+    behind: BaseException | None = error
+    while behind is not None:
+        behind.__traceback__ = None
+        behind = behind.__cause__ or behind.__context__
