@@ -38,7 +38,8 @@ class _ToldAttempt(msgspec.Struct, omit_defaults=True, gc=False):
     variant: str = ""
     reason: str = ""
     message: str = ""
-    duration_s: float = 0.0
+    duration_s: float | None = None
+    """None stands for 0: what is left out is known by its identity, which an equal float does not share."""
 
 
 class _Told(msgspec.Struct, omit_defaults=True, gc=False):
@@ -142,7 +143,7 @@ def _told_attempt(attempt: Attempt) -> _ToldAttempt:
         variant=attempt.variant,
         reason=attempt.reason,
         message=attempt.message,
-        duration_s=round(took_s, 6) if math.isfinite(took_s) else 0.0,
+        duration_s=round(took_s, 6) if took_s and math.isfinite(took_s) else None,
     )
 
 

@@ -49,6 +49,13 @@ def test_every_field_of_a_route_is_carried() -> None:
     assert set(orjson.loads(route_to_header(route))) == set(Route.__struct_fields__)
 
 
+def test_what_is_not_told_is_left_out() -> None:
+    read = route_from_header('{"attempts": [{"deployment": "d"}]}')
+    assert read is not None
+    for attempts in (read.attempts, (Attempt("d", duration_s=float("inf")),)):
+        assert route_to_header(Route(model="m", attempts=attempts)) == '{"model":"m","attempts":[{"deployment":"d"}]}'
+
+
 def test_a_long_one_loses_reasons_then_upstream_then_attempts_then_the_ends_of_names() -> None:
     long = "x" * MAX_BYTES
     up = Route(model="up", reasons=("r",))
