@@ -227,6 +227,8 @@ class Answers:
             return None
         if answer.key != key.canonical or terms.outlived(self._wall() - answer.created):
             return None
+        if self._invalidations.forgot(key.digest, answer.created, shared=tier.shared):
+            return None  # it was on its way here, and is about to be taken out again
         if tier.shared:
             entry = relabelled(entry, header, Label(answer.model, answer.version, key.moment))
         return answer, entry, header.plain_bytes

@@ -76,6 +76,12 @@ class Invalidations:
             now[:2] == key.moment[:2] and max(self._floor, self._forgets.get(key.digest, 0)) <= key.moment.sequence
         )
 
+    def forgot(self, digest: str, created: float, *, shared: bool) -> bool:
+        """Whether the answer with that digest which was made at `created` (Unix time, in seconds) was invalidated by
+        itself: on this machine, or as all machines count that are `shared` with."""
+        times = self._times.get((Kind.ENTRY, bytes.fromhex(digest)), (0, 0))
+        return times[shared] > created * 1e6
+
     def shared(self) -> Mapping[tuple[Kind, bytes], int]:
         """What machines tell each other of, by kind and name, each with its time in microseconds."""
         return {key: shared for key, (_, shared) in self._times.items() if shared}

@@ -368,6 +368,28 @@ async def test_one_that_is_forgotten_while_it_is_written_does_not_stay(
     assert near.entries == {}
 
 
+async def test_one_that_is_forgotten_while_it_is_written_is_not_given_in_between(
+    codec: Codec, wall: Wall, near: Slot, far: Slot
+) -> None:
+    """A call that begins after that may find it before it is taken out again, in this process or in another one."""
+    tiers = [GuardedTier(near), GuardedTier(far)]
+    answers = Answers(MemoryTier(MIB), tiers, Invalidations(wall=wall), codec, wall=wall)
+    key = await kept(answers, wall)
+    written = [(tier, dict(tier.entries)) for tier in (near, far)]
+    wall.now += 1
+    await answers.forget(key.digest)
+    for tier, entries in written:
+        tier.entries.update(entries)
+        assert await tier_of(answers, answers.key("m", b"a")) == ""
+        assert len(answers.memory) == 0
+        tier.entries.clear()
+    wall.now += 1
+    await kept(answers, wall)
+    answers.memory.forget(key.digest)
+    assert await tier_of(answers, answers.key("m", b"a")) == "disk"
+    await answers.close()
+
+
 async def test_one_that_is_forgotten_while_it_is_found_does_not_fill_what_is_above(
     answers: Answers, wall: Wall, near: Slot, far: Slot
 ) -> None:
@@ -411,7 +433,8 @@ async def test_two_processes_share_a_folder_and_what_one_invalidates_the_other_d
 ) -> None:
     def process() -> Answers:
         disk = GuardedTier(DiskTier(tmp_path / "answers", 64 * MIB, get_s=60, put_s=60))
-        return Answers(MemoryTier(MIB), [disk], Invalidations(tmp_path / "invalidations"), codec, wall=wall)
+        invalidations = Invalidations(tmp_path / "invalidations", wall=wall)
+        return Answers(MemoryTier(MIB), [disk], invalidations, codec, wall=wall)
 
     one, two = process(), process()
     await one.start()
@@ -424,6 +447,7 @@ async def test_two_processes_share_a_folder_and_what_one_invalidates_the_other_d
     assert await tier_of(one, one.key("m", b"a")) == "disk"
     await two.forget(key.digest)
     assert await tier_of(one, one.key("m", b"a")) == ""
+    wall.now += 1
     await kept(two, wall)
     await one.close()
     await two.close()
