@@ -26,7 +26,8 @@ from benchmarks.rig.workload import MODEL, Ask
 from polyroute.core.call import Call
 from polyroute.routing.cache.answers import Answers
 from polyroute.routing.cache.codec import StoredAnswer
-from polyroute.routing.cache.disk_tier import DiskTier, _tag
+from polyroute.routing.cache.disk_labels import tag_of
+from polyroute.routing.cache.disk_tier import DiskTier
 from polyroute.routing.cache.frame import pack
 from polyroute.routing.cache.terms import Terms
 from polyroute.routing.cache.tier import Label
@@ -121,7 +122,7 @@ def _write(cache: diskcache.Cache, *, entries: list[tuple[str, bytes, Label]]) -
     """As `DiskTier.put`, but many in one transaction: a million one by one take many minutes."""
     with cache.transact():
         for digest, entry, label in entries:
-            cache.set(digest, entry, tag=_tag(label))
+            cache.set(digest, entry, tag=tag_of(label))
 
 
 def command(serve: Serve) -> list[str]:
