@@ -14,7 +14,7 @@ import grpc.aio
 import pytest
 from google.rpc.error_details_pb2 import RetryInfo
 
-from polyroute.core.backend import ReplicaStatus
+from polyroute.core.backend import ModelState, ReplicaStatus
 from polyroute.core.config import RemoteConfig
 from polyroute.v1 import inference_pb2 as pb
 from tests.integration.grpc_serving import Serving, refusal_of, refused, serving
@@ -94,8 +94,9 @@ def serve(peers: tuple[ScriptedPeer, ScriptedPeer], tmp_path: Path) -> Serve:
         options = {"api": "openai", "balance": "round_robin", "max_concurrency": 32, "max_queue": 500, **config}
         model = RemoteConfig(id="m", type="remote", base_urls=tuple(peer.url for peer in peers), **options)
         async with serving(folder=tmp_path, settings=settings_of(model, tmp_path)) as at:
-            yield at
             view = lambda: at.server.gateway.model("m")  # noqa: E731
+            await until(lambda: {r.state for r in view().status.replicas} == {ModelState.WARM}, "both were reached")
+            yield at
             await until(lambda: (view().in_flight, view().queued) == (0, 0), "every permit came back")
             await until(lambda: [r.in_flight for r in view().status.replicas] == [0, 0], "no replica has a call")
         for peer in peers:
