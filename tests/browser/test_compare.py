@@ -63,8 +63,8 @@ async def test_words_that_differ_are_marked(opens: Opens, peer: Peer) -> None:
     page = await opens("/?model=chat#/compare")
     await compare(page, "A fox?")
     diff = page.get_by_role("region", name="Differences")
-    assert [text.strip() for text in await diff.locator("del").all_inner_texts()] == ["quick", "jumps"]
-    assert [text.strip() for text in await diff.locator("ins").all_inner_texts()] == ["slow", "sleeps"]
+    await expect(diff.locator("del")).to_have_text(["quick", "jumps"])
+    await expect(diff.locator("ins")).to_have_text(["slow", "sleeps"])
     await expect(diff.get_by_role("status")).to_have_text(
         "2 words and marks are only in the first, 2 only in the second, 4 in both."
     )

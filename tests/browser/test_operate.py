@@ -107,7 +107,7 @@ async def test_charts_follow_the_calls(at: At, operated: Operated) -> None:
         await page.get_by_role("combobox", name="Model").select_option("team/terse")
         await expect(page.get_by_role("img", name=re.compile(r"Calls a second: all [\d.]*[1-9]"))).to_be_visible()
         await page.get_by_label("1 min", exact=True).check()
-        assert await page.locator(".chart canvas").count() == 6
+        await expect(page.locator(".chart canvas")).to_have_count(6)
         scrapes = await page.evaluate(
             "performance.getEntriesByType('resource').filter(e => e.name.includes('/metrics'))"
         )
