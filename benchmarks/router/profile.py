@@ -8,48 +8,51 @@ TITLE: Final = "Where the time goes"
 
 PROFILE: Final = """
 By profiles, which a run of this page does not make anew. Processor time of the server, all threads, in us: 32 callers,
-metrics, log and 1% of traces on, two cores (AMD Zen 4) that others were using. Misses get an answer of 16 words.
+metrics, log and 1% of traces on, two cores (AMD Zen 4). Misses get an answer of 16 words.
 
-**A miss.** What the cache adds depends on the tiers that it has; rounds went through all rows in turn.
+**A miss.** What the cache adds depends on the tiers that it has; rounds went through all rows in turn. Before is
+version 590f6b4.
 
 | miss | `Generate` | the same before | REST | the same before |
 |---|---:|---:|---:|---:|
-| bare grpc.aio or aiohttp, which look at nothing | 408 | - | 166 | - |
-| memory | 1,069 | 1,106 | 930 | 922 |
-| memory and disk | 1,409 | 1,579 | 876 | 1,005 |
+| bare grpc.aio or aiohttp, which look at nothing | 497 | - | 128 | - |
+| cache off | 699 | 950 | 411 | 664 |
+| memory | 903 | 1,127 | 541 | 805 |
+| memory and disk | 975 | 1,616 | 622 | 1,021 |
 
-Before is version af09a14, in the same five rounds. In another run `Generate` took 878 with the cache off, 1,060 with
-memory and 1,369 with disk. That REST with memory takes longer than with disk is the noise of others.
+By samples of all threads on a busy machine (py-spy, 875 us in all) 354 us of a `Generate` with memory are gRPC, uvloop
+and the kernel under the loop, with no Python above them, and 79 are gRPC's own thread. The kernel's part is the
+framework's: bare gRPC writes 7.6 times, reads 3.5 times and waits for a lock 5.8 times; here it is 8.1, 4.1 and 8.3.
+The rest lies thin: 29 to write to the peer and wait for it, 22 aiohttp's parser, 16 observing, 12 reading the request,
+11 reading events, 10 the run that equal calls share, and less than 10 for each place else.
 
-A miss is 1,446 calls of functions with the cache off, 1,810 with memory, and 1,953 on the loop with disk as well. Of
-the 364 that the memory adds, 164 are functions in C; 40 are the run that equal calls share and those who follow it, 28
-the layers of the cache, 25 the key, 24 finding and keeping the answer. Over REST, by their own time and apart from
-functions in C, the shares of a miss were, as of decision 41: cache 17%, aiohttp as a client 16%, as a server 13%,
-layers and metrics 13%, the remote backend 10%, asyncio and threads 9%, REST's own 7%, the pool 6%.
+Below the cache, by itself, the remote backend takes 130 us; 48 of them are aiohttp's connector, protocol and parser
+([decision 49](decisions/049-a-peer-is-asked-without-a-session.md)). Of what the disk adds, 52 us are the thread that
+writes, where SQLite takes 37; 25 are on the loop, and 3 to 7 the thread that reads: a busy process knows what the disk
+lacks ([decision 48](decisions/048-a-busy-process-knows-what-the-disk-lacks.md)). Over REST, aiohttp's server and all
+that is done for HTTP and JSON take 80 us by themselves, 35 of them for an echo
+([decision 50](decisions/050-rest-reads-the-common-body-in-one-step.md)).
 
-Of what the disk adds, half is two threads. One reads, 85 us a miss, of which SQLite takes 5: the rest is waking it and
-handing the interpreter to and fro, for calls come one in a turn of the loop, and seldom two wait together. One writes,
-80 us; it took 180 until all that comes within 10 ms went into one transaction of a few statements. The other half is
-on the loop: the task that writes, time limits, and waiting for the interpreter.
+**A hit in memory** over gRPC is some 1,900 steps of the interpreter, beside gRPC's own code, which leaves little of
+them in the processor's caches. By leaving out one part at a time, with 8 callers: the log line takes 17 to 21 us, 9 of
+them on the loop; observation 13; trace and sampling 10; metrics 7. Of the steps, 350 are for those, 200 write the
+answer's bytes, 184 make its route, and 150 ask whether all that was found before still holds
+([decision 47](decisions/047-what-a-hit-works-out-anew.md)). Over REST a hit takes 68 us by itself, twice an echo.
 
-**A hit in memory.** In one process, with nothing else between, the handler of `Generate` takes some 50 us. Beside
-gRPC's own code, which leaves little of it in the processor's caches, it takes two to three times that. By leaving out
-one part at a time, with 8 callers:
+**A hit on disk** is some 7,800 steps: a run that equal calls share, as for a miss, and a thread that is handed the
+interpreter and gives it back. Answers that are read often are in memory.
 
-| part | us |
-|---|---:|
-| finding the answer: plan, facts of the replicas, key, memory, invalidations (one system call) | 36 |
-| the boundary of an RPC: its ID, frame, trailers, deadline and metadata, the call | 33 |
-| what is told: trace and sampling, observation | 27 |
-| the log line, written and rendered | 26 |
-| the answer's bytes: of 415, some 230 are made anew | 25 |
-| metrics: eight series | 13 |
+**A stream** of 64 words that the peer sends at once takes 740 us over REST, 1,086 before, and a relay of bytes 307.
+aiohttp goes through its parser anew for each chunk that a peer sends. What one read brings is one token
+([decision 41](decisions/041-what-comes-at-once-is-one-token.md)). Word by word, REST by itself takes some 4 us a word.
+An open stream holds 11 KB over gRPC beyond what gRPC holds for it, two thirds in the layers and the cache's run, and 18
+KB over REST beyond what aiohttp does.
 
-**A stream** of 64 words, which the peer sends at once: 1,670 us over REST where a relay of bytes takes 281. aiohttp
-goes through its parser anew for each chunk that a peer sends: 65 us for 64 of them. What one read brings is one token
-([decision 41](decisions/041-what-comes-at-once-is-one-token.md)), so a word costs what it takes to find it in its event
-and to write it into another: a third of a microsecond to write.
+**Many calls.** Of a million misses (`--cases footprint --over grpc --contenders ours --rounds 1 --calls 1000000
+--calls-seconds 3600`) the server held 112 MB at first, 184 after a hundred thousand, when its memory was full of
+answers, and between 188 and 193 from four hundred thousand to the end.
 
-No place stands out any more. What is left is to do less per call in more places: to tell of calls in batches, in a
-thread that has nothing but that in its cache; to compile a few modules; or to do it elsewhere than in Python.
+No place stands out any more. Compiling brings nothing: the interpreter's loop is 18% of a miss
+([decision 52](decisions/052-compiled-modules-are-no-faster.md)). What is left is to do less per call in more places, or
+to do it elsewhere than in Python.
 """
