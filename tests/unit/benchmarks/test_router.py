@@ -195,7 +195,7 @@ def test_the_gate_names_what_is_slower_than_its_bound() -> None:
         samples = {(case, 32, case.floors[0]): [_sample(1, cpu_us=100)] for case in cases}
         return Found(samples | {(case, 32, OURS): [_sample(1, cpu_us=cpu_us)] for case in cases})
 
-    assert gate.broken(lines(found(100))) == []
+    assert gate.broken(lines(found(10))) == []
     said = gate.broken(lines(found(100_000)))
     assert len(said) == len(gate.BOUNDS)
     assert said[0].startswith("unary-miss, grpc: 0.00 of the floor for a second of processor, at least ")
