@@ -21,7 +21,7 @@ from polyroute.routing.cache.terms import MAX_ANSWER_BYTES, AnswerKey, Found, Mo
 from polyroute.routing.cache.tier import Held, Label
 from polyroute.routing.cache.tier_stats import AnswersStats, Reading, stats_of
 from polyroute.routing.cache.upkeep import Upkeep
-from polyroute.routing.cache.writing import Keeping, Writing
+from polyroute.routing.cache.writing import Packed, Writing
 from polyroute.routing.views import TierCounts
 
 if TYPE_CHECKING:  # redis-py is not there in every installation
@@ -149,7 +149,7 @@ class Answers:
         below = [stay for stay in terms.below if stay.tier in self._named]
         if below:
             label = Label(answer.model, answer.version, key.moment)
-            self._writing.begin(Keeping(key, pack(payload, label), label, terms, age_s), below)
+            self._writing.begin(Packed(key, pack(payload, label), label, terms, age_s), below)
         return True
 
     async def forget(self, digest: str) -> int:
@@ -238,7 +238,7 @@ class Answers:
         if above:
             age_s = max(0.0, self._wall() - answer.created)
             label = Label(answer.model, answer.version, key.moment)
-            self._writing.begin(Keeping(key, entry, label, terms, age_s), above)
+            self._writing.begin(Packed(key, entry, label, terms, age_s), above)
 
     def _remember(self, key: AnswerKey, terms: Terms, answer: StoredAnswer, size: int) -> None:
         if terms.memory is not None:

@@ -26,7 +26,7 @@ REST_S: Final = 0.025
 
 
 @dataclass(frozen=True, slots=True)
-class Keeping:
+class Packed:
     """An answer as the bytes of one entry. `age_s` is how old it is, in seconds."""
 
     key: AnswerKey
@@ -46,13 +46,13 @@ class Writing:
         """Entries on their way, those of all tiers together."""
         return sum(map(len, self._lanes.values()))
 
-    def begin(self, keeping: Keeping, stays: Sequence[Stay]) -> None:
+    def begin(self, packed: Packed, stays: Sequence[Stay]) -> None:
         """Writes an entry to the tiers that `stays` name; leaves one out where too much is on its way to it."""
-        key, terms = keeping.key, keeping.terms
+        key, terms = packed.key, packed.terms
         for stay in stays:
-            stay_s = terms.remaining_s(stay, key.digest, keeping.age_s)
+            stay_s = terms.remaining_s(stay, key.digest, packed.age_s)
             if stay_s is None or stay_s > 0:
-                entry = Entry(key.digest, keeping.entry, keeping.label, stay_s)
+                entry = Entry(key.digest, packed.entry, packed.label, stay_s)
                 self._lanes[stay.tier].add(_Sent(entry, key, terms.model))
 
     async def flush(self) -> None:

@@ -13,7 +13,7 @@ from polyroute.routing.cache.guarded import GuardedTier
 from polyroute.routing.cache.invalidations import Invalidations
 from polyroute.routing.cache.terms import AnswerKey, Stay, Terms
 from polyroute.routing.cache.tier import Entry, Label, Tier
-from polyroute.routing.cache.writing import MOST_TOGETHER, Keeping, Writing
+from polyroute.routing.cache.writing import MOST_TOGETHER, Packed, Writing
 
 TERMS = Terms("m")
 DISK, REDIS = Stay("disk"), Stay("redis")
@@ -74,7 +74,7 @@ def begin(writes: Writing, invalidations: Invalidations) -> Callable[..., None]:
     def _begin(*names: str, stays: Sequence[Stay] = (DISK,)) -> None:
         for name in names:
             key = AnswerKey.of(name.encode(), invalidations.moment("m"))
-            writes.begin(Keeping(key, name.encode(), Label("m", "1", key.moment), TERMS), stays)
+            writes.begin(Packed(key, name.encode(), Label("m", "1", key.moment), TERMS), stays)
 
     return _begin
 
