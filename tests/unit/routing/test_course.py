@@ -18,6 +18,7 @@ from polyroute.routing.course import Course, begun
 from polyroute.routing.gateway import Gateway
 from polyroute.routing.metrics import Metrics
 from polyroute.routing.plan import Decision
+from tests.clock import Clock
 from tests.counts import total
 
 CONFIG = {
@@ -26,13 +27,6 @@ CONFIG = {
     "routes": [{"id": "chat", "variants": [{"name": "v1", "model": "one"}], "fallback": ["two"]}],
 }
 CALL = Call(Request(prompt="a"), "r1", arrived=0.0, deadline=10.0)
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

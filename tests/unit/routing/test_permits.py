@@ -11,16 +11,7 @@ import pytest
 from polyroute.core.errors import DeadlineExceeded, Overloaded
 from polyroute.routing.adaptive import AdaptiveLimit
 from polyroute.routing.permits import Permits
-
-
-class Clock:
-    """A clock that a test sets."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.clock import Clock
 
 
 async def settle() -> None:
@@ -81,7 +72,7 @@ async def test_who_comes_later_does_not_overtake_one_who_was_just_given_the_perm
 
 
 async def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
-    clock = Clock()
+    clock = Clock(100.0)
     permits = Permits("m", 1, 1, 60, clock=clock)
     for took in (0.0, 3.2):
         held = await permits.acquire()
@@ -154,7 +145,7 @@ async def test_a_permit_given_to_one_who_is_cancelled_in_that_moment_goes_on() -
 
 
 async def test_a_permit_given_in_the_moment_in_which_the_wait_ends_is_kept() -> None:
-    permits = Permits("m", 1, 5, 0.01, clock=Clock())
+    permits = Permits("m", 1, 5, 0.01, clock=Clock(100.0))
     held = await permits.acquire()
     waiting = asyncio.create_task(permits.acquire())
     await settle()
@@ -277,7 +268,7 @@ async def returning(permits: Permits, clock: Clock, count: int, every_s: float) 
 
 
 async def test_who_cannot_make_it_any_more_is_refused_at_once() -> None:
-    clock, order = Clock(), []
+    clock, order = Clock(100.0), []
     permits = Permits("m", 1, 100, 60, clock=clock)
     await returning(permits, clock, 20, 1.0)
     held = await permits.acquire()
@@ -302,7 +293,7 @@ async def test_who_cannot_make_it_any_more_is_refused_at_once() -> None:
 
 @pytest.mark.parametrize("known", [0, 19])
 async def test_nobody_is_refused_on_a_guess(known: int) -> None:
-    clock, order = Clock(), []
+    clock, order = Clock(100.0), []
     permits = Permits("m", 1, 100, 60, clock=clock)
     await returning(permits, clock, known, 100.0)
     held = await permits.acquire()
@@ -316,7 +307,7 @@ async def test_nobody_is_refused_on_a_guess(known: int) -> None:
 
 
 async def test_a_stall_that_is_over_makes_nobody_hopeless() -> None:
-    clock, order = Clock(), []
+    clock, order = Clock(100.0), []
     permits = Permits("m", 4, 100, 60, clock=clock)
     stalled = [await permits.acquire() for _ in range(4)]
     clock.now += 600
@@ -336,7 +327,7 @@ async def test_a_stall_that_is_over_makes_nobody_hopeless() -> None:
 
 
 async def test_calls_that_end_while_permits_are_free_say_nothing_of_how_fast_they_come_back() -> None:
-    clock = Clock()
+    clock = Clock(100.0)
     permits = Permits("m", 2, 0, 60, clock=clock)
     for _ in range(5):
         permit = await permits.acquire()
@@ -374,7 +365,7 @@ async def test_a_limit_that_shrinks_takes_no_permit_away() -> None:
 
 
 async def test_an_adaptive_limit_learns_from_the_holders_and_lets_go_of_those_who_wait() -> None:
-    clock = Clock()
+    clock = Clock(100.0)
     limit = AdaptiveLimit(1, 64)
     permits, order = Permits("m", limit, 100, 60, clock=clock), []
     held = [await permits.acquire() for _ in range(limit())]

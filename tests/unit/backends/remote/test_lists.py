@@ -9,20 +9,13 @@ from polyroute.backends.remote.lists import FRESH_S, Lists
 from polyroute.backends.remote.peer import Peer
 from polyroute.backends.remote.probe import ModelList, PeerFacts
 from polyroute.core.config import RemoteConfig, SecretFile
+from tests.clock import Clock
 
 URL = "http://peer:8000"
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def test_a_list_holds_for_a_moment_after_it_was_asked_for() -> None:
-    clock, told = Clock(), ModelList({})
+    clock, told = Clock(100.0), ModelList({})
     lists = Lists(clock=clock)
     lists.keep("a", told, asked_at=clock.now - FRESH_S / 2)
     assert lists.recent("a") is told
@@ -33,7 +26,7 @@ def test_a_list_holds_for_a_moment_after_it_was_asked_for() -> None:
 
 
 def test_a_later_list_takes_the_place_of_an_earlier_one() -> None:
-    clock, later = Clock(), ModelList({})
+    clock, later = Clock(100.0), ModelList({})
     lists = Lists(clock=clock)
     lists.keep("a", ModelList(), asked_at=clock.now)
     clock.now += FRESH_S / 2
@@ -43,7 +36,7 @@ def test_a_later_list_takes_the_place_of_an_earlier_one() -> None:
 
 
 def test_lists_of_many_peers_are_not_kept_for_long() -> None:
-    clock = Clock()
+    clock = Clock(100.0)
     lists = Lists(clock=clock)
     for number in range(1000):
         lists.keep(number, ModelList(), asked_at=clock.now)
@@ -52,7 +45,7 @@ def test_lists_of_many_peers_are_not_kept_for_long() -> None:
 
 
 def test_a_list_that_comes_late_is_none_for_others() -> None:
-    clock = Clock()
+    clock = Clock(100.0)
     lists = Lists(clock=clock)
     lists.keep("slow", ModelList(), asked_at=clock.now - 2 * FRESH_S)
     assert lists.recent("slow") is None

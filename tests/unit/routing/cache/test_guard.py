@@ -5,13 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from polyroute.routing.cache.guard import Guard
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.clock import Clock
 
 
 def test_a_few_failures_are_borne_and_a_success_wipes_them_out() -> None:

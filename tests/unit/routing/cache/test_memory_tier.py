@@ -9,15 +9,9 @@ from polyroute.core.event import Finished, FinishReason, Token, TokenLogprob, To
 from polyroute.routing.cache.codec import StoredAnswer
 from polyroute.routing.cache.memory_tier import MemoryTier, footprint
 from polyroute.routing.cache.terms import AnswerKey, Moment
+from tests.clock import Clock
 
 MIB = 1024 * 1024
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def key_of(text: str, generation: int = 1) -> AnswerKey:
@@ -72,7 +66,7 @@ def test_an_answer_too_large_for_it_pushes_nobody_out() -> None:
 
 
 def test_it_gives_nothing_expired_and_nothing_of_another_request_or_generation() -> None:
-    clock = Clock()
+    clock = Clock(100.0)
     memory = MemoryTier(MIB, clock=clock)
     key = key_of("a")
     memory.put(key, answer_to(key), 100, 10.0)
@@ -85,7 +79,7 @@ def test_it_gives_nothing_expired_and_nothing_of_another_request_or_generation()
 
 
 def test_a_sweep_takes_what_can_be_found_no_more() -> None:
-    clock = Clock()
+    clock = Clock(100.0)
     memory = MemoryTier(MIB, clock=clock)
     for text, model, stay_s in (("a", "m", None), ("b", "m", 1.0), ("c", "n", None)):
         key = key_of(text)

@@ -15,6 +15,7 @@ from polyroute.routing.cache.memory_tier import MemoryTier
 from polyroute.routing.cache.shelf import Shelf
 from polyroute.routing.layers.cached import Cached
 from polyroute.routing.metrics import Metrics
+from tests.clock import Clock
 
 
 @pytest.fixture
@@ -22,18 +23,9 @@ def backend() -> EchoBackend:
     return EchoBackend("m")
 
 
-class Clock:
-    """A clock that stands still."""
-
-    now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1_000_000.0)
 
 
 @pytest.fixture

@@ -36,8 +36,8 @@ from polyroute.routing.cache.shelf import Shelf
 from polyroute.routing.layers.cached import Cached
 from polyroute.routing.metrics import Metrics
 from polyroute.routing.streams import generator
+from tests.clock import Clock
 from tests.unit.routing.conftest import JsonCodec
-from tests.unit.routing.layers.conftest import Clock
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from([0.5, 1.0, -0.0]) | st.sampled_from(["", "a"]),

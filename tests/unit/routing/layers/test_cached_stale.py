@@ -28,7 +28,7 @@ from polyroute.core.request import CacheMode, CacheOptions, Request, Sampling
 from polyroute.routing.cache.runs import MOST_REFRESHES
 from polyroute.routing.layers.cached import Cached
 from polyroute.routing.streams import generator
-from tests.unit.routing.layers.conftest import Clock
+from tests.clock import Clock
 
 HOUR = 3600.0
 SERVES = {"ttl": HOUR, "stale_while_revalidate": HOUR}

@@ -40,22 +40,16 @@ async def ending(front: FrontProcess, theirs: socket.socket) -> str:
         return await front.run(lambda message: None)
 
 
-async def test_a_process_that_listens_and_says_nothing_is_ended() -> None:
+@pytest.mark.parametrize(("listening", "patience_s"), [(True, 30), (False, 300)])
+async def test_a_process_that_says_nothing_is_ended_and_one_that_begins_has_longer(
+    listening: bool, patience_s: int
+) -> None:
     async with stopped() as (front, theirs):
-        for _ in range(30):
-            front.look(1.0, listening=True)
+        for _ in range(patience_s):
+            front.look(1.0, listening=listening)
         assert "returncode=None" in repr(front)
-        front.look(1.0, listening=True)
-        assert await ending(front, theirs) == "killed, for it had said nothing for 30 s"
-
-
-async def test_a_process_that_begins_has_longer() -> None:
-    async with stopped() as (front, theirs):
-        for _ in range(300):
-            front.look(1.0, listening=False)
-        assert "returncode=None" in repr(front)
-        front.look(1.0, listening=False)
-        assert await ending(front, theirs) == "killed, for it had said nothing for 300 s"
+        front.look(1.0, listening=listening)
+        assert await ending(front, theirs) == f"killed, for it had said nothing for {patience_s} s"
 
 
 async def test_a_process_that_says_anything_is_let_be() -> None:

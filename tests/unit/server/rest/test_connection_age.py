@@ -6,14 +6,7 @@ import random
 from asyncio import BaseTransport
 
 from polyroute.server.rest.connection_age import JITTER, ConnectionAge
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.clock import Clock
 
 
 class Transport(BaseTransport):
