@@ -18,8 +18,10 @@ FOLLOWED_S: Final = 0.1
 """How often the store is asked what is new there, in seconds, while many look for something in it."""
 TRUSTED_S: Final = 0.2
 """How long what it said is relied on, in seconds: so late may this process find what another one has stored."""
-BUSY: Final = 8
-"""How many have to look within `FOLLOWED_S`. Where fewer do, the store is asked for each."""
+COUNTED_S: Final = 0.5
+"""How long looks are counted before it is decided whether to follow, in seconds."""
+BUSY: Final = round(COUNTED_S / FOLLOWED_S)
+"""How many have to look within `COUNTED_S`: as many as following asks. Where fewer do, the store is asked for each."""
 _RENEWED_S: Final = 600.0
 """How long what has left the store is taken for being there."""
 _PAGE: Final = 512
@@ -89,7 +91,7 @@ class Stock:
             self._following.cancel()
 
     def _follow_if_busy(self, now: float) -> None:
-        if now - self._counted_from > FOLLOWED_S:
+        if now - self._counted_from > COUNTED_S:
             self._counted_from, self._looks = now, 1
         elif self._looks >= BUSY:
             self._following = asyncio.create_task(self._follow(), name="following the disk cache")
@@ -97,10 +99,12 @@ class Stock:
     async def _follow(self) -> None:
         try:
             while self._looks >= BUSY:
-                self._looks, begun = 0, self._clock()
-                if await self.catch_up():
-                    self._until = begun + TRUSTED_S
-                await asyncio.sleep(FOLLOWED_S)
+                self._looks = 0
+                for _ in range(BUSY):
+                    begun = self._clock()
+                    if await self.catch_up():
+                        self._until = begun + TRUSTED_S
+                    await asyncio.sleep(FOLLOWED_S)
         except Exception:  # noqa: BLE001 - whatever is wrong with the store, those who ask it hear
             await asyncio.sleep(FOLLOWED_S)
         finally:

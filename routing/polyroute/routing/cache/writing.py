@@ -21,8 +21,9 @@ MOST_BYTES: Final = 64 * 1024 * 1024
 """Most that they may take; one that is larger goes alone."""
 MOST_TOGETHER: Final = 64
 """Most entries that are written in one go; on disk, no other process can write meanwhile."""
-REST_S: Final = 0.025
-"""Least time from one go to the next, in seconds: each costs as much as some six of its entries."""
+GATHER_S: Final = 0.025
+"""How long entries are gathered before they are written together, in seconds: a go costs as much as some six entries,
+and one that begins as soon as an answer ends would hold up what its caller asks next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +78,7 @@ class _Sent(NamedTuple):
 
 
 class _Lane:
-    """Entries on their way to one tier. The first goes at once, and those that come while it is written, or within
-    `REST_S` of it, go together after it."""
+    """Entries on their way to one tier: those that come within `GATHER_S`, or while others are written, go together."""
 
     def __init__(self, tier: GuardedTier, invalidations: Invalidations) -> None:
         self._tier = tier
@@ -89,8 +89,7 @@ class _Lane:
         self._added = 0
         self._done = 0
         self._task: asyncio.Task[None] | None = None
-        self._rested_at = float("-inf")  # on the loop's clock
-        self._rest: asyncio.TimerHandle | None = None
+        self._gathering: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return self._added - self._done
@@ -104,11 +103,11 @@ class _Lane:
         self._waiting.append(sent)
         self._added += 1
         self._bytes += size
-        if self._task is None and (self._rest is None or len(self._waiting) >= MOST_TOGETHER):
-            self._go_when_rested()
+        if self._task is None:
+            self._gather()
 
     async def flush(self) -> None:
-        """Has all that was added so far written, without a rest."""
+        """Has all that was added so far written, without gathering more."""
         until = self._added
         while self._done < until and len(self):
             if self._task is None:
@@ -120,28 +119,27 @@ class _Lane:
         """Writes no more."""
         self._added -= len(self._waiting)
         self._waiting.clear()
-        self._end_rest()
+        self._end_gathering()
         if self._task is not None:
             self._task.cancel()
 
-    def _go_when_rested(self) -> None:
-        loop = asyncio.get_running_loop()
-        if loop.time() < self._rested_at and len(self._waiting) < MOST_TOGETHER:
-            self._rest = loop.call_at(self._rested_at, self._go)
-        else:
+    def _gather(self) -> None:
+        """Has what waits written in a moment, or now where no more would go together."""
+        if len(self._waiting) >= MOST_TOGETHER:
             self._go()
+        elif self._gathering is None:
+            self._gathering = asyncio.get_running_loop().call_later(GATHER_S, self._go)
 
     def _go(self) -> None:
-        self._end_rest()
-        self._rested_at = asyncio.get_running_loop().time() + REST_S
+        self._end_gathering()
         batch = [self._waiting.popleft() for _ in range(min(MOST_TOGETHER, len(self._waiting)))]
         self._task = asyncio.create_task(self._write(batch), name=f"writing to {self._tier.name}")
         self._task.add_done_callback(partial(self._written, batch))
 
-    def _end_rest(self) -> None:
-        if self._rest is not None:
-            self._rest.cancel()
-            self._rest = None
+    def _end_gathering(self) -> None:
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
 
     async def _write(self, batch: Sequence[_Sent]) -> None:
         held = [sent for sent in batch if self._invalidations.holds(sent.key, sent.model)]
@@ -156,4 +154,4 @@ class _Lane:
         self._done += len(batch)
         self._bytes -= sum(len(sent.entry.content) for sent in batch)
         if self._waiting:
-            self._go_when_rested()
+            self._gather()

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from polyroute.routing.cache.disk import BytesDisk
-from polyroute.routing.cache.stock import BUSY, TRUSTED_S, Stock
+from polyroute.routing.cache.stock import BUSY, COUNTED_S, TRUSTED_S, Stock
 
 T = TypeVar("T")
 
@@ -76,6 +76,16 @@ async def until_known(stock: Stock, digest: str) -> None:
 async def test_who_looks_seldom_has_it_asked_each_time(stock: Stock, store: Store) -> None:
     for _ in range(BUSY - 1):
         assert not stock.lacks("k")
+    await asyncio.sleep(0)
+    assert store.reads == 0
+
+
+async def test_as_many_looks_over_a_longer_time_are_seldom_too(store: Store) -> None:
+    now = 0.0
+    stock = Stock(store.read, clock=lambda: now)
+    for _ in range(10 * BUSY):
+        assert not stock.lacks("k")
+        now += 1.01 * COUNTED_S / (BUSY - 1)
     await asyncio.sleep(0)
     assert store.reads == 0
 

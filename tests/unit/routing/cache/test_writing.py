@@ -79,19 +79,32 @@ def begin(writes: Writing, invalidations: Invalidations) -> Callable[..., None]:
     return _begin
 
 
-async def test_the_first_goes_at_once_and_those_that_come_meanwhile_go_together(
+async def begun(writes: Writing, tier: Shelves) -> asyncio.Task[None]:
+    """Has what is there written, and returns once the first go has begun."""
+    flushing = asyncio.create_task(writes.flush())
+    async with asyncio.timeout(60):
+        while not tier.goes:  # noqa: ASYNC110 - the condition is no event
+            await asyncio.sleep(0)
+    return flushing
+
+
+async def test_those_that_come_within_a_moment_or_while_others_are_written_go_together(
     writes: Writing, begin: Callable[..., None], disk: Shelves
 ) -> None:
     begin("a")
     await asyncio.sleep(0)
-    assert disk.goes == [["a"]]
-    begin("b", "c")
-    assert len(writes) == 3
+    assert not disk.goes  # whoever has the answer may ask for the next one now
+    begin("b")
+    async with asyncio.timeout(60):
+        while not disk.goes:  # noqa: ASYNC110 - nobody hurries them
+            await asyncio.sleep(0.001)
+    begin("c", "d")
+    assert len(writes) == 4
     disk.open.set()
     async with asyncio.timeout(60):
-        while len(writes):  # noqa: ASYNC110 - nobody hurries them
+        while len(writes):  # noqa: ASYNC110
             await asyncio.sleep(0.001)
-    assert disk.goes == [["a"], ["b", "c"]]
+    assert disk.goes == [["a", "b"], ["c", "d"]]
 
 
 async def test_no_more_than_some_go_together(writes: Writing, begin: Callable[..., None], disk: Shelves) -> None:
@@ -99,7 +112,17 @@ async def test_no_more_than_some_go_together(writes: Writing, begin: Callable[..
     begin("first", *names)
     disk.open.set()
     await writes.flush()
-    assert disk.goes == [["first"], names[:MOST_TOGETHER], names[MOST_TOGETHER:]]
+    assert disk.goes == [["first", *names[: MOST_TOGETHER - 1]], names[MOST_TOGETHER - 1 :]]
+
+
+async def test_as_many_as_go_together_wait_for_no_more(
+    writes: Writing, begin: Callable[..., None], disk: Shelves, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "GATHER_S", 3600.0)
+    names = [f"{i}" for i in range(MOST_TOGETHER)]
+    begin(*names)
+    await asyncio.sleep(0)
+    assert disk.goes == [names]
 
 
 async def test_a_tier_that_hangs_holds_up_no_other(
@@ -110,37 +133,34 @@ async def test_a_tier_that_hangs_holds_up_no_other(
     async with asyncio.timeout(60):
         while len(writes) > 2:  # noqa: ASYNC110 - of the disk's
             await asyncio.sleep(0.001)
-    assert [name for go in redis.goes for name in go] == ["a", "b"]
-    assert disk.goes == [["a"]]
+    assert redis.goes == disk.goes == [["a", "b"]]
 
 
-async def test_a_flush_waits_for_no_rest_and_for_nothing_that_is_begun_meanwhile(
+async def test_a_flush_gathers_nothing_and_waits_for_nothing_that_is_begun_meanwhile(
     writes: Writing, begin: Callable[..., None], disk: Shelves, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writing, "REST_S", 3600.0)
+    monkeypatch.setattr(writing, "GATHER_S", 3600.0)
     begin("a", "b")
-    flushing = asyncio.create_task(writes.flush())
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    flushing = await begun(writes, disk)
     begin("c")
     disk.open.set()
     async with asyncio.timeout(60):
         await flushing
-    assert disk.goes[0] == ["a"]
-    assert "b" in disk.goes[1]
+    assert disk.goes == [["a", "b"]]
     async with asyncio.timeout(60):
         await writes.flush()
-    assert [name for go in disk.goes for name in go] == ["a", "b", "c"]
+    assert disk.goes == [["a", "b"], ["c"]]
 
 
 async def test_what_is_invalidated_while_it_is_written_is_taken_out_again(
     writes: Writing, begin: Callable[..., None], disk: Shelves, invalidations: Invalidations
 ) -> None:
     begin("a")
-    await asyncio.sleep(0)
+    flushing = await begun(writes, disk)
     await invalidations.invalidate("m")
     begin("b")
     disk.open.set()
+    await flushing
     await writes.flush()
     assert disk.deleted == [AnswerKey.of(b"a", invalidations.moment("m")).digest]
 
@@ -167,7 +187,7 @@ async def test_of_a_go_each_that_fails_is_counted_and_the_others_are_kept(
     tiers: dict[str, GuardedTier],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(writing, "REST_S", 3600.0)
+    monkeypatch.setattr(writing, "GATHER_S", 3600.0)
     disk.open.set()
     begin("first")
     await writes.flush()
@@ -190,9 +210,11 @@ async def test_of_a_go_each_that_fails_is_counted_and_the_others_are_kept(
 async def test_what_cannot_be_written_in_time_is_given_up(
     writes: Writing, begin: Callable[..., None], disk: Shelves
 ) -> None:
-    begin("a", "b")
+    begin("a")
+    flushing = await begun(writes, disk)
+    begin("b")
     async with asyncio.timeout(60):
         await writes.close(0.01)
-        await asyncio.sleep(0)
+        await flushing
         await writes.flush()
     assert disk.goes == [["a"]]
