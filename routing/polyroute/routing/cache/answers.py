@@ -79,6 +79,11 @@ class Answers:
         """Failures of tiers since the server started."""
         return sum(tier.counts.errors + tier.counts.skipped for tier in self.below)
 
+    @property
+    def look_s(self) -> float:
+        """How long `find` takes at most, in seconds."""
+        return sum(tier.tier.get_s for tier in self.below)
+
     def key(self, model: str, canonical: bytes) -> AnswerKey:
         """The key of a call that begins now: answers invalidated from here on are not found or kept under it."""
         return AnswerKey.of(canonical, self._invalidations.moment(model))

@@ -22,6 +22,7 @@ from polyroute.routing.cache.follower import Follower
 from polyroute.routing.cache.freshness import Freshness, freshness
 from polyroute.routing.cache.keeping import Keeper, Keeping
 from polyroute.routing.cache.look_event import note_look
+from polyroute.routing.cache.looks import Look, Looks
 from polyroute.routing.cache.outcome import is_failure
 from polyroute.routing.cache.parts import Part, Stored
 from polyroute.routing.cache.question import Question
@@ -70,6 +71,7 @@ class Runs:
     ) -> None:
         self.terms = Terms.of(shelf.model, shelf.config)
         self.ledger = ledger
+        self.looks = Looks(answers, self.terms)
         self._inner = inner
         self._shelf = shelf
         self._answers = answers
@@ -89,8 +91,14 @@ class Runs:
             return Freshness.FRESH
         return freshness(self.age_s(found.answer), self.terms.fresh_s(key.digest), config, max_age_s)
 
-    def follow(self, asked: Question, *, look: bool) -> Follower[Part]:
-        """Joins the run that answers the question, or begins one, which looks for a stored answer where `look` says so.
+    def under_way(self, asked: Question) -> bool:
+        """Whether a run can be joined that answers the question."""
+        flights = self.ledger.flights
+        return self._shared_by(asked, look=False) in flights or self._shared_by(asked, look=True) in flights
+
+    def follow(self, asked: Question, *, look: bool, looked: Look | None = None) -> Follower[Part]:
+        """Joins the run that answers the question, or begins one, which looks for a stored answer where `look` says so,
+        unless it is told what a look came to that was made just now, `looked`.
 
         One that does not look is of the model for sure, which is good for every call.
         """
@@ -98,12 +106,11 @@ class Runs:
         follower = flights.follow(self._shared_by(asked, look=False), call.deadline)
         if follower is None and look:
             follower = flights.follow(self._shared_by(asked, look=True), call.deadline)
-        return follower or self._begin(asked, look=look).follow(call.deadline, led=True)
+        return follower or self._begin(asked, look=look, looked=looked).follow(call.deadline, led=True)
 
     def refresh(self, asked: Question) -> None:
         """Renews a stored answer in the background, unless that is going on already, or too many others are renewed."""
-        flights = self.ledger.flights
-        if self._shared_by(asked, look=False) in flights or self._shared_by(asked, look=True) in flights:
+        if self.under_way(asked):
             return
         if self.ledger.refreshing >= MOST_REFRESHES:
             self._metrics.cache_refreshed(self._shelf.model, "skipped")
@@ -120,14 +127,14 @@ class Runs:
         elif flight.failure is not None:
             log.error("cache.refresh_crashed", model=self._shelf.model, exc_info=flight.failure)
 
-    def _begin(self, asked: Question, *, look: bool, lasting: bool = False) -> Flight[Part]:
+    def _begin(self, asked: Question, *, look: bool, looked: Look | None = None, lasting: bool = False) -> Flight[Part]:
         """Begins a run that is detached from the call: those who follow it have deadlines, and it has none itself."""
 
         def run(flight: Flight[Part]) -> AsyncIterator[Part]:
             call, furthest = asked.call, flight.furthest
             if call.deadline is not None or call.start_by != furthest:
                 call = replace(call, deadline=None, start_by=furthest)
-            return self.parts(asked, call, look=look)
+            return self.parts(asked, call, look=look, looked=looked)
 
         self._occupancy.enter()
         leave = self._occupancy.leave
@@ -138,15 +145,17 @@ class Runs:
         call = asked.call
         return asked.key, call.wait_for_load, look, None if self._shelf.local else call.request.cache.max_age_s
 
-    async def parts(self, asked: Question, call: Call, *, look: bool) -> AsyncGenerator[Part, None]:
+    async def parts(
+        self, asked: Question, call: Call, *, look: bool, looked: Look | None = None
+    ) -> AsyncGenerator[Part, None]:
         """The stored answer, where one is looked for and good; else the events of the layers below, asked by `call`.
 
         Where those fail, a stored answer that is good for this case. Raises `NotCached` where only a stored one may be
-        given.
+        given. `looked` is as of `follow`.
         """
-        looked = await self._looked(asked, call) if look else _NOT_LOOKED
-        if looked.given is not None:
-            yield Stored(looked.given)
+        had = await self._looked(asked, call, looked) if look else _NOT_LOOKED
+        if had.given is not None:
+            yield Stored(had.given)
             return
         keeping, begun = Keeping(asked, self._keeper), False
         try:
@@ -157,17 +166,17 @@ class Runs:
                     yield event
                     keeping.gaps.asked()
         except PolyrouteError as error:
-            if begun or looked.spare is None or not is_failure(error):
+            if begun or had.spare is None or not is_failure(error):
                 raise
-            yield Stored(looked.spare, error)
+            yield Stored(had.spare, error)
         finally:
-            if looked.turn is not None:
-                await looked.turn.end(self._answers.flush if keeping.complete else None)
+            if had.turn is not None:
+                await had.turn.end(self._answers.flush if keeping.complete else None)
 
-    async def _looked(self, asked: Question, call: Call) -> _Looked:
+    async def _looked(self, asked: Question, call: Call, looked: Look | None) -> _Looked:
         """What a look for a stored answer comes to; raises `NotCached`, as `parts`."""
-        errors, turn = self._answers.errors, None
-        found = await self._answers.find(asked.key, self.terms)
+        looked, turn = looked or await self.looks.alone(asked.key), None
+        found = looked.found
         state = Freshness.OUT if found is None else self.state(found, asked.key, asked.call)
         if state not in GIVEN and (turn := await self._turn(asked)) is not None and turn.found is not None:
             found, state = turn.found, Freshness.FRESH
@@ -175,7 +184,7 @@ class Runs:
         if found is not None and state in GIVEN:
             return _Looked(given=found)
         self.ledger.misses += 1
-        result = "error" if self._answers.errors > errors else "miss"
+        result = "error" if looked.failed else "miss"
         self._metrics.cache_lookup(self._shelf.model, result)
         if call.trace.span is not None:
             note_look(call.trace.span, result)

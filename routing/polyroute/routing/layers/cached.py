@@ -18,6 +18,7 @@ from polyroute.routing.cache.eligibility import Use
 from polyroute.routing.cache.follower import Follower, RunFailed, own
 from polyroute.routing.cache.freshness import Freshness
 from polyroute.routing.cache.look_event import note_look
+from polyroute.routing.cache.looks import Look
 from polyroute.routing.cache.outcome import is_own, is_refusal
 from polyroute.routing.cache.parts import Part, Stored
 from polyroute.routing.cache.question import Question
@@ -126,10 +127,17 @@ class Cached:
                     yield part
 
     async def _shared(self, asked: Question) -> AsyncGenerator[Event, None]:
-        """Answers a call by the run that equal calls share; by another one where that fails before it has begun."""
+        """Answers a call by what is stored, or by the run that equal calls share; by another one where that fails
+        before it has begun."""
+        looked = await self._looked(asked)
+        if looked is not None and looked.found is not None and self._suits(Stored(looked.found), asked):
+            async with aclosing(self._given(Stored(looked.found), asked, led=True)) as events:
+                async for event in events:
+                    yield event
+            return
         look, failures = True, 0
         while True:
-            follower = self._runs.follow(asked, look=look)
+            follower = self._runs.follow(asked, look=look, looked=looked)
             try:
                 first = await follower.next()
                 if isinstance(first, Stored) and not self._suits(first, asked):
@@ -154,6 +162,16 @@ class Cached:
                     raise own(error, led=follower.led) from error
             finally:
                 await follower.leave()
+
+    async def _looked(self, asked: Question) -> Look | None:
+        """What a look into the tiers below the memory comes to, which equal calls share; None where there is nothing to
+        look into, a run can be joined at once, or the call may not have the time: then its run looks."""
+        runs, deadline = self._runs, asked.call.deadline
+        if not runs.terms.below or runs.under_way(asked):
+            return None
+        if deadline is not None and deadline - time.monotonic() < self._answers.look_s:
+            return None
+        return await runs.looks.look(asked.key)
 
     def _relayed(self, event: Event, follower: Follower[Part], asked: Question) -> Event:
         """An event of a run, as it is for one of those who follow it."""
