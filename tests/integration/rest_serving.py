@@ -27,6 +27,7 @@ from polyroute.routing.metrics import Metrics
 from polyroute.routing.registry import Snapshot
 from polyroute.routing.stack import deploy
 from polyroute.server.rest.app import build_rest
+from polyroute.server.rest.runner import RestRunner
 from polyroute.server.wire.stored import AnswerCodec
 
 WAIT_S = 60.0
@@ -137,7 +138,7 @@ async def rest_over(
     ):
         rest = Rest("", client)
         app = build_rest(gateway, registry=registry, drain=lambda: rest.draining)
-        runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
+        runner = RestRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         try:
             await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -31,6 +31,7 @@ from polyroute.server.part import WHOLE, Part
 from polyroute.server.process_metrics import metrics_on, watch_loop
 from polyroute.server.reload import Reload
 from polyroute.server.rest.app import build_rest
+from polyroute.server.rest.runner import RestRunner
 from polyroute.server.rest.session import SessionEndpoint
 from polyroute.server.rpc.admin import AdminService
 from polyroute.server.rpc.boundary import Boundary
@@ -229,8 +230,7 @@ class Server:
             max_age_s=self._part.max_age_s(self.settings.config.limits),
             expose=self._part.expose,
         )
-        # A caller that leaves cancels its handler, and so the work below it.
-        runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_LAST_WORDS_S)
+        runner = RestRunner(app, shutdown_timeout=_LAST_WORDS_S)
         await runner.setup()
         self._ends.push_async_callback(runner.cleanup)
         address = self.settings.http

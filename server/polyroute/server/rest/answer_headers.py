@@ -1,8 +1,8 @@
-"""The headers that tell how a call was routed."""
+"""The headers that tell how a call was routed, as lines of a head."""
 
 from __future__ import annotations
 
-from operator import attrgetter
+from functools import lru_cache
 from typing import Final
 
 from polyroute.core.event import CacheResult, Route
@@ -10,16 +10,8 @@ from polyroute.core.route_header import ROUTE_HEADER, route_to_header
 
 MAX_HEADER_CHARS = 512
 
-_TEXTS: Final = {
-    "X-Polyroute-Model": "model",
-    "X-Polyroute-Version": "version",
-    "X-Polyroute-Deployment": "deployment",
-    "X-Polyroute-Replica": "replica",
-    "X-Polyroute-Variant": "variant",
-    "X-Polyroute-Cache-Key": "cache_key",
-    "X-Polyroute-Trace-Id": "trace_id",
-}
-_texts: Final = attrgetter(*_TEXTS.values())
+_KEPT: Final = 512
+"""Lines that are kept, for most answers have the same: about 100 KiB at most of each kind."""
 
 
 def ascii_header(text: str, limit: int = MAX_HEADER_CHARS) -> str:
@@ -29,14 +21,35 @@ def ascii_header(text: str, limit: int = MAX_HEADER_CHARS) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def route_headers(route: Route) -> dict[str, str]:
-    """`X-Polyroute-*` of an answer; a fact that is not known has no header."""
-    headers = {name: ascii_header(text) for name, text in zip(_TEXTS, _texts(route), strict=True) if text}
-    if route.cache is not CacheResult.UNSPECIFIED:
-        headers["X-Polyroute-Cache"] = route.cache.label
-    if route.attempts:
-        headers["X-Polyroute-Attempts"] = str(len(route.attempts))
-    if route.reasons:
-        headers["X-Polyroute-Reasons"] = ascii_header("; ".join(route.reasons))
-    headers[ROUTE_HEADER] = route_to_header(route)
-    return headers
+def route_lines(route: Route) -> str:
+    """`X-Polyroute-*` of an answer, each a line with its end; a fact that is not known has no header."""
+    cached = "" if route.cache is CacheResult.UNSPECIFIED else _line("Cache", route.cache.label)
+    return (
+        _where(route.model, route.version, route.deployment, route.replica, route.variant)
+        + _line("Cache-Key", route.cache_key)
+        + _line("Trace-Id", route.trace_id)
+        + cached
+        + (f"X-Polyroute-Attempts: {len(route.attempts)}\r\n" if route.attempts else "")
+        + _why(route.reasons)
+        + f"{ROUTE_HEADER}: {route_to_header(route)}\r\n"
+    )
+
+
+@lru_cache(_KEPT)
+def _where(model: str, version: str, deployment: str, replica: str, variant: str) -> str:
+    return (
+        _line("Model", model)
+        + _line("Version", version)
+        + _line("Deployment", deployment)
+        + _line("Replica", replica)
+        + _line("Variant", variant)
+    )
+
+
+@lru_cache(_KEPT)
+def _why(reasons: tuple[str, ...]) -> str:
+    return _line("Reasons", "; ".join(reasons))
+
+
+def _line(name: str, text: str) -> str:
+    return f"X-Polyroute-{name}: {ascii_header(text)}\r\n" if text else ""

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from polyroute.core.call import Entrance
 from polyroute.routing.gateway import Gateway
 from polyroute.server.feedback import FeedbackIntake
 from polyroute.server.patience import STALL_S, Patience
 from polyroute.server.rest.connect.service import Offer, methods
 from polyroute.server.rest.connection_age import ConnectionAge
-from polyroute.server.rest.edge import edge
+from polyroute.server.rest.edge import Edge
 from polyroute.server.rest.endpoints import Endpoint, endpoints
 from polyroute.server.rest.failures import json_response
 from polyroute.server.rest.garbage import quiet_garbage
 from polyroute.server.rest.health import Expose
 from polyroute.server.rest.json_body import MAX_BODY_BYTES
 from polyroute.server.rest.openapi import describe
-from polyroute.server.rest.sending import PATIENCE
+from polyroute.server.rest.runner import PLAIN_PATHS, Serve
 from polyroute.server.rest.session import Session, SessionEndpoint
 
 
@@ -38,8 +40,8 @@ def build_rest(
 
     `drain()` says whether the server is draining: then new calls are refused, `/readyz` says so and connections end
     with their answers, as those older than `max_age_s` seconds do. `offers` are gRPC services to serve here too, and
-    `session` tells the console what it may do. `expose` is as of `HealthPages`. Run it with
-    `handler_cancellation=True`, without which a caller that leaves stops nothing.
+    `session` tells the console what it may do. `expose` is as of `HealthPages`. Run it
+    with `polyroute.server.rest.runner.RestRunner`.
     """
     listed = endpoints(gateway, registry, drain, feedback or FeedbackIntake(None), expose)
     if session is not None:
@@ -50,9 +52,14 @@ def build_rest(
     generating |= {method.entrance for method in rpcs if method.generates}
     forms = {method.entrance: method.form for method in rpcs}
     quiet_garbage()
-    frame = edge(drain, generating, gateway.refused, ConnectionAge(max_age_s), forms)
-    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[frame])
-    app[PATIENCE] = Patience(STALL_S)
+    edge = Edge(drain, generating, gateway.refused, ConnectionAge(max_age_s), Patience(STALL_S), forms)
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[edge.middleware()])
+    plain: dict[str, Serve] = {
+        endpoint.path: partial(edge.around, Entrance("http", endpoint.entrance), endpoint.answers)
+        for endpoint in listed
+        if endpoint.generates
+    }
+    app[PLAIN_PATHS] = plain
 
     async def openapi(http: web.Request) -> web.Response:
         return json_response(document)

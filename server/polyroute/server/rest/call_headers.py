@@ -37,14 +37,23 @@ CACHE_HEADER = istr("X-Polyroute-Cache")
 MAX_AGE_HEADER = istr("X-Polyroute-Cache-Max-Age")
 PACE_HEADER = istr("X-Polyroute-Cache-Original-Pace")
 TIMEOUT_HEADER = istr("X-Polyroute-Timeout-Ms")
+ID_HEADER = istr("X-Request-ID")
+TRACE_HEADER = istr("traceparent")
+
+_ALL = (*ROUTING_HEADERS, CACHE_HEADER, MAX_AGE_HEADER, PACE_HEADER, TIMEOUT_HEADER, ID_HEADER, TRACE_HEADER)
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _YES_NO = {"true": True, "1": True, "false": False, "0": False}
 
 
+def says_something(request: web.Request) -> bool:
+    """Whether there is any of the headers that a call is made of; those that routes are keyed on are not among them."""
+    return not request.headers.keys().isdisjoint(_ALL)
+
+
 def request_id(request: web.Request) -> str:
     """The caller's `X-Request-ID` where it is printable ASCII of at most 128 characters, else a new one."""
-    given = request.headers.get("X-Request-ID", "")
+    given = request.headers.get(ID_HEADER, "")
     return given if _REQUEST_ID.fullmatch(given) else new_request_id()
 
 
@@ -59,15 +68,17 @@ def call(
     frame = http[FRAME]
     frame.model = asked.model
     arrived = time.monotonic()
-    timeout_s = _timeout_s(http)
-    request = _with_headers(http, asked)
+    request, timeout_s, trace = asked, None, NO_TRACE
+    if frame.headed:
+        timeout_s, trace = _timeout_s(http), trace_in(http)
+        request = _with_headers(http, asked)
     return Call(
         request=request,
         request_id=frame.request_id,
         arrived=arrived,
         deadline=None if timeout_s is None else arrived + timeout_s,
-        trace=trace_in(http),
-        headers=headers_of(http.headers.items(), carried),
+        trace=trace,
+        headers=headers_of(http.headers.items(), carried) if carried else {},
         entrance=_streaming(frame.entrance) if streams else frame.entrance,
         worked=Worked(request) if worked is None or request is not asked else worked,
     )
@@ -83,7 +94,7 @@ def accept(http: web.Request, made: Call, limits: LimitsConfig, *, checked: bool
 def trace_in(http: web.Request) -> Trace:
     """The trace that the request's headers tell."""
     headers = http.headers
-    if "traceparent" not in headers:
+    if TRACE_HEADER not in headers:
         return NO_TRACE
     return trace_of((name, value) for name in ("traceparent", "tracestate") for value in headers.getall(name, ()))
 
@@ -108,7 +119,7 @@ def _streaming(entrance: Entrance) -> Entrance:
 
 def _with_headers(http: web.Request, asked: Request) -> Request:
     """The request with what its headers say; `asked` itself where they say nothing."""
-    request_id = http.headers.get("X-Request-ID", "") and http[FRAME].request_id
+    request_id = http.headers.get(ID_HEADER, "") and http[FRAME].request_id
     routing, cached = _routing(http, asked.routing), _cache(http, asked.cache)
     if not request_id and routing is asked.routing and cached is asked.cache:
         return asked

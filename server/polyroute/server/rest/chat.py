@@ -9,11 +9,10 @@ from aiohttp import web
 from polyroute.core.event import Finished, Route, Token
 from polyroute.routing.gateway import Gateway
 from polyroute.server.answers import answered
-from polyroute.server.rest.answer_headers import route_headers
 from polyroute.server.rest.asked import Asked, KnownBodies
 from polyroute.server.rest.chat_answer import chat_answer, chat_answer_again
 from polyroute.server.rest.chat_body import ChatBody
-from polyroute.server.rest.failures import FailureBody, json_bytes
+from polyroute.server.rest.failures import FailureBody
 from polyroute.server.rest.json_body import LARGE, parsed, read_json
 from polyroute.server.rest.openai_shapes import (
     FINISH,
@@ -26,6 +25,7 @@ from polyroute.server.rest.openai_shapes import (
     usage,
 )
 from polyroute.server.rest.plain_chat import plain_chat
+from polyroute.server.rest.routed import RoutedAnswer
 from polyroute.server.rest.sse import DONE, Texts, frame, stream
 
 
@@ -48,10 +48,10 @@ class ChatEndpoint:
         whole = self._gateway.at_hand(made)
         if whole is None:
             answer = await answered(self._gateway.generate(made))
-            return json_bytes(chat_answer(answer, name, asked.with_logprobs), headers=route_headers(answer.route))
+            return RoutedAnswer(http, chat_answer(answer, name, asked.with_logprobs), answer.route)
         self._known.keep(raw, asked, made)
         told = chat_answer_again(whole, name, asked.with_logprobs)
-        return json_bytes(told, headers=route_headers(whole.started.route))
+        return RoutedAnswer(http, told, whole.started.route)
 
     async def _read(self, raw: bytes) -> Asked:
         most_messages = self._gateway.limits.max_messages

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 
+import orjson
 from aiohttp import web
 
 from polyroute.core.event import Finished, Route, Token, TokenLogprob
 from polyroute.routing.gateway import Gateway
-from polyroute.server.rest.answer_headers import route_headers
 from polyroute.server.rest.asked import KnownBodies
-from polyroute.server.rest.failures import FailureBody, json_response
+from polyroute.server.rest.failures import FailureBody
 from polyroute.server.rest.json_body import parsed, read_json
 from polyroute.server.rest.openai_bodies import CompletionBody
 from polyroute.server.rest.openai_shapes import FINISH, CompletionAnswer, CompletionChoice, completion_logprobs, usage
+from polyroute.server.rest.routed import RoutedAnswer
 from polyroute.server.rest.sse import DONE, Texts, frame, stream
 
 
@@ -36,7 +37,7 @@ class CompletionEndpoint:
         answer = await self._known.answer(raw, asked, made)
         told = shape.answer(answer.route, int(answer.created), [shape.choice(answer.text, answer.logprobs, answer.end)])
         told["usage"] = usage(answer.end.usage)
-        return json_response(told, headers=route_headers(answer.route))
+        return RoutedAnswer(http, orjson.dumps(told), answer.route)
 
 
 class _Shape:

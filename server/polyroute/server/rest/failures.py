@@ -86,12 +86,8 @@ def failure_response(error: PolyrouteError, request_id: str, dialect: Dialect) -
 
 def json_response(body: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """`body` as an `application/json` answer, with more `headers` where it has any."""
-    return json_bytes(orjson.dumps(body), status=status, headers=headers)
-
-
-def json_bytes(body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    """The same of JSON that is written already."""
-    return web.Response(body=body, status=status, headers={"Content-Type": "application/json", **(headers or {})})
+    headers = {"Content-Type": "application/json", **(headers or {})}
+    return web.Response(body=orjson.dumps(body), status=status, headers=headers)
 
 
 def known(error: Exception, request_id: str) -> PolyrouteError:

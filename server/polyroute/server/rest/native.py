@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final, NotRequired
 
+import orjson
 from aiohttp import web
 from msgspec.structs import replace
 from typing_extensions import TypedDict
@@ -16,13 +17,14 @@ from polyroute.core.request import Request
 from polyroute.core.validate import validate
 from polyroute.routing.gateway import Gateway
 from polyroute.server.answers import Answer, answer_to
-from polyroute.server.rest.answer_headers import ascii_header, route_headers
+from polyroute.server.rest.answer_headers import ascii_header
 from polyroute.server.rest.asked import Asked, KnownBodies
 from polyroute.server.rest.bodies import MAX_BATCH, NATIVE, BatchBody, GenerateBody
 from polyroute.server.rest.call_headers import call
 from polyroute.server.rest.failures import FailureBody, json_response
 from polyroute.server.rest.frame import FRAME
 from polyroute.server.rest.json_body import parsed, read_body, read_json
+from polyroute.server.rest.routed import RoutedAnswer
 from polyroute.server.rest.sse import Texts, frame, stream
 
 BATCH_CONCURRENCY = 16
@@ -98,11 +100,11 @@ class NativeEndpoints:
         self._gateway = gateway
         self._known = KnownBodies(gateway)
 
-    async def generate(self, http: web.Request) -> web.Response:
+    async def generate(self, http: web.Request) -> web.StreamResponse:
         """One prompt, one whole answer."""
         raw, asked, made = await self._call(http)
         answer = await self._known.answer(raw, asked, made)
-        return json_response(_answer(answer, http[FRAME].request_id), headers=route_headers(answer.route))
+        return RoutedAnswer(http, orjson.dumps(_answer(answer, made.request_id)), answer.route)
 
     async def stream(self, http: web.Request) -> web.StreamResponse:
         """The same request, answered as server-sent events."""

@@ -14,13 +14,9 @@ from polyroute.core.event import Event, Finished, Route, Started, Token, Whole
 from polyroute.routing.gateway import Gateway
 from polyroute.routing.streams import generator
 from polyroute.server.answers import BrokenStream
-from polyroute.server.rest.answer_headers import route_headers
-from polyroute.server.rest.edge import always
 from polyroute.server.rest.failures import FailureBody, failure, known
 from polyroute.server.rest.frame import FRAME
-from polyroute.server.rest.sending import Sending
-
-_HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+from polyroute.server.rest.routed import RoutedStream
 
 MOST_AT_ONCE: Final = 64 * 1024
 """An answer that is there as a whole is written in pieces of about so many bytes."""
@@ -88,28 +84,23 @@ async def stream(http: web.Request, gateway: Gateway, call: Call, frames: Frames
         started = first if whole is None else whole.started
         if not isinstance(started, Started):
             raise BrokenStream(f"began with {type(first).__name__}")
-        route = started.route
-        response = _Events(headers={**_HEADERS, **always(http), **route_headers(route)})
-        if http[FRAME].last:
-            response.force_close()
-        await response.prepare(http)
-        sending = Sending(http, response.write)
+        response = RoutedStream(http, started.route)
         try:
-            last = await _sent(frames, frames.started(route), whole, events, sending)
+            last = await _sent(frames, frames.started(started.route), whole, events, response)
         except ConnectionError:
             raise  # the caller has left
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller must see that the answer is cut
             frame = http[FRAME]
             body = failure(known(error, frame.request_id), frame.request_id, frame.dialect)
-            await sending.write(frames.failed(body))
-            _break_off(http)
+            await response.send(frames.failed(body))
+            response.break_off()
             return response
-    await Sending(http, response.write_eof).write(last)
+    await response.end(last)
     return response
 
 
 async def _sent(
-    frames: Frames, chunk: bytes, whole: Whole | None, events: AsyncGenerator[Event, None], sending: Sending
+    frames: Frames, chunk: bytes, whole: Whole | None, events: AsyncGenerator[Event, None], response: RoutedStream
 ) -> bytes:
     """Writes `chunk`, what is there as a `whole` and what comes, but for the last of it, which is returned.
 
@@ -120,27 +111,17 @@ async def _sent(
         for token in whole.tokens:
             chunk += frames.token(token)
             if len(chunk) > MOST_AT_ONCE:
-                await sending.write(chunk)
+                await response.send(chunk)
                 chunk = b""
         chunk, complete = chunk + frames.end(whole.finished), True
     async for event in events:
         if isinstance(event, Token):
             chunk, complete = chunk + frames.token(event), False
             if chunk:
-                await sending.write(chunk)
+                await response.send(chunk)
                 chunk = b""
         elif isinstance(event, Finished):
             chunk, complete = chunk + frames.end(event), True
     if not complete:
         raise BrokenStream("ended without Finished")
     return chunk
-
-
-class _Events(web.StreamResponse):
-    _send_headers_immediately = False  # but with the first events; an aiohttp that knows it not sends them before
-
-
-def _break_off(http: web.Request) -> None:
-    """Sends what was written and closes the connection in the middle of the body."""
-    if http.transport is not None:
-        http.transport.close()

@@ -6,14 +6,16 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from aiohttp.test_utils import make_mocked_request
 from msgspec import Struct
 from msgspec.structs import fields
 
 from polyroute.core.call import Call, Entrance
 from polyroute.core.request import CacheMode, CacheOptions, Message, Request, RoutingOptions, Sampling
+from polyroute.server.patience import Patience
 from polyroute.server.rest.bodies import GenerateBody
-from polyroute.server.rest.call_headers import ROUTING_HEADERS, call
+from polyroute.server.rest.call_headers import ROUTING_HEADERS, call, says_something
 from polyroute.server.rest.chat_body import ChatBody
 from polyroute.server.rest.frame import FRAME, Frame
 from polyroute.server.rest.json_body import parse_body
@@ -51,7 +53,7 @@ HEADERS = {
 
 def asked(body: Any, shape: type[ChatBody | CompletionBody], **headers: str) -> Call:
     http = make_mocked_request("POST", "/", headers=headers)
-    http[FRAME] = Frame(Entrance("http", "POST /"), "r", 0.0)
+    http[FRAME] = Frame(Entrance("http", "POST /"), "r", 0.0, Patience(60))
     return call(http, parse_body(json.dumps(body).encode(), shape).request(), ())
 
 
@@ -124,3 +126,10 @@ def test_every_cache_mode_has_a_header_value() -> None:
 
 def test_every_routing_option_has_a_header() -> None:
     assert set(ROUTING_HEADERS.values()) == {field.name for field in fields(RoutingOptions)}
+
+
+@pytest.mark.parametrize("header", [*HEADERS, "X-Polyroute-Timeout-Ms", "traceparent"])
+def test_each_header_is_noticed_where_it_is_the_only_one(header: str) -> None:
+    for name in (header, header.lower(), header.upper()):
+        assert says_something(make_mocked_request("POST", "/", headers={"Accept": "*/*", name: "x"}))
+    assert not says_something(make_mocked_request("POST", "/", headers={"Accept": "*/*", header + "s": "x"}))

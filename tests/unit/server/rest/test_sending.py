@@ -8,8 +8,10 @@ from typing import Any, cast
 import pytest
 from aiohttp import web
 
+from polyroute.core.call import Entrance
 from polyroute.server.patience import Patience
-from polyroute.server.rest.sending import PATIENCE, Sending
+from polyroute.server.rest.frame import FRAME, Frame
+from polyroute.server.rest.sending import Sending
 
 
 class Transport:
@@ -30,7 +32,11 @@ class Http:
 
     def __init__(self, transport: Transport | None, patience: Patience) -> None:
         self.transport = transport
-        self.app = {PATIENCE: patience}
+        self._frame = Frame(Entrance(), "r", 0.0, patience)
+
+    def __getitem__(self, key: object) -> Frame:
+        assert key is FRAME
+        return self._frame
 
 
 @pytest.mark.parametrize(
@@ -42,7 +48,7 @@ async def test_a_caller_who_reads_nothing_is_cut_off(transport: Transport | None
 
     http = cast("web.Request", Http(transport, Patience(0.02)))
     with pytest.raises(ConnectionAbortedError, match=r"left the stream unread for 0\.02 s"):
-        await Sending(http, write).write(chunk)
+        await Sending(http).write(write, chunk)
     assert transport is None or transport.aborted
 
 
@@ -53,9 +59,9 @@ async def test_a_caller_who_reads_gets_everything() -> None:
         taken.append(chunk)
 
     transport = Transport()
-    writes = Sending(cast("web.Request", Http(transport, Patience(60))), write)
-    await writes.write(b"a")
+    sending = Sending(cast("web.Request", Http(transport, Patience(60))))
+    await sending.write(write, b"a")
     transport.unsent = 1
-    await writes.write(b"b")
+    await sending.write(write, b"b")
     assert taken == [b"a", b"b"]
     assert not transport.aborted

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from polyroute.core.event import Event, Finished, FinishReason, Route, Started, Token, Whole
 from polyroute.server.answers import BrokenStream
 from polyroute.server.rest import sse
-from polyroute.server.rest.sending import Sending
+from polyroute.server.rest.routed import RoutedStream
 from polyroute.server.rest.sse import Texts, frame
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -51,7 +51,7 @@ class Written:
     def __init__(self) -> None:
         self.chunks: list[bytes] = []
 
-    async def write(self, chunk: bytes) -> None:
+    async def send(self, chunk: bytes) -> None:
         self.chunks.append(chunk)
 
 
@@ -62,7 +62,7 @@ async def sent(there: tuple[Token, ...] | None, *coming: Event) -> tuple[list[by
 
     written = Written()
     whole = None if there is None else Whole(Started(Route()), there, END)
-    last = await sse._sent(Plain(), b"<", whole, events(), cast("Sending", written))
+    last = await sse._sent(Plain(), b"<", whole, events(), cast("RoutedStream", written))
     return written.chunks, last
 
 

@@ -94,7 +94,7 @@ def _streamed(offer: Offer, method: MethodDescriptor) -> Callable[[web.Request],
         frame, rpc = _entered(http, request, streams=True), HttpRpc(http)
         response = web.StreamResponse(headers={"Content-Type": codec.content_type(enveloped=True), **_AS_IT_COMES})
         failed: PolyrouteError | None = None
-        sending = Sending(http, response.write)
+        sending = Sending(http)
         try:
             async with aclosing(call(request, rpc.as_context())) as messages:
                 async for message in messages:
@@ -108,7 +108,7 @@ def _streamed(offer: Offer, method: MethodDescriptor) -> Callable[[web.Request],
         finally:
             http[FRAME].called = frame.called
         await _send(http, response, sending, end_of_stream(failed, http[FRAME].request_id))
-        await Sending(http, response.write_eof).write(b"")
+        await sending.write(response.write_eof, b"")
         return response
 
     return answer
@@ -143,7 +143,7 @@ async def _send(http: web.Request, response: web.StreamResponse, sending: Sendin
         if http[FRAME].last:
             response.force_close()
         await response.prepare(http)
-    await sending.write(chunk)
+    await sending.write(response.write, chunk)
 
 
 async def _unknown(http: web.Request) -> NoReturn:
