@@ -90,6 +90,12 @@ BEFORE_THE_ANSWER = {
     "closed amid the head": (raw(b"HTTP/1.1 200 OK\r\nContent-"), PeerUnreachable, "before it answered"),
     "not HTTP": (raw(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), PeerFailed, "did not answer in HTTP"),
     "a head too large": (raw(head(SSE, "X-A: " + "x" * 70_000)), PeerFailed, "did not answer in HTTP"),
+    "a head without end": (
+        raw(b"HTTP/1.1 200 OK\r\n", b"X-A: x\r\n" * 20_000, then=None),
+        PeerFailed,
+        "more than 128 hea",
+    ),
+    "another protocol": (raw(b"HTTP/1.1 101 Switching Protocols\r\n\r\n"), PeerFailed, "answered 101"),
     "HTML with 200": (answering(HTML, kind="text/html"), PeerFailed, "text/html.*<html><body>Bad Gateway"),
     "a type that is no text": (answering(b"x", kind="\xff\xfe"), PeerFailed, r"with \\udcff\\udcfe instead of"),
     "a gigantic type": (answering(b"x", kind="x" * 15_000), PeerFailed, r"xxx\.\.\. \(15000 characters\) instead of"),
@@ -99,6 +105,7 @@ BEFORE_THE_ANSWER = {
     "JSON of another shape": (answering(b'{"result": "hello"}'), PeerFailed, "has no `choices`"),
     "JSON cut short": (raw(head("application/json", length=99), b'{"choi'), PeerFailed, "broke its answer off"),
     "wrong compression": (answering(b"plain", "Content-Encoding: gzip"), PeerFailed, "broke its answer off"),
+    "a compression of its own": (answering(b"x", "Content-Encoding: br"), PeerFailed, "broke its answer off"),
     "a redirect": (answering(b"", "Location: http://127.0.0.1:9/", status="302 Found"), PeerFailed, "answered 302"),
     "wrong JSON in the stream": (streaming(data(b"{nope"), END), PeerFailed, "is not JSON: {nope"),
     "HTML in the stream": (streaming(data(HTML), END), PeerFailed, "is not JSON: <html>"),
@@ -253,6 +260,23 @@ async def test_refused_again_and_again_leaves_nothing_to_the_collector(remote: R
         finally:
             gc.enable()
     assert left == []
+
+
+async def test_a_server_that_speaks_first_is_no_peer(remote: Remote) -> None:
+    async def greets(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.example ESMTP\r\n")
+        writers.append(writer)
+
+    writers: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(greets, "127.0.0.1", 0)
+    try:
+        _, error = await outcome(remote(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"), a_call())
+    finally:
+        server.close()
+        for writer in writers:
+            writer.transport.abort()
+    assert type(error) is PeerFailed
+    assert "220 mail.example" in error.message
 
 
 async def test_a_name_that_does_not_exist(remote: Remote) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
@@ -48,6 +49,7 @@ from tests.integration.peers import (
 CHAT = "/v1/chat/completions"
 REQUEST = Request(model="m", messages=(Message("user", "hi"),))
 CALL = Call(REQUEST, "r1")
+GZIP = "Content-Encoding: gzip"
 PROMPT = Call(Request(model="m", prompt="hi"), "r1")
 
 
@@ -160,6 +162,39 @@ async def test_a_peer_that_does_not_stream(scripted_peer: ScriptedPeer, remote: 
     events = await events_of(remote())
     assert text_of(events) == "a b"
     assert events[-1] == Finished(FinishReason.LENGTH)
+
+
+async def test_an_answer_that_ends_with_its_connection(scripted_peer: ScriptedPeer, remote: Remote) -> None:
+    async def old(connection: Connection, _request: PeerRequest) -> None:
+        await connection.send(b"HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\n", said("a"), END)
+        connection.close()
+
+    scripted_peer.plays[CHAT] = old
+    backend = remote()
+    for _ in range(2):
+        assert sent(await events_of(backend))[1:] == ["a", Finished(FinishReason.STOP, Usage(3, 2))]
+    assert len(scripted_peer.connections) == 2
+
+
+async def test_an_answer_that_comes_compressed_all_the_same(scripted_peer: ScriptedPeer, remote: Remote) -> None:
+    body = gzip.compress(said("a " * 1000) + said("b") + END)
+    scripted_peer.plays[CHAT] = streaming(*(body[i : i + 9] for i in range(0, len(body), 9)), headers=(GZIP,))
+    backend = remote()
+    for _ in range(2):
+        assert text_of(await events_of(backend)) == "a " * 1000 + "b"
+    assert len(scripted_peer.connections) == 1
+
+
+async def test_what_comes_behind_an_answer_answers_no_other_call(scripted_peer: ScriptedPeer, remote: Remote) -> None:
+    async def twice(connection: Connection, _request: PeerRequest) -> None:
+        parts = (head(SSE), chunk(said("a") + END), chunk(b""))
+        await connection.send(*parts, *parts)
+
+    scripted_peer.plays[CHAT] = twice
+    backend = remote()
+    for _ in range(2):
+        assert text_of(await events_of(backend)) == "a"
+    assert len(scripted_peer.connections) == 2
 
 
 async def test_a_plain_prompt(scripted_peer: ScriptedPeer, remote: Remote) -> None:

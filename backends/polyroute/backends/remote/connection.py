@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final, cast
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
-from aiohttp.streams import StreamReader
-from multidict import CIMultiDictProxy
 from yarl import URL
 
+from polyroute.backends.remote.inflate import inflating
 from polyroute.backends.remote.line import Line
 from polyroute.backends.remote.names import Fixed
 
-MAX_HEADER_BYTES: Final = 16 * 1024
-"""Longest header of an answer."""
 KEEPALIVE_S: Final = 30.0
 """How long a connection is kept that nobody uses, in seconds."""
 
@@ -32,33 +30,35 @@ class KeptConnectionLost(Exception):
 
 
 class Response:
-    """The head of an answer, and its body as it comes; reading that raises aiohttp's errors, or the deadline's.
+    """The head of an answer, and its body as it comes.
 
     To be closed: the connection of one that is complete is kept.
     """
 
-    __slots__ = ("_connection", "_timer", "body", "headers", "status")
+    __slots__ = ("_connection", "_inflating", "_line", "headers", "status")
 
-    def __init__(
-        self,
-        status: int,
-        headers: CIMultiDictProxy[str],
-        body: StreamReader,
-        connection: Connection,
-        timer: asyncio.TimerHandle | None,
-    ) -> None:
-        self.status = status
-        self.headers = headers
-        self.body = body
+    def __init__(self, connection: Connection, line: Line) -> None:
+        self.status = line.answer.status
+        self.headers = line.answer.headers
         self._connection = connection
-        self._timer = timer
+        self._line = line
+        self._inflating = inflating(self.headers)
 
     def __repr__(self) -> str:
-        return f"<Response {self.status} {'complete' if self.body.is_eof() else 'coming'}>"
+        return f"<Response {self.status} {'complete' if self.complete else 'coming'}>"
+
+    @property
+    def complete(self) -> bool:
+        """Whether no more of it is to come; some may wait to be read."""
+        return self._line.answer.complete
+
+    def read(self) -> Awaitable[bytes]:
+        """The next piece of the body, empty at its end; raises aiohttp's errors, or the deadline's."""
+        return self._line.read() if self._inflating is None else self._inflating.read(self._line.read)
 
     def close(self) -> None:
         """Gives the connection back; the peer sees it closed where more of this answer was to come."""
-        _leave(self._connection, self._timer)
+        self._line.leave()
         self._connection.release()
 
 
@@ -92,21 +92,16 @@ class Connections:
         `KeptConnectionLost` for some of them, or the one for the deadline.
         """
         connection = await self._connected(timeout, deadline)
-        line, timer = cast("Line", connection.protocol), None
+        line = cast("Line", connection.protocol)
         try:
-            if deadline is not None:
-                timer = self._loop.call_later(deadline - time.monotonic(), self._end, line)
-            message, body = await line.exchange(request, silence_s=timeout.sock_read, max_header_bytes=MAX_HEADER_BYTES)
+            await line.exchange(request, silence_s=timeout.sock_read or math.inf, deadline=deadline, late=self._late)
+            return Response(connection, line)
         except BaseException as error:
-            _leave(connection, timer)
+            line.leave()
             connection.close()
-            if line.has_answered and isinstance(error, _LOST) and not _begun(error):
+            if line.has_answered and isinstance(error, _LOST) and not line.answer.begun:
                 raise KeptConnectionLost from error
             raise
-        return Response(message.code, message.headers, body, connection, timer)
-
-    def _end(self, line: Line) -> None:
-        line.fail(self._late())
 
     async def _connected(self, timeout: aiohttp.ClientTimeout, deadline: float | None) -> Connection:
         """A connection that was kept, or a new one."""
@@ -130,20 +125,6 @@ class Connections:
     async def close(self) -> None:
         """Closes every connection, those that are in use too."""
         await self._connector.close()
-
-
-def _leave(connection: Connection, timer: asyncio.TimerHandle | None) -> None:
-    """The connection is no longer read for this answer."""
-    if timer is not None:
-        timer.cancel()
-    line = connection.protocol
-    if isinstance(line, Line):
-        line.body = None
-
-
-def _begun(error: Exception) -> bool:
-    """Whether a lost connection had brought a part of an answer (aiohttp then holds the parsed head as message)."""
-    return isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str)
 
 
 def _without_frames(error: BaseException) -> None:

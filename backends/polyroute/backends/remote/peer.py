@@ -106,17 +106,17 @@ class Peer:
     async def read(self, response: Response) -> bytes:
         """The next piece of the answer's body, empty at its end; raises `PeerFailed`, `DeadlineExceeded`."""
         try:
-            return await response.body.readany()
+            return await response.read()
         except _BROKEN as error:
             raise self._failure(error, answering=True) from error
 
     async def drain(self, response: Response) -> None:
         """Waits shortly for the end of an answer that is already complete, so that its connection can be kept."""
-        if response.body.is_eof():  # there already, as a rule
+        if response.complete:  # there already, as a rule
             return
         try:
             async with asyncio.timeout(_DRAIN_WAIT_S):
-                while await response.body.readany():
+                while await response.read():
                     pass
         except (*_BROKEN, DeadlineExceeded):
             response.close()
@@ -126,7 +126,7 @@ class Peer:
         beginning = bytearray()
         try:
             async with asyncio.timeout(_ERROR_WAIT_S):
-                while len(beginning) < _ERROR_BYTES and (piece := await response.body.readany()):
+                while len(beginning) < _ERROR_BYTES and (piece := await response.read()):
                     beginning += piece
         except (*_BROKEN, DeadlineExceeded):
             pass  # what came until then is all there is to quote
