@@ -1,4 +1,4 @@
-"""Entries written to the disk by one thread: those that are handed over together, in one transaction."""
+"""Entries written to the disk by one thread: those that are handed over together, by one statement."""
 
 from __future__ import annotations
 
@@ -24,6 +24,10 @@ _INSERT: Final = (
     " filename, value) VALUES "
 )
 _ROW: Final = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_STATE: Final = (
+    "SELECT page_count, (SELECT value FROM Settings WHERE key = 'size'),"
+    " EXISTS (SELECT 1 FROM Cache WHERE expire_time < ?) FROM pragma_page_count"
+)
 _THERE: Final = "SELECT key FROM Cache WHERE store_time <> ? AND raw = 1 AND key IN ({})"
 
 
@@ -98,27 +102,37 @@ class Puts:
 
 
 def _set_all(cache: diskcache.Cache, puts: Sequence[Put]) -> bool:
-    """Writes entries in one transaction; what is there already is replaced, as by itself.
+    """Writes entries by one statement, all or none; what is there already is replaced, as by itself.
 
-    `Cache.set` asks SQLite five times for each entry, and each time the other threads wait for the interpreter. Here
-    the same is asked once for all: the new ones in, and as many out as one by one would have gone.
+    `Cache.set` asks SQLite five times for each entry, and between two of its answers this thread waits for the
+    interpreter, with the store locked. One statement is a transaction of its own, and no other process waits for it
+    longer than SQLite itself takes.
     """
+    now = time.time()
+    rows = [value for put in puts for value in _row(cache.disk, put, now)]
+    new, kept = cache._sql(_INSERT + ", ".join([_ROW] * len(puts)), rows).rowcount, True
+    if new < len(puts):  # before any leave: those that are replaced are the oldest until they are
+        entries = {put.digest: put for put in puts}
+        there = cache._sql(_THERE.format(", ".join("?" * len(entries))), [now, *entries]).fetchall()
+        kept = all(_set(cache, entries[digest]) for (digest,) in there)
+    _make_room(cache, now, new)
+    return kept
+
+
+def _make_room(cache: diskcache.Cache, now: float, new: int) -> None:
+    """Has as many leave as would have, had so many `new` ones come one by one."""
+    ((pages, size, expired),) = cache._sql(_STATE, (now,)).fetchall()
+    full = pages * cache._page_size + size >= cache.size_limit
+    if not (full or expired):
+        return
     with cache._transact() as (sql, cleanup):
-        now = time.time()
-        rows = [value for put in puts for value in _row(cache.disk, put, now)]
-        new, kept = sql(_INSERT + ", ".join([_ROW] * len(puts)), rows).rowcount, True
-        if new < len(puts):  # before any leave: those that are replaced are the oldest until they are
-            entries = {put.digest: put for put in puts}
-            there = sql(_THERE.format(", ".join("?" * len(entries))), [now, *entries]).fetchall()
-            kept = all(_set(cache, entries[digest]) for (digest,) in there)
-        if cache.volume() < cache.size_limit:
+        if not full:
             cache._cull(now, sql, cleanup, limit=cache.cull_limit * new)  # what has expired, and nothing else
-        else:
-            for _ in range(new):
-                cache._cull(now, sql, cleanup)
-                if cache.volume() - _freed(cache) < cache.size_limit:
-                    break
-        return kept
+            return
+        for _ in range(new):
+            cache._cull(now, sql, cleanup)
+            if cache.volume() - _freed(cache) < cache.size_limit:
+                return
 
 
 def _freed(cache: diskcache.Cache) -> int:

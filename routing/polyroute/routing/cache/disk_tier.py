@@ -44,7 +44,7 @@ _SETTINGS: Final[Mapping[str, Any]] = {
     # mapped, nor is there a write-ahead log, whose index always is.
     "sqlite_mmap_size": 0,
     "sqlite_cache_size": 1024,  # pages of 4 KiB, for each thread; more make nothing faster: the system keeps them too
-    "sqlite_journal_mode": "truncate",
+    "sqlite_journal_mode": "persist",
     "sqlite_synchronous": 0,  # what a machine that loses power may spoil is found out, and is only a cache
 }
 
