@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Final, NamedTuple, Protocol, TypeVar
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 import diskcache
 
@@ -28,10 +28,17 @@ _PAGE: Final = 512
 _PAUSE_S: Final = 0.002
 """From one page to the next of all there is, so that calls come between."""
 
-_COUNT: Final = "SELECT COUNT(*) FROM Cache"
-_LAST: Final = "SELECT rowid, key FROM Cache ORDER BY rowid DESC LIMIT 1"
-_ALL: Final = f"SELECT key FROM Cache WHERE key > ? ORDER BY key LIMIT {_PAGE}"  # noqa: S608 - a number
-_NEW: Final = f"SELECT rowid, key FROM Cache WHERE rowid >= ? ORDER BY rowid LIMIT {_PAGE}"  # noqa: S608
+# Each is one row: for every one that is fetched, another thread may take the interpreter, and give it back much later.
+_EXTENT: Final = "SELECT (SELECT COUNT(*) FROM Cache), rowid, key FROM Cache ORDER BY rowid DESC LIMIT 1"
+_PAGED: Final = (
+    "SELECT MAX(key), GROUP_CONCAT(key, ' ') FROM"  # noqa: S608 - a number
+    f" (SELECT key FROM Cache WHERE key > ? ORDER BY key LIMIT {_PAGE})"
+)
+# Beside MAX(rowid), `key` is that row's: https://www.sqlite.org/lang_select.html#bareagg
+_NEW: Final = (
+    "SELECT (SELECT key FROM Cache WHERE rowid = ?1), COUNT(*), MAX(rowid), key, GROUP_CONCAT(key, ' ') FROM"  # noqa: S608
+    f" (SELECT rowid, key FROM Cache WHERE rowid > ?1 ORDER BY rowid LIMIT {_PAGE})"
+)
 
 
 class Read(Protocol):
@@ -45,6 +52,14 @@ class _Row(NamedTuple):
 
     rowid: int
     key: str
+
+
+class _Page(NamedTuple):
+    """Keys of the store, and whether there may be more behind the `last` of their rows."""
+
+    keys: list[str]
+    last: _Row | None
+    full: bool
 
 
 class Stock:
@@ -117,12 +132,10 @@ class Stock:
         """
         if self._may is None or self._may.full or self._clock() - self._made > _RENEWED_S:
             await self._take_all()
-        while (rows := await self._read(partial(_new, self._last))) is not None:
-            for row in rows:
-                self.add(row.key)
-            if rows:
-                self._last = rows[-1]
-            if len(rows) < _PAGE - 1:
+        while (page := await self._read(partial(_new, self._last))) is not None:
+            self._take(page.keys)
+            self._last = page.last
+            if not page.full:
                 return True
         self._may = None
         return False
@@ -133,30 +146,40 @@ class Stock:
         self._may, self._made = Bloom(2 * count), self._clock()
         after = ""
         try:
-            while keys := await self._read(partial(_page, after)):
-                for key in keys:
-                    self.add(key)
-                after = keys[-1]
+            while page := await self._read(partial(_paged, after)):
+                after, keys = page
+                self._take(keys)
                 await asyncio.sleep(_PAUSE_S)
         except BaseException:
             self._may = None  # a part of all there is says nothing of the rest
             raise
 
+    def _take(self, keys: list[str]) -> None:
+        """Adds what is not known; most is, where this process stores the most."""
+        if (may := self._may) is not None:
+            for key in keys:
+                if key not in may:
+                    may.add(key)
+
 
 def _extent(cache: diskcache.Cache) -> tuple[int, _Row | None]:
     """How many rows there are, and the last of them."""
-    ((count,),) = cache._sql(_COUNT).fetchall()
-    rows = cache._sql(_LAST).fetchall()
-    return count, _Row(*rows[0]) if rows else None
+    rows = cache._sql(_EXTENT).fetchall()
+    if not rows:
+        return 0, None
+    ((count, *last),) = rows
+    return count, _Row(*last)
 
 
-def _page(after: str, cache: diskcache.Cache) -> list[str]:
-    return [key for (key,) in cache._sql(_ALL, (after,)).fetchall()]
+def _paged(after: str, cache: diskcache.Cache) -> tuple[str, list[str]] | None:
+    """The keys after that one, a page at most, and the last of them; None where there are none."""
+    ((last, keys),) = cache._sql(_PAGED, (after,)).fetchall()
+    return None if keys is None else (last, keys.split(" "))
 
 
-def _new(last: _Row | None, cache: diskcache.Cache) -> list[_Row] | None:
+def _new(last: _Row | None, cache: diskcache.Cache) -> _Page | None:
     """The rows behind the `last` one, a page at most; None where that one is there no more."""
-    rows: list[Any] = cache._sql(_NEW, (0 if last is None else last.rowid,)).fetchall()
-    if last is not None and (not rows or rows[0] != last):
+    ((there, count, rowid, key, keys),) = cache._sql(_NEW, (0 if last is None else last.rowid,)).fetchall()
+    if last is not None and there != last.key:
         return None
-    return [_Row(*row) for row in rows[last is not None :]]
+    return _Page(keys.split(" "), _Row(rowid, key), count == _PAGE) if count else _Page([], last, full=False)
