@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from polyroute.routing.cache.codec import Codec, StoredAnswer
-from polyroute.routing.cache.frame import header_of, pack, payload_of, relabelled
+from polyroute.routing.cache.codec import Codec, StoredAnswer, size_of
+from polyroute.routing.cache.frame import header_of, payload_of, relabelled
 from polyroute.routing.cache.guarded import Counts, GuardedTier
 from polyroute.routing.cache.invalidation_log import Kind, Record
 from polyroute.routing.cache.invalidations import Invalidations
@@ -21,7 +21,7 @@ from polyroute.routing.cache.terms import MAX_ANSWER_BYTES, AnswerKey, Found, Mo
 from polyroute.routing.cache.tier import Held, Label
 from polyroute.routing.cache.tier_stats import AnswersStats, Reading, stats_of
 from polyroute.routing.cache.upkeep import Upkeep
-from polyroute.routing.cache.writing import Packed, Writing
+from polyroute.routing.cache.writing import Parcel, Writing
 from polyroute.routing.views import TierCounts
 
 if TYPE_CHECKING:  # redis-py is not there in every installation
@@ -63,7 +63,7 @@ class Answers:
         self._wall = wall
         self._hits: Counter[tuple[str, str]] = Counter()
         """By tier and model."""
-        self._writing = Writing(self._named, invalidations)
+        self._writing = Writing(self._named, invalidations, codec)
         self._sharing = sharing
         self._upkeep = Upkeep(memory, self.below, invalidations)
         self._tending: list[asyncio.Task[None]] = []
@@ -126,8 +126,10 @@ class Answers:
                 tier.counts.hits += 1
                 self._hits[tier.name, terms.model] += 1
                 if self._invalidations.holds(key, terms.model):
-                    self._remember(key, terms, answer, plain_bytes)
-                    self._fill(key, terms, answer, local, missed)
+                    age_s = max(0.0, self._wall() - answer.created)
+                    self._remember(key, terms, answer, plain_bytes, age_s)
+                    if missed:  # which are above
+                        self._writing.begin(Parcel(key, answer, terms, len(local), age_s, local), missed)
                 return Found(answer, tier.name)
             tier.counts.misses += 1
             missed.append(stay)
@@ -136,25 +138,24 @@ class Answers:
     def keep(self, key: AnswerKey, answer: StoredAnswer, terms: Terms) -> bool:
         """Keeps a complete answer: in memory at once, in the tiers below behind the call.
 
-        False where it is refused: it cannot be encoded, is larger than `MAX_ANSWER_BYTES`, is too old as it comes, or
-        was made unreachable since its call began.
+        False where it is refused: it is no text that can be encoded, is larger than `MAX_ANSWER_BYTES`, is too old as
+        it comes, or was made unreachable since its call began.
         """
         age_s = max(0.0, self._wall() - answer.created)
         if terms.outlived(age_s):
             return False
         try:
-            payload = self._codec.encode(answer)
+            size = size_of(answer)
         except ValueError as error:
             log.warning("cache.refused", model=answer.model, error=str(error), effect="the answer is not kept")
             return False
-        if len(payload) > MAX_ANSWER_BYTES or not self._invalidations.holds(key, terms.model):
+        if size > MAX_ANSWER_BYTES or not self._invalidations.holds(key, terms.model):
             return False
         self._upkeep.versions[terms.model] = answer.version
-        self._remember(key, terms, answer, len(payload))
+        self._remember(key, terms, answer, size, age_s)
         below = [stay for stay in terms.below if stay.tier in self._named]
         if below:
-            label = Label(answer.model, answer.version, key.moment)
-            self._writing.begin(Packed(key, pack(payload, label), label, terms, age_s), below)
+            self._writing.begin(Parcel(key, answer, terms, size, age_s), below)
         return True
 
     async def forget(self, digest: str) -> int:
@@ -238,16 +239,8 @@ class Answers:
             entry = relabelled(entry, header, Label(answer.model, answer.version, key.moment))
         return answer, entry, header.plain_bytes
 
-    def _fill(self, key: AnswerKey, terms: Terms, answer: StoredAnswer, entry: bytes, above: Sequence[Stay]) -> None:
-        """Keeps what a lower tier had in those above it, the memory excepted."""
-        if above:
-            age_s = max(0.0, self._wall() - answer.created)
-            label = Label(answer.model, answer.version, key.moment)
-            self._writing.begin(Packed(key, entry, label, terms, age_s), above)
-
-    def _remember(self, key: AnswerKey, terms: Terms, answer: StoredAnswer, size: int) -> None:
+    def _remember(self, key: AnswerKey, terms: Terms, answer: StoredAnswer, size: int, age_s: float) -> None:
         if terms.memory is not None:
-            age_s = max(0.0, self._wall() - answer.created)
             stay_s = terms.remaining_s(terms.memory, key.digest, age_s)
             self.counts.stores += self.memory.put(key, answer, footprint(answer, size), stay_s)
 

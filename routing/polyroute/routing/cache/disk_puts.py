@@ -7,9 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 import diskcache
 from diskcache.core import DEFAULT_SETTINGS
@@ -31,8 +30,7 @@ _STATE: Final = (
 _THERE: Final = "SELECT key FROM Cache WHERE store_time <> ? AND raw = 1 AND key IN ({})"
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(NamedTuple):
     """An entry to be kept for `stay_s` seconds; None is until there is no room for it."""
 
     digest: str

@@ -23,8 +23,7 @@ class Label(msgspec.Struct, frozen=True, gc=False):
     moment: Moment
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """Bytes that are to be kept under a digest for `stay_s` seconds; None is until there is no room for them."""
 
     digest: str

@@ -6,13 +6,17 @@ import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple
 
+import msgspec
+import structlog
+
+from polyroute.routing.cache.codec import Codec, StoredAnswer
+from polyroute.routing.cache.frame import pack
 from polyroute.routing.cache.guarded import GuardedTier
 from polyroute.routing.cache.invalidations import Invalidations
-from polyroute.routing.cache.terms import AnswerKey, Stay, Terms
+from polyroute.routing.cache.terms import MAX_ANSWER_BYTES, AnswerKey, Stay, Terms
 from polyroute.routing.cache.tier import Entry, Label
 
 MOST_WRITING: Final = 512
@@ -25,36 +29,54 @@ GATHER_S: Final = 0.025
 """How long entries are gathered before they are written together, in seconds: a go costs as much as some six entries,
 and one that begins as soon as an answer ends would hold up what its caller asks next."""
 
+log = structlog.get_logger(__name__)
 
-@dataclass(frozen=True, slots=True)
-class Packed:
-    """An answer as the bytes of one entry. `age_s` is how old it is, in seconds."""
+
+class Parcel(msgspec.Struct, gc=False):
+    """An answer on its way, packed when the first tier takes it: many in a row cost less than each after its call.
+
+    `size` is about how many bytes it takes, and `age_s` how old it is, in seconds. `entry` is there where it came as
+    one.
+    """
 
     key: AnswerKey
-    entry: bytes
-    label: Label
+    answer: StoredAnswer
     terms: Terms
+    size: int
     age_s: float = 0.0
+    entry: bytes = b""
+
+    @property
+    def label(self) -> Label:
+        """Whose it is."""
+        return Label(self.answer.model, self.answer.version, self.key.moment)
+
+    def packed(self, codec: Codec) -> bytes:
+        """Its bytes as they stand in a tier; raises `ValueError` where it cannot be encoded, or is too large."""
+        if not self.entry:
+            payload = codec.encode(self.answer)
+            if len(payload) > MAX_ANSWER_BYTES:
+                raise ValueError(f"is {len(payload)} bytes, limit {MAX_ANSWER_BYTES}")
+            self.entry = pack(payload, self.label)
+        return self.entry
 
 
 class Writing:
     """Writes entries to tiers, by their names, each at its own pace. Nothing here raises."""
 
-    def __init__(self, tiers: Mapping[str, GuardedTier], invalidations: Invalidations) -> None:
-        self._lanes = {name: _Lane(tier, invalidations) for name, tier in tiers.items()}
+    def __init__(self, tiers: Mapping[str, GuardedTier], invalidations: Invalidations, codec: Codec) -> None:
+        self._lanes = {name: _Lane(tier, invalidations, codec) for name, tier in tiers.items()}
 
     def __len__(self) -> int:
         """Entries on their way, those of all tiers together."""
         return sum(map(len, self._lanes.values()))
 
-    def begin(self, packed: Packed, stays: Sequence[Stay]) -> None:
-        """Writes an entry to the tiers that `stays` name; leaves one out where too much is on its way to it."""
-        key, terms = packed.key, packed.terms
+    def begin(self, parcel: Parcel, stays: Sequence[Stay]) -> None:
+        """Writes an answer to the tiers that `stays` name; leaves one out where too much is on its way to it."""
         for stay in stays:
-            stay_s = terms.remaining_s(stay, key.digest, packed.age_s)
+            stay_s = parcel.terms.remaining_s(stay, parcel.key.digest, parcel.age_s)
             if stay_s is None or stay_s > 0:
-                entry = Entry(key.digest, packed.entry, packed.label, stay_s)
-                self._lanes[stay.tier].add(_Sent(entry, key, terms.model))
+                self._lanes[stay.tier].add(_Sent(parcel, stay_s))
 
     async def flush(self) -> None:
         """Has written what is on its way, at once; what is begun meanwhile, it does not wait for."""
@@ -70,19 +92,19 @@ class Writing:
 
 
 class _Sent(NamedTuple):
-    """An entry, and what tells whether it may still be found once it is written."""
+    """An answer, and for how many seconds it is to stay in a tier."""
 
-    entry: Entry
-    key: AnswerKey
-    model: str
+    parcel: Parcel
+    stay_s: float | None
 
 
 class _Lane:
     """Entries on their way to one tier: those that come within `GATHER_S`, or while others are written, go together."""
 
-    def __init__(self, tier: GuardedTier, invalidations: Invalidations) -> None:
+    def __init__(self, tier: GuardedTier, invalidations: Invalidations, codec: Codec) -> None:
         self._tier = tier
         self._invalidations = invalidations
+        self._codec = codec
         self._waiting: deque[_Sent] = deque()
         self._bytes = 0
         """What waits and what is being written."""
@@ -96,7 +118,7 @@ class _Lane:
 
     def add(self, sent: _Sent) -> None:
         """Takes one more, unless too much is on its way."""
-        size = len(sent.entry.content)
+        size = sent.parcel.size
         if len(self) >= MOST_WRITING or (len(self) and self._bytes + size > MOST_BYTES):
             self._tier.counts.skipped += 1
             return
@@ -142,16 +164,30 @@ class _Lane:
             self._gathering = None
 
     async def _write(self, batch: Sequence[_Sent]) -> None:
-        held = [sent for sent in batch if self._invalidations.holds(sent.key, sent.model)]
-        if held:
-            await self._tier.put([sent.entry for sent in held])
+        held = [sent for sent in batch if self._holds(sent)]
+        entries = [entry for sent in held if (entry := self._entry(sent)) is not None]
+        if entries:
+            await self._tier.put(entries)
         for sent in held:
-            if not self._invalidations.holds(sent.key, sent.model):  # it was made unreachable while it was written
-                await self._tier.delete(sent.entry.digest)
+            if not self._holds(sent):  # it was made unreachable while it was written
+                await self._tier.delete(sent.parcel.key.digest)
+
+    def _holds(self, sent: _Sent) -> bool:
+        return self._invalidations.holds(sent.parcel.key, sent.parcel.terms.model)
+
+    def _entry(self, sent: _Sent) -> Entry | None:
+        parcel = sent.parcel
+        try:
+            content = parcel.packed(self._codec)
+        except ValueError as error:
+            log.warning("cache.refused", model=parcel.terms.model, error=str(error), effect="kept in memory alone")
+            self._tier.counts.skipped += 1
+            return None
+        return Entry(parcel.key.digest, content, parcel.label, sent.stay_s)
 
     def _written(self, batch: Sequence[_Sent], _: asyncio.Task[None]) -> None:
         self._task = None
         self._done += len(batch)
-        self._bytes -= sum(len(sent.entry.content) for sent in batch)
+        self._bytes -= sum(sent.parcel.size for sent in batch)
         if self._waiting:
             self._gather()

@@ -61,12 +61,17 @@ def put_delta(wire: pb.GenerateDelta, event: Token) -> None:
 
 def put_end(wire: pb.GenerateEnd | pb.GenerateResponse, end: Finished) -> None:
     """Sets the end of an answer."""
+    put_outcome(wire, end)
+    put_timing(wire.timing, end.timing)
+
+
+def put_outcome(wire: pb.GenerateEnd | pb.GenerateResponse, end: Finished) -> None:
+    """Sets the end of an answer but for its timing."""
     wire.finish_reason = pb.FinishReason.ValueType(end.reason.value)
     usage = wire.usage
     usage.prompt_tokens = end.usage.prompt_tokens
     usage.completion_tokens = end.usage.completion_tokens
     usage.cached_prompt_tokens = end.usage.cached_prompt_tokens
-    put_timing(wire.timing, end.timing)
     if end.matched_stop is not None:
         wire.matched_stop = end.matched_stop
     if end.seed is not None:

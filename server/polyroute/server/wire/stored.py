@@ -6,9 +6,9 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from polyroute.core.event import Token
+from polyroute.core.event import Timing, Token
 from polyroute.routing.cache.codec import StoredAnswer
-from polyroute.server.wire.answer import delta_from_wire, end_from_wire, put_delta, put_end
+from polyroute.server.wire.answer import delta_from_wire, end_from_wire, put_delta, put_outcome, put_timing
 from polyroute.server.wire.values import put_duration, put_time, seconds_of, unix_of
 from polyroute.store.v1 import answer_pb2 as pb
 
@@ -17,6 +17,7 @@ FORMAT: Final = 2
 
 _READ: Final = (1, FORMAT)
 """Formats that are read: 1 had no `texts`."""
+_NO_TIME: Final = Timing()
 
 
 class AnswerCodec:
@@ -32,7 +33,9 @@ class AnswerCodec:
                 put_delta(wire.deltas.add(), token)
         else:
             wire.texts.extend([token.text for token in answer.tokens])
-        put_end(wire.end, answer.finished)
+        put_outcome(wire.end, answer.finished)
+        if answer.finished.timing != _NO_TIME:  # what is stored has none: it would be that of another call
+            put_timing(wire.end.timing, answer.finished.timing)
         put_time(wire.created, answer.created)
         put_duration(wire.took, answer.took_s)
         return wire.SerializeToString()

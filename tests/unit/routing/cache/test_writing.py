@@ -8,12 +8,14 @@ from typing import cast
 
 import pytest
 
+from polyroute.core.event import Finished, FinishReason, Token
 from polyroute.routing.cache import writing
+from polyroute.routing.cache.codec import Codec, StoredAnswer
 from polyroute.routing.cache.guarded import GuardedTier
 from polyroute.routing.cache.invalidations import Invalidations
 from polyroute.routing.cache.terms import AnswerKey, Stay, Terms
-from polyroute.routing.cache.tier import Entry, Label, Tier
-from polyroute.routing.cache.writing import MOST_TOGETHER, Packed, Writing
+from polyroute.routing.cache.tier import Entry, Tier
+from polyroute.routing.cache.writing import MOST_TOGETHER, Parcel, Writing
 
 TERMS = Terms("m")
 DISK, REDIS = Stay("disk"), Stay("redis")
@@ -63,8 +65,8 @@ def tiers(disk: Shelves, redis: Shelves) -> dict[str, GuardedTier]:
 
 
 @pytest.fixture
-async def writes(tiers: dict[str, GuardedTier], invalidations: Invalidations) -> AsyncIterator[Writing]:
-    writes = Writing(tiers, invalidations)
+async def writes(tiers: dict[str, GuardedTier], invalidations: Invalidations, codec: Codec) -> AsyncIterator[Writing]:
+    writes = Writing(tiers, invalidations, codec)
     yield writes
     await writes.close(0)
 
@@ -74,7 +76,8 @@ def begin(writes: Writing, invalidations: Invalidations) -> Callable[..., None]:
     def _begin(*names: str, stays: Sequence[Stay] = (DISK,)) -> None:
         for name in names:
             key = AnswerKey.of(name.encode(), invalidations.moment("m"))
-            writes.begin(Packed(key, name.encode(), Label("m", "1", key.moment), TERMS), stays)
+            answer = StoredAnswer(key.canonical, "m", "1", (Token(name),), Finished(FinishReason.STOP), 0.0, 0.0)
+            writes.begin(Parcel(key, answer, TERMS, 100, 0.0, name.encode()), stays)
 
     return _begin
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
-from polyroute.core.event import Finished, FinishReason, Timing, Token, TokenLogprob, Usage
+from polyroute.core.event import Finished, FinishReason, Timing, Token, TokenLogprob, TopLogprob, Usage
 from polyroute.core.request import ToolCall
-from polyroute.routing.cache.codec import StoredAnswer
+from polyroute.routing.cache.codec import StoredAnswer, size_of
 from polyroute.server.wire.stored import FORMAT, AnswerCodec
 from polyroute.store.v1 import answer_pb2 as pb
 from polyroute.v1 import inference_pb2
@@ -33,6 +33,7 @@ def test_an_answer_comes_back_as_it_was() -> None:
     assert codec.decode(codec.encode(ANSWER)) == ANSWER
 
 
+TOP = (TopLogprob("b", b"b", -2.0),) * 5
 TEXT = replace(ANSWER, tokens=(Token("Grü"), Token(""), Token("ße 👋")), gaps_ms=(1, 2, 3, 4))
 
 
@@ -44,6 +45,27 @@ def test_so_does_one_that_is_nothing_but_text(tokens: tuple[Token, ...]) -> None
     assert codec.decode(raw) == given
     wire = pb.StoredAnswer.FromString(raw)
     assert (list(wire.texts), len(wire.deltas)) == ([token.text for token in tokens], 0)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        TEXT,
+        replace(TEXT, key=b"k" * 500, tokens=(Token("light " * 1000),), gaps_ms=(1, 2)),
+        replace(TEXT, key=b"k" * 500, tokens=(Token("\u4e00"),) * 1000, gaps_ms=()),
+        replace(TEXT, tokens=(Token(tool_calls=(ToolCall("id", "name", "{}" * 1000, 0),)),), gaps_ms=(1, 2)),
+        replace(TEXT, tokens=(Token("a", logprobs=(TokenLogprob("a", b"a", -1.0, TOP),)),) * 100, gaps_ms=()),
+    ],
+)
+def test_how_large_an_answer_is_is_about_known_before_it_is_encoded(answer: StoredAnswer) -> None:
+    assert 0.5 < size_of(answer) / len(AnswerCodec().encode(answer)) < 2
+
+
+def test_a_text_that_cannot_be_encoded_is_known_before() -> None:
+    half = replace(TEXT, tokens=(Token("\ud83d"),), gaps_ms=())
+    for what in (size_of, AnswerCodec().encode):
+        with pytest.raises(ValueError, match=r"surrogates|UTF-8"):
+            what(half)
 
 
 def test_text_stored_in_deltas_by_an_older_version_is_read() -> None:
