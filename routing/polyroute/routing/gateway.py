@@ -69,11 +69,9 @@ class Gateway:
         self._answers = answers
         self._metrics = metrics
         recorded = None if recorder is None else Recorded(recorder, shadows=shadows)
-        router = Router(lambda: self._snapshot, metrics, recorded=recorded)
         self._intake = Intake()
-        self._observed = Observed(
-            router, metrics, intake=self._intake, begin=begin, content_chars=content_chars, ready=router.at_hand
-        )
+        self._observed = Observed(metrics, intake=self._intake, begin=begin, content_chars=content_chars)
+        self._router = Router(lambda: self._snapshot, metrics, self._observed, recorded=recorded)
         self._loads: set[asyncio.Task[None]] = set()
         metrics.know(snapshot.rules)
         metrics.watch(self._deployed)
@@ -123,14 +121,14 @@ class Gateway:
 
     def generate(self, call: Call) -> AsyncIterator[Event]:
         """Answers a call: `Started` with the complete route, `Token`s, `Finished` with the complete timing."""
-        return self._observed(call)
+        return self._router(call)
 
     def at_hand(self, call: Call) -> Whole | None:
         """The whole answer of a call, where it is stored in memory: then the call is over, as if it was generated.
 
         For who gives answers in one piece, and asks this before `generate`; None says nothing but that. Never waits.
         """
-        return self._observed.at_hand(call)
+        return self._router.at_hand(call)
 
     def refused(self, call: Call, error: PolyrouteError) -> None:
         """Tells of a call that was refused before it could be made: it counts, and leaves its line and its span.

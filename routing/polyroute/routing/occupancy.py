@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 class Occupancy:
-    """Counts calls from when they enter until they leave."""
+    """Counts calls from when they enter until they leave; one is inside for as long as a block lasts, too."""
 
     __slots__ = ("_empty", "inside")
 
@@ -30,6 +30,12 @@ class Occupancy:
         self.inside -= 1
         if not self.inside and self._empty is not None:
             self._empty.set()
+
+    def __enter__(self) -> None:
+        self.enter()
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
 
     async def empty(self, limit_s: float) -> bool:
         """Waits until nobody is inside, `limit_s` seconds at most; says whether that is so."""

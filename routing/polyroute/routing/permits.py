@@ -185,7 +185,7 @@ class Permits:
         """Takes permits that are free now, `most` at most, each to be `returned`; says how many."""
         taken = min(most, self.free)
         for _ in range(taken):
-            self._take(self._clock())
+            self._take(self._clock(), self.max_concurrency)
         return taken
 
     @property
@@ -205,9 +205,9 @@ class Permits:
         `DeadlineExceeded`.
         """
         self._wake()  # afterwards nobody waits beside a free permit
-        now = self._clock()
-        if self._in_flight < self.max_concurrency:
-            self._take(now)
+        now, limit = self._clock(), self.max_concurrency
+        if self._in_flight < limit:
+            self._take(now, limit)
             return Permit(self, now)
         if deadline is not None:
             self._check_in_time(caller, deadline - now)
@@ -276,9 +276,9 @@ class Permits:
             f"`{self.name}`: {text}", retry_after_s=self.retry_after_s(caller), metadata={REFUSAL: refusal}
         )
 
-    def _take(self, now: float) -> None:
+    def _take(self, now: float, limit: int) -> None:
         self._in_flight += 1
-        if self._in_flight >= self.max_concurrency:
+        if self._in_flight >= limit:
             self._full_since = now
 
     def returned(self) -> None:
@@ -302,11 +302,13 @@ class Permits:
             self._adaptive.overloaded(began, self._clock())
 
     def _wake(self) -> None:
+        if not self._queue:
+            return
         now = self._clock()
-        while self._queue and self._in_flight < self.max_concurrency:
+        while self._queue and self._in_flight < (limit := self.max_concurrency):
             turn = self._queue.pop()
             if not turn.given.done() and now < turn.until:  # else it is leaving already
-                self._take(now)
+                self._take(now, limit)
                 turn.given.set_result(None)
 
     def _look_again(self) -> None:

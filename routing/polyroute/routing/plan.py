@@ -111,6 +111,13 @@ class Decision:
     copies: tuple[Shadow, ...] = ()
 
     @property
+    def places(self) -> tuple[str, ...]:
+        """The deployments that the call may come to, those of its copies too."""
+        if len(self.steps) == 1 and not self.copies:
+            return (self.steps[0].deployment,)
+        return (*(step.deployment for step in self.steps), *(copy.deployment for copy in self.copies))
+
+    @property
     def own_step(self) -> Step:
         """The step that is the variant's own, wherever it stands in the order."""
         return next(step for step in self.steps if not step.fallback)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
@@ -137,8 +137,10 @@ class Snapshot:
     def _failed(self, id: str) -> bool:
         return self.deployments[id].backend.facts().state is ModelState.FAILED
 
-    def occupied(self, ids: Iterable[str]) -> Occupied:
-        """Keeps these deployments from being stopped by a reload while a call may come to them."""
+    def occupied(self, ids: Sequence[str]) -> Occupancy | Occupied:
+        """A block that keeps these deployments from being stopped by a reload while a call may come to them."""
+        if len(ids) == 1:
+            return self.deployments[ids[0]].occupancy
         return Occupied([self.deployments[id].occupancy for id in ids])
 
     def deployment(self, id: str) -> Deployment:

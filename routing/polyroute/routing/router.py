@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager, aclosing, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 from polyroute.core.call import Call
 from polyroute.core.errors import PolyrouteError
 from polyroute.core.event import Event, Whole
 from polyroute.routing.course import Course, begun
+from polyroute.routing.layers.observed import Observed
 from polyroute.routing.layers.recorded import Record, Recorded
 from polyroute.routing.metrics import Metrics
 from polyroute.routing.plan import Decision
@@ -23,49 +24,60 @@ _UNRECORDED: Final = nullcontext()
 class Router:
     """A service over all deployments. `snapshot` gives the registry in force; each call keeps the one it began with.
 
-    `recorded` looks on at calls that take part in an experiment.
+    `observed` looks on at every call, `recorded` at those that take part in an experiment.
     """
 
     def __init__(
         self,
         snapshot: Callable[[], Snapshot],
         metrics: Metrics,
+        observed: Observed,
         *,
         recorded: Recorded | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._snapshot = snapshot
         self._metrics = metrics
+        self._observed = observed
         self._recorded = recorded
         self._clock = clock
 
     async def __call__(self, call: Call) -> AsyncIterator[Event]:
-        snapshot = self._snapshot()
-        decision = snapshot.decide(call)
-        course = Course(call, decision, self._metrics, self._clock)
-        steps, copies = decision.steps, decision.copies
-        places = [step.deployment for step in steps] + [copy.deployment for copy in copies]
-        with snapshot.occupied(places), self._record(call, decision, snapshot) as record:
-            for step in steps:
-                attempt = course.begin(step)
-                try:
-                    async with aclosing(generator(snapshot.deployments[step.deployment].service(attempt))) as events:
+        with self._observed.watch(call) as watch:
+            call, snapshot = watch.call, self._snapshot()
+            decision = snapshot.decide(call)
+            course = Course(call, decision, self._metrics, self._clock)
+            with snapshot.occupied(decision.places), self._record(call, decision, snapshot) as record:
+                for step in decision.steps:
+                    events = generator(snapshot.deployments[step.deployment].service(course.begin(step)))
+                    try:
                         async for event in events:
                             event = course.saw(event)
                             if record is not None:
                                 record.saw(event)
+                            event = watch.saw(event)
                             yield event
+                            watch.taken(event)
                             if record is not None:
                                 record.taken(event)
-                    return
-                except PolyrouteError as error:
-                    if course.answering:
-                        raise
-                    if not course.goes_on(error):
-                        raise course.ended(error) from error
+                        return
+                    except PolyrouteError as error:
+                        if course.answering:
+                            raise
+                        if not course.goes_on(error):
+                            raise course.ended(error) from error
+                    finally:
+                        await events.aclose()
 
     def at_hand(self, call: Call) -> Whole | None:
-        """The whole answer, where it is stored in memory and the call's name leaves nothing to decide; never waits."""
+        """The whole answer, where it is stored in memory and the call's name leaves nothing to decide; never waits.
+
+        Then the call is over, and has left what it leaves. None is no refusal, and nothing is told of it.
+        """
+        whole = None if self._observed.intake.closed else self._stored(call)
+        return None if whole is None else self._observed.took(call, whole)
+
+    def _stored(self, call: Call) -> Whole | None:
         snapshot, request = self._snapshot(), call.request
         decision = None if request.routing.variant else snapshot.foregone.get(request.model)
         asked = self._clock()

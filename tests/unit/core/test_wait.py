@@ -51,3 +51,19 @@ async def test_a_wait_that_is_cut_in_a_task_that_is_cancelled_too() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_what_is_done_between_two_waits_is_left_alone() -> None:
+    wait = Wait()
+    assert not wait.was_cut()
+    wait.cut()
+    await asyncio.sleep(0)
+    wait.again()
+    asyncio.get_running_loop().call_soon(wait.cut)
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.Event().wait()
+    assert wait.was_cut()
+    assert not wait.was_cut()
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0

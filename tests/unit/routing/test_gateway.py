@@ -221,20 +221,20 @@ async def test_a_draining_gateway_finishes_what_it_has_and_takes_no_more(
     assert "".join(e.text for e in await running if isinstance(e, Token)) == "a b"
 
 
-async def test_what_outlasts_the_drain_ends_as_draining(gateway: Gateway, backends: dict[str, EchoBackend]) -> None:
+async def test_what_outlasts_the_drain_ends_as_draining(
+    gateway: Gateway, backends: dict[str, EchoBackend], take: Callable[..., Any], until: Callable[..., Any]
+) -> None:
     """Both while the model is waited for and while the caller holds an event."""
     for backend in backends.values():
         backend.script = Script(texts=("a", "b", "c"), gate=asyncio.Event(), gate_after=1)
-    waiting, holding = gateway.generate(asks("one")), gateway.generate(asks("two"))
+    holding, waits = gateway.generate(asks("two")), asyncio.create_task(take(gateway.generate, asks("one")))
     await anext(holding)
-    await anext(waiting)
-    await anext(waiting)
-    waits = asyncio.ensure_future(anext(waiting))
-    await asyncio.sleep(0)
+    await until(lambda: backends["one"].open)
     assert not await gateway.drain(0)
     gateway.cut()
     with pytest.raises(Draining):
         await waits
+    assert isinstance(await anext(holding), Token), "what is there without waiting"
     with pytest.raises(Draining):
         await anext(holding)
     assert all(backend.open == 0 for backend in backends.values())

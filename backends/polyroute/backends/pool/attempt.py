@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import cast
 
 from polyroute.backends.pool.attempt_span import begin
@@ -45,6 +45,7 @@ class Try:
         "_outcome",
         "_patience",
         "_span",
+        "answered_s",
         "begun_at",
         "events",
         "replica",
@@ -72,6 +73,8 @@ class Try:
             call = call.under(call.trace.under(self._span))
         self.events = cast("AsyncGenerator[Event, None]", replica.backend.stream(call))
         self.begun_at = clock()
+        self.answered_s = 0.0
+        """Seconds until it began to answer."""
         self._patience = patience
         self._clock = clock
         self._admission = replica.admit()
@@ -89,14 +92,20 @@ class Try:
         return self._clock() - self.begun_at
 
     async def first(self) -> Event:
-        """The answer's first event; raises what came instead, `FirstTokenTimeout` where nothing came in time."""
+        """The answer's first event; raises what came instead, `FirstTokenTimeout` where nothing came in time.
+
+        Without one this is closed here: elsewhere it cannot be while its stream runs.
+        """
         name, limit_s = self.replica.name, self._patience.seconds
         wait = Wait()
         limit = asyncio.get_running_loop().call_later(limit_s, wait.cut)
         try:
-            event = await anext(cast("AsyncIterator[Event]", self.events), None)
-            if event is None:
-                raise PeerFailed(f"`{name}` ended without an answer")
+            event = await anext(self.events)
+            self._begun = True
+        except StopAsyncIteration:
+            empty = PeerFailed(f"`{name}` ended without an answer")
+            self.lost(empty)
+            raise empty from None
         except asyncio.CancelledError:
             if not wait.was_cut():
                 raise
@@ -111,9 +120,11 @@ class Try:
             raise
         finally:
             limit.cancel()
-        self._begun = True
+            if not self._begun:
+                await self.close()
+        self.answered_s = answered_s = self.duration_s
         if not self._copy:
-            self.replica.tally.answering(self.duration_s)
+            self.replica.tally.answering(answered_s)
         self.replica.answering(self._admission)
         return event
 

@@ -81,9 +81,16 @@ class Attempts:
         chosen: _Chosen | None = self.choose(call)
         while chosen is not None:
             retried = bool(course.failed)
+            attempt = self._try(course, chosen)
+            delay_s = None if self._config.hedge is None or call.copy else self._hedge_after_s()
             try:
-                attempt, event = await self._answered(course, chosen)
+                if delay_s is None:
+                    event = await attempt.first()
+                else:
+                    attempt, event = await self._hedged(course, attempt, delay_s)
             except PolyrouteError as error:
+                if delay_s is None:
+                    course.lost(attempt, error)
                 if retried:
                     self._around.on_retry("failed")
                 chosen = await self._following(course, error)
@@ -93,7 +100,7 @@ class Attempts:
                 if retried:
                     self._around.on_retry("answered")
                 if not call.copy:
-                    self._first_tokens.add(attempt.duration_s)
+                    self._first_tokens.add(attempt.answered_s)
                 return attempt, course.told(event, attempt)
         raise AssertionError("unreachable: a call ends with an answer or an error")
 
@@ -168,17 +175,8 @@ class Attempts:
         """Seconds left to begin to answer in, shared runs' too; None where there is no bound."""
         return None if call.begin_by is None else max(0.0, call.begin_by - self._around.clock())
 
-    async def _answered(self, course: Course, chosen: _Chosen) -> tuple[Try, Event]:
-        """The first event of an attempt at the chosen replica, or at a second one where that takes long."""
-        attempt = self._try(course, chosen)
-        delay_s = None if course.call.copy else self._hedge_after_s()
-        if delay_s is None:
-            try:
-                return attempt, await attempt.first()
-            except BaseException as error:
-                course.lost(attempt, error)
-                await attempt.close()
-                raise
+    async def _hedged(self, course: Course, attempt: Try, delay_s: float) -> tuple[Try, Event]:
+        """The first event of an attempt, or of a second one at another replica where that takes long."""
         hedge: list[Try] = []
 
         def spare() -> Try | None:

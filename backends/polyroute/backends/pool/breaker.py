@@ -91,14 +91,14 @@ class Breaker:
 
     def admits(self) -> bool:
         """Whether a call may go through."""
-        state = self.state
-        if state is BreakerState.HALF_OPEN and self._config is not None:
-            return self._trials < self._config.probes
-        return state is BreakerState.CLOSED
+        if self._state is BreakerState.CLOSED:
+            return True
+        config = self._config
+        return config is not None and self.state is BreakerState.HALF_OPEN and self._trials < config.probes
 
     def admit(self) -> Admission:
         """Lets a call through, which `admits` has allowed."""
-        if self.state is BreakerState.HALF_OPEN:
+        if self._state is not BreakerState.CLOSED and self.state is BreakerState.HALF_OPEN:
             if self._state is BreakerState.OPEN:
                 self._become(BreakerState.HALF_OPEN)
             self._trials += 1
@@ -114,24 +114,29 @@ class Breaker:
             self._become(BreakerState.HALF_OPEN)
             self._by_probe = True
 
-    def answering(self, admission: Admission) -> None:
-        """A call has begun to be answered, which closes a half-open breaker: the end may be minutes away."""
-        if self._current(admission) and self._state is BreakerState.HALF_OPEN:
-            self._closed_at = self._clock()
-            self._misled = False
-            self._become(BreakerState.CLOSED)
+    def answering(self, admission: Admission) -> bool:
+        """A call has begun to be answered, which closes a half-open breaker: the end may be minutes away.
+
+        Says whether it has closed it.
+        """
+        if self._state is not BreakerState.HALF_OPEN or admission != self._era:
+            return False
+        self._closed_at = self._clock()
+        self._misled = False
+        self._become(BreakerState.CLOSED)
+        return True
 
     def succeeded(self, admission: Admission) -> None:
         """A call was answered."""
         self.answering(admission)
-        if self._state is BreakerState.CLOSED and self._current(admission):
+        if self._state is BreakerState.CLOSED and admission == self._era:
             self._in_a_row = 0
             self._outcomes.add()
 
     def failed(self, admission: Admission, why: str) -> None:
         """A call failed by the replica's fault, `why` in words."""
         config = self._config
-        if config is None or not self._current(admission):
+        if config is None or admission != self._era:
             return
         if self._state is BreakerState.HALF_OPEN:
             self._misled |= self._by_probe
@@ -156,11 +161,8 @@ class Breaker:
 
     def left(self, admission: Admission) -> None:
         """A call ended without saying anything of the replica: cancelled, or refused by the caller's own fault."""
-        if self._current(admission) and self._state is BreakerState.HALF_OPEN:
+        if admission == self._era and self._state is BreakerState.HALF_OPEN:
             self._trials -= 1
-
-    def _current(self, admission: Admission) -> bool:
-        return admission == self._era
 
     def _open(self, config: BreakerConfig, why: str) -> None:
         self._begin_illness(config)

@@ -50,16 +50,7 @@ async def race(
 
 
 def _asked(attempt: Try) -> asyncio.Task[Event]:
-    return asyncio.create_task(_first(attempt), name=f"attempt at {attempt.replica.name}")
-
-
-async def _first(attempt: Try) -> Event:
-    """The first event of an attempt. Without one it is closed here: elsewhere it cannot be while its stream runs."""
-    try:
-        return await attempt.first()
-    except BaseException:
-        await attempt.close()
-        raise
+    return asyncio.create_task(attempt.first(), name=f"attempt at {attempt.replica.name}")
 
 
 async def _leave(running: dict[asyncio.Task[Event], Try]) -> None:

@@ -139,9 +139,7 @@ class Replica:
 
     def answering(self, admission: Admission) -> None:
         """The call's answer has begun."""
-        trial = self.breaker.state is BreakerState.HALF_OPEN
-        self.breaker.answering(admission)
-        if trial and self.breaker.state is BreakerState.CLOSED:
+        if self.breaker.answering(admission):
             self._well_since = self._clock()
 
     def failed(self, admission: Admission, error: PolyrouteError, *, excused: bool) -> None:

@@ -18,7 +18,8 @@ class Window:
     def __init__(self, length_s: float, clock: Callable[[], float]) -> None:
         self._slot_s = length_s / SLOTS
         self._clock = clock
-        self._slots = [(0, 0)] * SLOTS
+        self._counts = [0] * SLOTS
+        self._marks = [0] * SLOTS
         self._count = 0
         self._marked = 0
         self._newest = int(clock() // self._slot_s)
@@ -40,14 +41,15 @@ class Window:
         """Counts `count` things and `marked` marks."""
         self._pass()
         place = self._newest % SLOTS
-        there = self._slots[place]
-        self._slots[place] = (there[0] + count, there[1] + marked)
+        self._counts[place] += count
         self._count += count
-        self._marked += marked
+        if marked:
+            self._marks[place] += marked
+            self._marked += marked
 
     def clear(self) -> None:
         """Forgets everything."""
-        self._slots = [(0, 0)] * SLOTS
+        self._counts, self._marks = [0] * SLOTS, [0] * SLOTS
         self._count = self._marked = 0
 
     def _pass(self) -> None:
@@ -56,9 +58,9 @@ class Window:
             return
         now = int(time_s // self._slot_s)
         for slot in range(max(self._newest, now - SLOTS) + 1, now + 1):
-            count, marked = self._slots[slot % SLOTS]
-            self._slots[slot % SLOTS] = (0, 0)
-            self._count -= count
-            self._marked -= marked
+            place = slot % SLOTS
+            self._count -= self._counts[place]
+            self._marked -= self._marks[place]
+            self._counts[place] = self._marks[place] = 0
         self._newest = max(self._newest, now)
         self._newest_until = (self._newest + 1) * self._slot_s

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
 
 from polyroute.core.call import Call, Service
 from polyroute.core.errors import DeadlineExceeded
@@ -41,17 +40,19 @@ class Bounded:
         return self._watched(call, until, late)
 
     async def _watched(self, call: Call, until: float, late: str) -> AsyncIterator[Event]:
-        limit = _Limit(until - self._clock(), f"`{self._name}`: {late}")
+        limit, events = _Limit(until - self._clock()), generator(self._inner(call))
         try:
-            async with aclosing(generator(self._inner(call))) as events:
-                while True:
-                    with limit:
-                        event = await anext(events, None)
-                    if event is None:
-                        return
-                    yield event
+            async for event in events:
+                limit.has()
+                yield event
+                limit.waits()
+        except asyncio.CancelledError:
+            if limit.end():
+                raise DeadlineExceeded(f"`{self._name}`: {late}") from None
+            raise
         finally:
             limit.end()
+            await events.aclose()
 
     def _end(self, call: Call) -> tuple[float | None, str]:
         """When the call has to be over, and what it is told when it is not."""
@@ -62,35 +63,34 @@ class Bounded:
 
 
 class _Limit:
-    """Blocks within which one call waits for its next event, none beyond `after_s` seconds from now; one timer for all.
+    """The waits of one call for its events, none beyond `after_s` seconds from now: one timer for all of them.
 
-    Who comes too late gets what is there without waiting, and else `DeadlineExceeded`.
+    The call waits from the making of this on. Who comes too late gets what is there without waiting.
     """
 
-    __slots__ = ("_late", "_loop", "_passed", "_timer", "_wait")
+    __slots__ = ("_loop", "_passed", "_timer", "_wait")
 
-    def __init__(self, after_s: float, late: str) -> None:
-        self._late = late
+    def __init__(self, after_s: float) -> None:
         self._passed = False
-        self._wait: Wait | None = None
+        self._wait = Wait()
         self._loop = asyncio.get_running_loop()
         self._timer = self._loop.call_later(max(0.0, after_s), self._pass)
 
-    def __enter__(self) -> None:
-        self._wait = Wait()
+    def has(self) -> None:
+        """What the call waited for is there."""
+        self._wait.was_cut()
+
+    def waits(self) -> None:
+        """The call waits for what comes next."""
+        self._wait.again()
         if self._passed:
             self._timer = self._loop.call_later(0, self._pass)
 
-    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        wait, self._wait = self._wait, None
-        if wait is not None and wait.was_cut() and isinstance(error, asyncio.CancelledError):
-            raise DeadlineExceeded(self._late) from None
-
-    def end(self) -> None:
-        """There is nothing more to wait for."""
+    def end(self) -> bool:
+        """There is nothing more to wait for; says whether the limit has ended a wait."""
         self._timer.cancel()
+        return self._wait.was_cut()
 
     def _pass(self) -> None:
         self._passed = True
-        if self._wait is not None:
-            self._wait.cut()
+        self._wait.cut()

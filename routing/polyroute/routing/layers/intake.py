@@ -7,7 +7,7 @@ from typing import Final
 
 from polyroute.core.errors import Draining
 from polyroute.core.wait import Wait
-from polyroute.routing.occupancy import Occupancy, Occupied
+from polyroute.routing.occupancy import Occupancy
 
 _COME_BACK_S: Final = 5.0
 
@@ -22,18 +22,30 @@ class Intake:
         self.closed = False
         """Whether new calls are refused."""
 
-    def admitted(self) -> Occupied:
-        """One more call, which is inside for as long as the block lasts; raises `Draining` once this is closed."""
+    def enter(self) -> Wait:
+        """One more call, of the current task, is inside until it leaves: what is given back is the wait that it begins
+        with. Raises `Draining` once this is closed."""
         if self.closed:
             raise _shutting_down()
-        return Occupied((self._occupancy,))
+        wait = Wait()
+        self._waits.add(wait)
+        self._occupancy.enter()
+        return wait
 
-    def waiting(self) -> Waiting:
-        """For a call that is inside: a block within which it waits for its next event, to be entered for each."""
-        return Waiting(self)
+    def again(self, wait: Wait) -> None:
+        """A call that is inside waits once more. Where calls are cut already, it has what is there without waiting."""
+        wait.again()
+        if self._cut:
+            asyncio.get_running_loop().call_soon(wait.cut)
+
+    def leave(self, wait: Wait, error: BaseException | None) -> BaseException | None:
+        """A call has left, with `error` if it has failed: `Draining` in its place where it was cut while it waited."""
+        self._waits.discard(wait)
+        self._occupancy.leave()
+        return _shutting_down() if wait.was_cut() and isinstance(error, asyncio.CancelledError) else error
 
     def cut(self) -> None:
-        """Ends the calls that are still inside with `Draining`, at once."""
+        """Ends the calls that are still inside with `Draining`: at once, or when they have to wait again."""
         self.closed = self._cut = True
         for wait in self._waits:
             wait.cut()
@@ -42,35 +54,6 @@ class Intake:
         """Refuses new calls and waits for those inside, `grace_s` seconds at most; says whether all have ended."""
         self.closed = True
         return await self._occupancy.empty(grace_s)
-
-    def wait(self) -> Wait:
-        """The current task waits from here on, until `over`; raises `Draining` where calls are cut already."""
-        if self._cut:
-            raise _shutting_down()
-        wait = Wait()
-        self._waits.add(wait)
-        return wait
-
-    def over(self, wait: Wait, error: BaseException | None) -> None:
-        """What is waited for is there, or `error` is; raises `Draining` where that is because calls were cut."""
-        self._waits.discard(wait)
-        if wait.was_cut() and isinstance(error, asyncio.CancelledError):
-            raise _shutting_down() from None
-
-
-class Waiting:
-    """See `Intake.waiting`: a block costs an event less than a coroutine of its own."""
-
-    __slots__ = ("_intake", "_wait")
-
-    def __init__(self, intake: Intake) -> None:
-        self._intake = intake
-
-    def __enter__(self) -> None:
-        self._wait = self._intake.wait()
-
-    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        self._intake.over(self._wait, error)
 
 
 def _shutting_down() -> Draining:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
 
 from msgspec.structs import replace
 
@@ -42,23 +41,23 @@ class Limited:
                 keep_wait(call.trace.span, "queue", queue_s, {WAIT: queue_s}, error)
             raise
         try:
-            queue_s = self._clock() - asked
+            begun = self._clock()
+            queue_s, backend_s = begun - asked, 0.0
             self._metrics.queued(self._permits.name, queue_s)
             if call.trace.span is not None:
                 keep_wait(call.trace.span, "queue", queue_s, {WAIT: queue_s})
-            backend_s = 0.0
-            async with aclosing(generator(self._inner(call))) as events:
-                while True:
-                    begun = self._clock()
-                    event = await anext(events, None)
+            events = generator(self._inner(call))
+            try:
+                async for event in events:
                     backend_s += self._clock() - begun
-                    if event is None:
-                        return
                     if isinstance(event, Started):
                         permit.answered()
                     elif isinstance(event, Finished):
                         event = replace(event, timing=replace(event.timing, queue_s=queue_s, backend_s=backend_s))
                     yield event
+                    begun = self._clock()
+            finally:
+                await events.aclose()
         except (Overloaded, FirstTokenTimeout):
             permit.overloaded()
             raise
@@ -82,7 +81,8 @@ def caller_of(call: Call) -> str:
     authenticated caller will stand before them all.
     """
     routing = call.request.routing
-    for kind, key in (("user", routing.user), ("session", routing.session), ("affinity_key", routing.affinity_key)):
-        if key:
-            return f"{kind}:{key}"
-    return ""
+    if routing.user:
+        return f"user:{routing.user}"
+    if routing.session:
+        return f"session:{routing.session}"
+    return f"affinity_key:{routing.affinity_key}" if routing.affinity_key else ""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from collections.abc import Callable
+from types import TracebackType
 from typing import Final
 
 import structlog
 
 from polyroute.core.attributes import CHAT, COMPLETION
-from polyroute.core.call import Call, Service
+from polyroute.core.call import Call
 from polyroute.core.errors import Internal, PolyrouteError
 from polyroute.core.event import Event, Whole
 from polyroute.core.trace import Begin, untraced
@@ -21,7 +21,6 @@ from polyroute.routing.call_span import describe, entrance_attributes
 from polyroute.routing.layers.intake import Intake
 from polyroute.routing.metrics import Metrics
 from polyroute.routing.observation import Observation
-from polyroute.routing.streams import generator
 
 _FACES: Final = {"grpc": "grpc", "http": "rest"}
 
@@ -29,77 +28,38 @@ log = structlog.get_logger(__name__)
 
 
 class Observed:
-    """Outermost of the layers: what it sees is what the caller sees. `intake` lets calls in, and ends them.
+    """Looks on at calls from outside of all layers: what it sees is what the caller sees.
 
-    `ready` gives whole answers that are there without waiting; they need not pass the layers (`at_hand`).
-    `begin` begins the trace of each call. Prompts and answers it looks at only where `content_chars` is above 0: then
-    the spans of calls have so many characters of each.
+    `intake` lets calls in, and ends them. `begin` begins the trace of each call. Prompts and answers it looks at only
+    where `content_chars` is above 0: then the spans of calls have so many characters of each.
     """
 
     def __init__(
         self,
-        inner: Service,
         metrics: Metrics,
         *,
         intake: Intake | None = None,
         begin: Begin = untraced,
         content_chars: int = 0,
-        ready: Callable[[Call], Whole | None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._inner = inner
-        self._intake = intake or Intake()
-        self._ready = ready
+        self.intake = intake or Intake()
+        self.clock = clock
         self._metrics = metrics
         self._begin = begin
         self._content_chars = content_chars
-        self._clock = clock
 
-    async def __call__(self, call: Call) -> AsyncIterator[Event]:
-        seen = self._seen(call)
-        self._metrics.call_begun()
-        try:
-            with self._intake.admitted():
-                async with aclosing(generator(self._inner(call.under(seen.trace)))) as events:
-                    waiting = self._intake.waiting()
-                    while True:
-                        with waiting:
-                            event = await anext(events, None)
-                        if event is None:
-                            return
-                        event = seen.saw(event)
-                        begun = self._clock()
-                        yield event
-                        seen.held_s += self._clock() - begun
-                        seen.complete = seen.complete or isinstance(event, Whole)  # who comes back has taken all of it
-        except PolyrouteError as error:
-            seen.failed(error)
-            raise
-        except (asyncio.CancelledError, GeneratorExit):
-            seen.left()
-            raise
-        except Exception as error:
-            log.exception("call.crashed", request_id=call.request_id, trace_id=seen.trace.trace_id)
-            internal = Internal(call.request_id)
-            seen.failed(internal)
-            raise internal from error
-        finally:
-            self._over(seen)
+    def watch(self, call: Call) -> Watch:
+        """To be told of what comes of a call, within a block that lasts as long as the call."""
+        return Watch(self, call)
 
-    def at_hand(self, call: Call) -> Whole | None:
-        """The whole answer, where it is there without waiting: then the call is over, and has left what it leaves.
-
-        None is no refusal, and nothing is told of it: the call goes the way of all others.
-        """
-        whole = None if self._intake.closed else self._ready(call)
-        if whole is None:
-            return None
-        seen = self._seen(call)
-        self._metrics.call_begun()
+    def took(self, call: Call, whole: Whole) -> Whole:
+        """A call was answered with what was there without waiting: it is over, and has left what calls leave."""
+        seen = self.begun(call)
         if seen.trace.span is not None:
             note_look(seen.trace.span, "hit", "memory")
         whole = seen.took(whole)
-        self._over(seen)
+        self.over(seen)
         return whole
 
     def refused(self, call: Call, error: PolyrouteError) -> None:
@@ -110,12 +70,13 @@ class Observed:
         self._metrics.call_rejected(_FACES.get(call.entrance.protocol, ""), error.reason)
         self._tell(seen)
 
-    def _seen(self, call: Call) -> Observation:
-        entrance = call.entrance
-        trace = self._begin(call.trace, entrance.method, lambda: entrance_attributes(entrance))
-        return Observation(call, trace, self._clock, 0 if trace.span is None else self._content_chars)
+    def begun(self, call: Call) -> Observation:
+        """A call has come in; to be followed by `over`."""
+        self._metrics.call_begun()
+        return self._seen(call)
 
-    def _over(self, seen: Observation) -> None:
+    def over(self, seen: Observation) -> None:
+        """A call is over."""
         seen.over()
         trace, operation = seen.trace, COMPLETION if seen.call.request.messages is None else CHAT
         self._metrics.call_ended(
@@ -128,9 +89,81 @@ class Observed:
         )
         self._tell(seen)
 
+    def _seen(self, call: Call) -> Observation:
+        entrance = call.entrance
+        trace = self._begin(call.trace, entrance.method, lambda: entrance_attributes(entrance))
+        return Observation(call, trace, self.clock, 0 if trace.span is None else self._content_chars)
+
     def _tell(self, seen: Observation) -> None:
         span = seen.trace.span
         if span is not None:
             describe(span, seen, self._content_chars)
             span.end()
         write_line(seen)
+
+
+class Watch:
+    """One call, from its arrival until it is over: a block around it, in the task that reads its answer.
+
+    What is no error of ours ends it as `Internal`, and a call that is cut as `Draining`.
+    """
+
+    __slots__ = ("_handed_at", "_observed", "_seen", "_wait")
+
+    def __init__(self, observed: Observed, call: Call) -> None:
+        self._observed = observed
+        self._seen = observed.begun(call)
+
+    @property
+    def call(self) -> Call:
+        """The call as it goes on from here, as a part of its own trace."""
+        return self._seen.call.under(self._seen.trace)
+
+    def __enter__(self) -> Watch:
+        try:
+            self._wait = self._observed.intake.enter()
+        except PolyrouteError as error:
+            self._seen.failed(error)
+            self._observed.over(self._seen)
+            raise
+        return self
+
+    def saw(self, event: Event) -> Event:
+        """An event of the answer, completed with what is known only here; the caller is about to get it."""
+        self._wait.was_cut()
+        event = self._seen.saw(event)
+        self._handed_at = self._observed.clock()
+        return event
+
+    def taken(self, event: Event) -> None:
+        """The caller has come back for more, and waits again."""
+        seen = self._seen
+        seen.held_s += self._observed.clock() - self._handed_at
+        if isinstance(event, Whole):
+            seen.complete = True  # who comes back has taken all of it
+        self._observed.intake.again(self._wait)
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        seen, told = self._seen, self._observed.intake.leave(self._wait, error)
+        try:
+            if told is not None:
+                told = self._failed(told)
+        finally:
+            self._observed.over(seen)
+        if told is not error and told is not None:
+            raise told from (error if isinstance(error, Exception) else None)
+
+    def _failed(self, error: BaseException) -> BaseException:
+        """Notes what the call ends with, and gives it back as the caller may see it."""
+        seen = self._seen
+        if isinstance(error, PolyrouteError):
+            seen.failed(error)
+        elif isinstance(error, Exception):
+            log.exception("call.crashed", request_id=seen.call.request_id, trace_id=seen.trace.trace_id)
+            error = Internal(seen.call.request_id)
+            seen.failed(error)
+        elif isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+            seen.left()
+        return error

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import pytest
 
 from polyroute.core.errors import Draining
+from polyroute.core.wait import Wait
 from polyroute.routing.layers.intake import Intake
+
+
+@contextmanager
+def inside(intake: Intake) -> Iterator[Wait]:
+    """A call that is inside, and waits."""
+    wait = intake.enter()
+    try:
+        yield wait
+    except asyncio.CancelledError as error:
+        told = intake.leave(wait, error)
+        assert told is not None
+        raise told from None
+    intake.leave(wait, None)
 
 
 async def waiting(intake: Intake, *, stubborn: bool = False) -> int:
     """A call that waits for ever; returns how often its task counts as cancelled when the wait has ended in order."""
-    with intake.admitted(), intake.waiting():
+    with inside(intake):
         if not stubborn:
             await asyncio.Event().wait()
         with suppress(asyncio.CancelledError):
@@ -41,14 +56,36 @@ async def test_who_waits_when_calls_are_cut_ends_as_draining() -> None:
 
 
 async def test_who_comes_or_waits_later_is_refused() -> None:
-    intake = Intake()
-    with intake.admitted():
-        intake.cut()
-        with pytest.raises(Draining), intake.waiting():
-            pytest.fail("nobody waits any more")
+    intake, held = Intake(), list[str]()
+
+    async def holding() -> None:
+        with inside(intake) as wait:
+            wait.was_cut()
+            intake.cut()
+            await asyncio.sleep(0)
+            held.append("what is done between two waits is left alone")
+            intake.again(wait)
+            await asyncio.Event().wait()
+
     with pytest.raises(Draining):
-        intake.admitted()
+        await holding()
+    assert held
+    with pytest.raises(Draining):
+        intake.enter()
     assert await intake.drain(0)
+
+
+async def test_who_is_cut_has_what_is_there_without_waiting() -> None:
+    intake = Intake()
+    with inside(intake) as wait:
+        wait.was_cut()
+        intake.cut()
+        intake.again(wait)
+        wait.was_cut()
+        await asyncio.sleep(0)
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
 
 
 async def test_a_caller_that_leaves_in_the_same_moment_has_left() -> None:

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from polyroute.backends.echo import EchoBackend, Script
-from polyroute.core.call import Call, Entrance
+from polyroute.core.call import Call, Entrance, Service
 from polyroute.core.errors import (
     DeadlineExceeded,
     Internal,
@@ -46,12 +46,30 @@ def spans() -> list[Span]:
 
 
 @pytest.fixture
-def make(metrics: Metrics, spans: list[Span]) -> Callable[..., Observed]:
+def observe(metrics: Metrics, spans: list[Span]) -> Callable[..., Observed]:
     def begin(parent: Trace, name: str, attributes: Callable[[], Mapping[str, Value]]) -> Trace:
         trace = Trace(parent.trace_id or new_trace_id(), parent.span_id, SAMPLED, parent.state)
         return trace.under(Span(name, "server", trace, spans.append, attributes()))
 
-    return lambda inner, **options: Observed(inner, metrics, **{"begin": begin, **options})
+    return lambda **options: Observed(metrics, **{"begin": begin, **options})
+
+
+def told(observed: Observed, inner: Service) -> Service:
+    """A service whose calls are watched."""
+
+    async def service(call: Call) -> AsyncIterator[Event]:
+        with observed.watch(call) as watch:
+            async with aclosing(generator(inner(watch.call))) as events:
+                async for event in events:
+                    yield watch.saw(event)
+                    watch.taken(event)
+
+    return service
+
+
+@pytest.fixture
+def make(observe: Callable[..., Observed]) -> Callable[..., Service]:
+    return lambda inner, **options: told(observe(**options), inner)
 
 
 def outcomes(registry: CollectorRegistry, outcome: str, model: str = "m", cache: str = "unspecified") -> float | None:
@@ -60,7 +78,7 @@ def outcomes(registry: CollectorRegistry, outcome: str, model: str = "m", cache:
 
 
 async def test_a_call_that_goes_well(
-    make: Callable[..., Observed], take: Callable[..., Any], registry: CollectorRegistry, spans: list[Span]
+    make: Callable[..., Service], take: Callable[..., Any], registry: CollectorRegistry, spans: list[Span]
 ) -> None:
     with captured_lines() as logs:
         events = await take(make(EchoBackend("m").stream), call(trace=parse(PARENT)))
@@ -86,7 +104,7 @@ async def test_a_call_that_goes_well(
 
 
 async def test_what_is_said_never_leaves_a_trace(
-    make: Callable[..., Observed], take: Callable[..., Any], registry: CollectorRegistry, spans: list[Span]
+    make: Callable[..., Service], take: Callable[..., Any], registry: CollectorRegistry, spans: list[Span]
 ) -> None:
     with captured_lines() as logs:
         await take(make(EchoBackend("m").stream), call())
@@ -96,7 +114,7 @@ async def test_what_is_said_never_leaves_a_trace(
 
 
 async def test_the_model_gets_the_new_span_as_its_parent(
-    make: Callable[..., Observed], take: Callable[..., Any], spans: list[Span]
+    make: Callable[..., Service], take: Callable[..., Any], spans: list[Span]
 ) -> None:
     backend = EchoBackend("m")
     await take(make(backend.stream), call(trace=parse(PARENT, "a=b")))
@@ -108,11 +126,12 @@ async def test_the_model_gets_the_new_span_as_its_parent(
 
 async def test_there_is_a_trace_even_where_nobody_records_one(metrics: Metrics, take: Callable[..., Any]) -> None:
     backend = EchoBackend("m")
-    first, second = [(await take(Observed(backend.stream, metrics), call()))[0].route.trace_id for _ in range(2)]
+    service = told(Observed(metrics), backend.stream)
+    first, second = [(await take(service, call()))[0].route.trace_id for _ in range(2)]
     assert first != second
     assert len(first) == 32
     assert backend.calls[0].trace.headers()["traceparent"].startswith(f"00-{first}-")
-    kept = await take(Observed(backend.stream, metrics), call(trace=parse(PARENT)))
+    kept = await take(service, call(trace=parse(PARENT)))
     assert kept[0].route.trace_id == "0af7651916cd43dd8448eb211c80319c"
     assert backend.calls[-1].trace == parse(PARENT)
 
@@ -128,7 +147,7 @@ async def test_there_is_a_trace_even_where_nobody_records_one(metrics: Metrics, 
     ],
 )
 async def test_a_call_that_fails_is_counted_by_its_reason(
-    make: Callable[..., Observed],
+    make: Callable[..., Service],
     take: Callable[..., Any],
     registry: CollectorRegistry,
     spans: list[Span],
@@ -148,7 +167,7 @@ async def test_a_call_that_fails_is_counted_by_its_reason(
     assert registry.get_sample_value("polyroute_requests_in_flight") == 0
 
 
-async def test_a_failed_calls_attempts_are_logged(make: Callable[..., Observed], take: Callable[..., Any]) -> None:
+async def test_a_failed_calls_attempts_are_logged(make: Callable[..., Service], take: Callable[..., Any]) -> None:
     error = PeerFailed("bad").after(
         (Attempt("n", reason="OVERLOADED"), Attempt("m", "r0", reason="PEER_FAILED")), "bad"
     )
@@ -159,7 +178,7 @@ async def test_a_failed_calls_attempts_are_logged(make: Callable[..., Observed],
 
 
 async def test_a_bug_is_logged_and_the_caller_learns_the_request_id_only(
-    make: Callable[..., Observed], take: Callable[..., Any], registry: CollectorRegistry
+    make: Callable[..., Service], take: Callable[..., Any], registry: CollectorRegistry
 ) -> None:
     backend = EchoBackend("m", script=Script(error=ZeroDivisionError("inner secrets")))
     with captured_lines() as logs, pytest.raises(Internal) as failed:
@@ -175,7 +194,7 @@ async def test_a_bug_is_logged_and_the_caller_learns_the_request_id_only(
 
 
 async def test_a_caller_that_leaves_is_counted_as_cancelled(
-    make: Callable[..., Observed], take: Callable[..., Any], registry: CollectorRegistry, spans: list[Span]
+    make: Callable[..., Service], take: Callable[..., Any], registry: CollectorRegistry, spans: list[Span]
 ) -> None:
     backend = EchoBackend("m")
     with captured_lines() as logs:
@@ -188,7 +207,7 @@ async def test_a_caller_that_leaves_is_counted_as_cancelled(
 
 
 async def test_a_cancelled_task_is_counted_as_cancelled(
-    make: Callable[..., Observed], take: Callable[..., Any], until: Callable[..., Any], registry: CollectorRegistry
+    make: Callable[..., Service], take: Callable[..., Any], until: Callable[..., Any], registry: CollectorRegistry
 ) -> None:
     backend = EchoBackend("m", script=Script(gate=asyncio.Event()))
     task = asyncio.create_task(take(make(backend.stream), call()))
@@ -203,7 +222,7 @@ async def test_a_cancelled_task_is_counted_as_cancelled(
 
 
 async def test_who_has_the_end_did_not_leave_early(
-    make: Callable[..., Observed], take: Callable[..., Any], registry: CollectorRegistry
+    make: Callable[..., Service], take: Callable[..., Any], registry: CollectorRegistry
 ) -> None:
     events = await take(make(EchoBackend("m", script=Script(texts=["x"])).stream), call(), most=3)
     assert isinstance(events[-1], Finished)
@@ -212,7 +231,7 @@ async def test_who_has_the_end_did_not_leave_early(
 
 @pytest.mark.parametrize(("comes_back", "outcome"), [(True, "ok"), (False, "CANCELLED")])
 async def test_a_whole_answer_is_had_by_who_comes_back_for_more(
-    make: Callable[..., Observed], spans: list[Span], comes_back: bool, outcome: str
+    make: Callable[..., Service], spans: list[Span], comes_back: bool, outcome: str
 ) -> None:
     async def inner(call: Call) -> AsyncIterator[Event]:
         started = Started(Route(model="m", trace_id=call.trace.trace_id))
@@ -234,7 +253,7 @@ async def test_a_whole_answer_is_had_by_who_comes_back_for_more(
 
 
 async def test_names_that_callers_make_up_become_no_labels(
-    make: Callable[..., Observed], take: Callable[..., Any], registry: CollectorRegistry
+    make: Callable[..., Service], take: Callable[..., Any], registry: CollectorRegistry
 ) -> None:
     for i in range(100):
         backend = EchoBackend("m", script=Script(error=UnknownModel(f"made-up-{i}")))
@@ -244,7 +263,7 @@ async def test_names_that_callers_make_up_become_no_labels(
     assert "made-up" not in repr([sample for family in registry.collect() for sample in family.samples])
 
 
-async def test_the_timing_adds_up(make: Callable[..., Observed]) -> None:
+async def test_the_timing_adds_up(make: Callable[..., Service]) -> None:
     now = 10.0
 
     async def inner(_: Call) -> AsyncIterator[Event]:
@@ -276,7 +295,7 @@ async def test_the_timing_adds_up(make: Callable[..., Observed]) -> None:
     [(500, 500, True), (500, 499.8, True), (500, 499.7, False), (1, 0.85, True), (1, 0.75, False)],
 )
 async def test_a_stream_that_is_closed_when_its_deadline_is_over_was_late(
-    make: Callable[..., Observed],
+    make: Callable[..., Service],
     registry: CollectorRegistry,
     spans: list[Span],
     given_s: float,
@@ -302,7 +321,7 @@ async def test_a_stream_that_is_closed_when_its_deadline_is_over_was_late(
     ],
 )
 async def test_a_span_says_where_the_call_came_in_and_what_it_was_answered(
-    make: Callable[..., Observed],
+    make: Callable[..., Service],
     take: Callable[..., Any],
     spans: list[Span],
     entrance: Entrance,
@@ -321,7 +340,7 @@ async def test_a_span_says_where_the_call_came_in_and_what_it_was_answered(
 
 @pytest.mark.parametrize(("streams", "status"), [(True, 200), (False, 502)])
 async def test_a_stream_that_fails_amid_was_sent_with_its_status(
-    make: Callable[..., Observed], take: Callable[..., Any], spans: list[Span], streams: bool, status: int
+    make: Callable[..., Service], take: Callable[..., Any], spans: list[Span], streams: bool, status: int
 ) -> None:
     async def breaks_off(_call: Call) -> AsyncIterator[Event]:
         yield Started(Route())
@@ -335,11 +354,10 @@ async def test_a_stream_that_fails_amid_was_sent_with_its_status(
 
 
 async def test_a_refused_call_counts_and_leaves_its_line_and_its_span(
-    make: Callable[..., Observed], registry: CollectorRegistry, spans: list[Span]
+    observe: Callable[..., Observed], registry: CollectorRegistry, spans: list[Span]
 ) -> None:
-    observed = make(EchoBackend("m").stream)
     with captured_lines() as logs:
-        observed.refused(
+        observe().refused(
             call(trace=parse(PARENT), entrance=Entrance("grpc", "a.B/C")),
             InvalidArgument("temperature", "3; must be at most 2"),
         )
@@ -352,7 +370,7 @@ async def test_a_refused_call_counts_and_leaves_its_line_and_its_span(
 
 
 async def test_content_is_on_spans_only_where_it_is_asked_for_and_cut(
-    make: Callable[..., Observed], take: Callable[..., Any], spans: list[Span]
+    make: Callable[..., Service], take: Callable[..., Any], spans: list[Span]
 ) -> None:
     asked = Call(Request(messages=(Message("system", "be brief"), Message("user", "one two three"))), "r1")
     with captured_lines() as logs:
@@ -370,7 +388,7 @@ async def test_content_is_on_spans_only_where_it_is_asked_for_and_cut(
 
 
 async def test_a_call_that_is_left_tells_the_tokens_that_it_had(
-    make: Callable[..., Observed], take: Callable[..., Any]
+    make: Callable[..., Service], take: Callable[..., Any]
 ) -> None:
     async def inner(_: Call) -> AsyncIterator[Event]:
         yield Started(Route())
