@@ -21,6 +21,9 @@ EXCLUDED = frozenset({"model", "request_id", "routing", "cache", "labels"})
 """The fields of `Request` that cannot change an answer (`model` is replaced by the ID of the model that answers).
 Every other field counts, those of a later version too."""
 
+_WORDS = frozenset({"prompt", "messages", "stop", "tool_choice"})
+"""The fields that hold text and whole numbers, and nothing else at any depth: these have one form as they are."""
+
 
 def canonical(model: str, version: str, fingerprint: str, request: Request, user: str = "", tenant: str = "") -> bytes:
     """The full key: JSON with sorted keys, in which `1` and `1.0` are one number and None is not a default.
@@ -28,15 +31,20 @@ def canonical(model: str, version: str, fingerprint: str, request: Request, user
     `user` is the end user where the model is told who it is, as peers are. `tenant` is whose the call is, where callers
     have to say so and prove it. `fingerprint` stands for the options that the deployment runs the model with.
     """
-    counted = _fields(request, _counted(type(request)))
-    whole = {"format": FORMAT, "model": model, "version": version, "deployment": fingerprint, "request": counted}
+    words, others = _counted(type(request))
+    whole = {"format": FORMAT, "model": model, "version": version, "deployment": fingerprint}
     if user:
         whole["user"] = user
     if tenant:
         whole["tenant"] = tenant
     try:
-        return _as_long_as_it_is(orjson.dumps(whole, option=orjson.OPT_SORT_KEYS))
-    except TypeError:  # what only the standard library can write: half a surrogate, an integer of more than 64 bits
+        counted = {name: getattr(request, name) for name in words}
+        for name in others:
+            counted[name] = _in_one_form(getattr(request, name))
+        whole["request"] = counted
+        return _as_long_as_it_is(_in_order(whole))
+    except (TypeError, UnicodeEncodeError):  # an integer of more than 64 bits, half a surrogate
+        whole["request"] = _fields(request, words + others)
         return _encode(whole).encode()
 
 
@@ -46,17 +54,39 @@ def digest(key: bytes) -> str:
 
 
 def _as_long_as_it_is(written: bytes) -> bytes:
-    """A copy: what orjson returns keeps the room that it was written in, 4 KB at least, and keys are kept for long."""
+    """A copy: what msgspec returns keeps the room that it was written in, and keys are kept for long."""
     return bytes(memoryview(written))
 
 
 @cache
-def _counted(kind: Any) -> tuple[str, ...]:
-    return tuple(name for name in kind.__struct_fields__ if name not in EXCLUDED)
+def _counted(kind: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The fields that count: those of words, and the others."""
+    names = [name for name in kind.__struct_fields__ if name not in EXCLUDED]
+    return tuple(name for name in names if name in _WORDS), tuple(name for name in names if name not in _WORDS)
 
 
+_in_order = msgspec.json.Encoder(order="sorted").encode
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 _AS_THEY_ARE = frozenset({str, int, bool, type(None)})
+_EMPTY = frozenset({tuple, list, dict})
+
+
+def _in_one_form(value: Any) -> Any:
+    """A value which may be written in several ways, such as `1` and `1.0`, as `_in_order` writes it in one."""
+    kind = type(value)
+    if kind is Sampling:
+        return _written_sampling(value)
+    return value if value is None or (kind in _EMPTY and not value) else _written(value)
+
+
+def _written(value: Any) -> msgspec.Raw:
+    return msgspec.Raw(orjson.dumps(_plain(value), option=orjson.OPT_SORT_KEYS))
+
+
+@lru_cache(maxsize=256)
+def _written_sampling(value: Sampling) -> msgspec.Raw:
+    """As any other struct; few of these differ among many requests."""
+    return _written(value)
 
 
 @cache
@@ -69,8 +99,6 @@ def _plain(value: Any) -> Any:
     kind: Any = type(value)
     if kind in _AS_THEY_ARE:
         return value
-    if kind is Sampling:
-        return _plain_sampling(value)
     if isinstance(value, float):
         return int(value) if value.is_integer() else value
     if isinstance(value, (list, tuple)):
@@ -82,12 +110,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.name
     return value
-
-
-@lru_cache(maxsize=256)
-def _plain_sampling(value: Sampling) -> dict[str, Any]:
-    """As any other struct; few of these differ among many requests. To be read only."""
-    return _fields(value, _names(Sampling))
 
 
 def _fields(value: Any, names: tuple[str, ...]) -> dict[str, Any]:

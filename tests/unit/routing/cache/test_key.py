@@ -9,7 +9,10 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import Struct, defstruct
 from msgspec.structs import fields, replace
 
@@ -24,7 +27,7 @@ from polyroute.core.request import (
     Tool,
     ToolCall,
 )
-from polyroute.routing.cache.key import EXCLUDED, canonical, digest
+from polyroute.routing.cache.key import _WORDS, EXCLUDED, canonical, digest
 
 BASE = Request(
     model="chat",
@@ -156,9 +159,64 @@ def test_a_key_that_is_kept_takes_no_more_room_than_it_has_bytes() -> None:
     assert taken <= 100 * (sys.getsizeof(kept[0]) + 16)
 
 
-def test_the_short_key_is_stable() -> None:
+@pytest.mark.parametrize(
+    ("request_", "short"),
+    [
+        (
+            Request(prompt="hi", sampling=Sampling(temperature=0)),
+            "a9dfa5771d1f4bc4ba8675d09a8c18d76431b91dc65f30ae8ed29a3856e6c3f7",
+        ),
+        (BASE, "462e1278af8fc1430a0b51570da15096072163400c061d4a78c8697b9d3e5d28"),
+        (
+            Request(
+                messages=(Message("user", "é\n\x7f"),),
+                sampling=Sampling(temperature=0.5, max_tokens=64, seed=1),
+                stop=("a",),
+                tool_choice="auto",
+                extra={"b": 1.0, "a": [0.1, None]},
+            ),
+            "f1e34b0a08cb7c1b4e829855a8ac36ea0ad28062b415b00c32459ec268734f22",
+        ),
+        (
+            Request(prompt="\ud800é", extra={"a": 2**64}),
+            "e2482180e8a7e1865019514676a68e2516489d2994a4890f89777b90d6157acf",
+        ),
+    ],
+)
+def test_the_short_key_is_stable(request_: Request, short: str) -> None:
     """A change here makes every stored answer unreachable: raise FORMAT and say so in the changelog."""
-    assert (
-        digest(key(Request(prompt="hi", sampling=Sampling(temperature=0))))
-        == "a9dfa5771d1f4bc4ba8675d09a8c18d76431b91dc65f30ae8ed29a3856e6c3f7"
+    assert digest(key(request_)) == short
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(-(2.0**62), 2.0**62) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(prompt=st.text(), said=st.lists(st.text(), max_size=3), temperature=st.none() | st.floats(0, 100), extra=_JSON)
+def test_a_key_is_json_in_the_one_form_that_it_has(
+    prompt: str, said: list[str], temperature: float | None, extra: Any
+) -> None:
+    messages = tuple(Message("user", text, (ToolCall(text, text, text, 1),)) for text in said)
+    made = key(
+        Request(prompt=prompt, messages=messages, sampling=Sampling(temperature=temperature), extra={"x": extra})
     )
+    assert orjson.dumps(orjson.loads(made), option=orjson.OPT_SORT_KEYS) == made
+
+
+def test_what_is_written_as_it_is_holds_words_and_whole_numbers_only() -> None:
+    """A fraction or a mapping may be written in several ways."""
+    hints = typing.get_type_hints(Request)
+    kinds = [hints[name] for name in _WORDS]
+    seen = set()
+    while kinds:
+        kind = kinds.pop()
+        if isinstance(kind, type) and issubclass(kind, Struct):
+            kinds.extend(typing.get_type_hints(kind).values())
+        elif parts := typing.get_args(kind):
+            kinds.extend(part for part in parts if part is not ...)
+        else:
+            seen.add(kind)
+    assert seen == {str, int, type(None)}
