@@ -110,26 +110,26 @@ def check_request_id(value: str) -> None:
 
 
 def _input(request: Request, limits: LimitsConfig) -> None:
-    if request.prompt is None and request.messages is None:
-        raise InvalidArgument("prompt", "give prompt or messages")
-    if request.prompt is not None and request.messages is not None:
-        raise InvalidArgument("prompt", "give prompt or messages, not both")
-    if request.prompt is not None:
-        if not request.prompt:
+    prompt, messages = request.prompt, request.messages
+    if messages is None:
+        if prompt is None:
+            raise InvalidArgument("prompt", "give prompt or messages")
+        if not prompt:
             raise InvalidArgument("prompt", "must not be empty")
-        _size("prompt", _utf8_size("prompt", request.prompt), limits)
-    if request.messages is not None:
-        if not request.messages:
+        field, size = "prompt", _utf8_size("prompt", prompt)
+    else:
+        if prompt is not None:
+            raise InvalidArgument("prompt", "give prompt or messages, not both")
+        if not messages:
             raise InvalidArgument("messages", "must not be empty")
-        if len(request.messages) > limits.max_messages:
-            raise InvalidArgument("messages", f"{len(request.messages)} messages, limit {limits.max_messages}")
-        last = len(request.messages) - 1
-        if request.messages[last].role == "user" and not request.messages[last].content:
+        if len(messages) > limits.max_messages:
+            raise InvalidArgument("messages", f"{len(messages)} messages, limit {limits.max_messages}")
+        if messages[-1].role == "user" and not messages[-1].content:
+            last = len(messages) - 1
             raise InvalidArgument(f"messages[{last}].content", "must not be empty in the user's last message")
-        _size("messages", sum(_message(i, m) for i, m in enumerate(request.messages)), limits)
-
-
-def _size(field: str, size: int, limits: LimitsConfig) -> None:
+        field, size = "messages", 0
+        for i, message in enumerate(messages):
+            size += _message(i, message)
     if size > limits.max_prompt_bytes:
         raise InvalidArgument(field, f"{size} bytes, limit {int(limits.max_prompt_bytes)}")
 

@@ -108,10 +108,11 @@ class Watch:
     What is no error of ours ends it as `Internal`, and a call that is cut as `Draining`.
     """
 
-    __slots__ = ("_handed_at", "_observed", "_seen", "_wait")
+    __slots__ = ("_clock", "_handed_at", "_intake", "_observed", "_seen", "_wait")
 
     def __init__(self, observed: Observed, call: Call) -> None:
         self._observed = observed
+        self._intake, self._clock = observed.intake, observed.clock
         self._seen = observed.begun(call)
 
     @property
@@ -121,7 +122,7 @@ class Watch:
 
     def __enter__(self) -> Watch:
         try:
-            self._wait = self._observed.intake.enter()
+            self._wait = self._intake.enter()
         except PolyrouteError as error:
             self._seen.failed(error)
             self._observed.over(self._seen)
@@ -132,21 +133,21 @@ class Watch:
         """An event of the answer, completed with what is known only here; the caller is about to get it."""
         self._wait.was_cut()
         event = self._seen.saw(event)
-        self._handed_at = self._observed.clock()
+        self._handed_at = self._clock()
         return event
 
     def taken(self, event: Event) -> None:
         """The caller has come back for more, and waits again."""
         seen = self._seen
-        seen.held_s += self._observed.clock() - self._handed_at
+        seen.held_s += self._clock() - self._handed_at
         if isinstance(event, Whole):
             seen.complete = True  # who comes back has taken all of it
-        self._observed.intake.again(self._wait)
+        self._intake.again(self._wait)
 
     def __exit__(
         self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        seen, told = self._seen, self._observed.intake.leave(self._wait, error)
+        seen, told = self._seen, self._intake.leave(self._wait, error)
         try:
             if told is not None:
                 told = self._failed(told)
