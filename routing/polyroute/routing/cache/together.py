@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
-from typing import Generic, TypeAlias, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
+
+GATHER_S: Final = 0.001
+"""How long questions are gathered at most, in seconds: to wake a thread, and to hand it the interpreter and take that
+back, costs as much as what it is woken for."""
+_IDLE_S: Final = 2e-5
+"""A turn of the event loop that takes no longer had nothing else to do."""
 
 AskedT = TypeVar("AskedT")
 ToldT = TypeVar("ToldT")
@@ -19,20 +26,29 @@ _Batch: TypeAlias = "list[tuple[AskedT, asyncio.Future[ToldT]]]"
 
 
 class Together(Generic[AskedT, ToldT]):
-    """Has a thread of its own do the `work`, for at most `most` questions at a time; nobody waits for company while it
-    is idle. An executor would do, for twice the processor time of each way.
+    """Has a thread of its own do the `work`, for at most `most` questions at a time. While the event loop has other
+    things to do they are gathered, `GATHER_S` at most; nobody waits for company while it is idle.
+
+    An executor would do, for twice the processor time of each way.
 
     `work` tells an answer, or an error, for each question in its order; or it raises, which all of them get. Used on
     one event loop; who stops waiting for an answer changes nothing for the others.
     """
 
     def __init__(
-        self, work: Callable[[Sequence[AskedT]], Sequence[ToldT | Exception]], most: int, thread_name: str
+        self,
+        work: Callable[[Sequence[AskedT]], Sequence[ToldT | Exception]],
+        most: int,
+        thread_name: str,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._work = work
         self._most = most
+        self._clock = clock
         self._waiting: deque[tuple[AskedT, asyncio.Future[ToldT]]] = deque()
         self._going: _Batch[AskedT, ToldT] = []
+        self._gathering = False
         self._steps: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=thread_name, daemon=True)
         self._closed = False
@@ -54,8 +70,8 @@ class Together(Generic[AskedT, ToldT]):
         if self._thread.ident is None:
             self._thread.start()
         self._waiting.append((asked, told))
-        if not self._going:
-            self._go(loop)
+        if not (self._going or self._gathering):
+            self._gather(loop)
         return told
 
     async def settled(self) -> None:
@@ -77,6 +93,21 @@ class Together(Generic[AskedT, ToldT]):
             self._steps.put(None)
         self._closed = True
         return done
+
+    def _gather(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Hands on what waits once the event loop has nothing else to do, or has had `GATHER_S` for it."""
+        self._gathering = True
+        loop.call_soon(self._turned, loop, self._clock() + GATHER_S, float("-inf"))
+
+    def _turned(self, loop: asyncio.AbstractEventLoop, until: float, before: float) -> None:
+        """A turn of the loop has passed since `before`."""
+        now = self._clock()
+        if before + _IDLE_S < now < until and len(self._waiting) < self._most:
+            loop.call_soon(self._turned, loop, until, now)
+            return
+        self._gathering = False
+        if self._waiting:  # closed since
+            self._go(loop)
 
     def _go(self, loop: asyncio.AbstractEventLoop) -> None:
         """Hands on the next questions, of which there is at least one, to the idle thread."""
@@ -109,7 +140,7 @@ class Together(Generic[AskedT, ToldT]):
         self._going = []
         self._tell(batch, answers)
         if self._waiting:
-            self._go(loop)
+            self._gather(loop)
 
     @staticmethod
     def _tell(
