@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -35,10 +35,11 @@ class AnswerReader(Protocol):
     begun: bool
     done: bool
 
-    def text(self, data: bytes) -> str | None:
-        """Takes an event without a name that brings text at most, and gives that: most are so.
+    def texts(self, events: Sequence[bytes]) -> list[str]:
+        """Takes events without a name, from the first on, that bring text at most, and gives that of each: most are so.
 
-        None where `event` is to take it, and nothing is taken here.
+        As many as it gives texts are taken, empty ones too; where that is not all, and it is not `done`, `event` is to
+        take the next.
         """
         ...
 

@@ -78,17 +78,21 @@ class Incoming:
         """Adds the tokens in one piece of an event stream, text that comes together as one."""
         reader, texts = self._reader, list[str]()
         try:
-            for name, data in self._parser.feed(piece):
-                text = None if name else reader.text(data)
-                if text is None:
-                    if texts:
-                        tokens.append(_together(texts))
-                        texts = []
-                    tokens.extend(self._checked(partial(reader.event, name, data), data))
-                    if reader.done:
-                        return
-                elif text:
-                    texts.append(text)
+            for name, events in self._parser.feed(piece):
+                taken = 0
+                while taken < len(events) and not reader.done:
+                    if not name:
+                        read = reader.texts(events[taken:] if taken else events)
+                        texts += filter(None, read)
+                        taken += len(read)
+                    if taken < len(events) and not reader.done:
+                        if texts:
+                            tokens.append(_together(texts))
+                            texts = []
+                        tokens.extend(self._checked(partial(reader.event, name, events[taken]), events[taken]))
+                        taken += 1
+                if reader.done:
+                    return
         except LineTooLong as error:
             raise self._peer.failed(f"sent an event of more than {MAX_LINE_BYTES} bytes") from error
         finally:

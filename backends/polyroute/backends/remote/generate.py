@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from polyroute.backends.remote import shape
@@ -50,9 +50,9 @@ class GenerateAnswer:
         self.done = False
         self._finished = Finished(FinishReason.UNSPECIFIED)
 
-    def text(self, data: bytes) -> str | None:
+    def texts(self, events: Sequence[bytes]) -> list[str]:
         """None: a stream is never asked for."""
-        return None
+        return []
 
     def event(self, name: bytes, data: bytes) -> Iterator[Token]:
         """Refuses: a stream is never asked for."""

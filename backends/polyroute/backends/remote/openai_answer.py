@@ -5,13 +5,14 @@ Sources: OpenAI API reference ("chat.completion.chunk" and the completion object
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from polyroute.backends.remote import shape
 from polyroute.backends.remote.dialect import AnsweredError, Malformed
 from polyroute.backends.remote.openai_chunk import ChunkUsage, chunk_of
 from polyroute.backends.remote.openai_logprobs import token_logprobs
+from polyroute.backends.remote.openai_run import texts_of_run
 from polyroute.core.event import Finished, FinishReason, Token, Usage
 from polyroute.core.request import ToolCall
 
@@ -28,6 +29,7 @@ _FINISH = {
 }
 _DONE = b"[DONE]"
 _BROKEN_OFF = ("abort", "aborted", "error", "cancelled")
+_MANY = 5  # chunks, from which on it is worth while to look for what they have in common
 _MOST_TOOL_CALLS = 2**16  # more than any model makes, and far less than the wire's index holds
 
 
@@ -45,19 +47,35 @@ class OpenAIAnswer:
         self._matched_stop: str | None = None
         self._usage = Usage()
 
-    def text(self, data: bytes) -> str | None:
-        """Takes a chunk of the commonest kinds, and gives its text."""
-        chunk = None if data == _DONE else chunk_of(data)
+    def texts(self, events: Sequence[bytes]) -> list[str]:
+        """Takes chunks of the commonest kinds, and `[DONE]`, and gives their texts."""
+        texts: list[str] = []
+        many = len(events) >= _MANY
+        while len(texts) < len(events) and not self.done:
+            data = events[len(texts)]
+            text = self._text(data)
+            if text is None:
+                break
+            texts.append(text)
+            if many and text:
+                texts += texts_of_run(data, events[len(texts) :])
+                many = False
+        return texts
+
+    def _text(self, data: bytes) -> str | None:
+        if data == _DONE:
+            self.done = True
+            return ""
+        chunk = chunk_of(data)
         if chunk is None:
             return None
-        text = ""
+        text = chunk.text
         for choice in chunk.choices:
             reason = choice.finish_reason
             if reason:
                 if reason in _BROKEN_OFF:
                     return None
                 self._end(reason, choice.stop_reason, choice.matched_stop)
-            text = (choice.delta.content if choice.delta is not None else None) or choice.text or ""
             if text or reason:
                 self.begun = True
         if chunk.usage is not None:

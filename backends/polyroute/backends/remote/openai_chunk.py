@@ -54,6 +54,13 @@ class Chunk(msgspec.Struct, gc=False):
     usage: ChunkUsage | None = None
     error: None = None
 
+    @property
+    def text(self) -> str:
+        """What it adds to the answer; empty where that is nothing."""
+        for choice in self.choices:
+            return (choice.delta.content if choice.delta is not None else None) or choice.text or ""
+        return ""
+
 
 _decode = msgspec.json.Decoder(Chunk).decode
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, TypeAlias
 
 MAX_LINE_BYTES: Final = 1024 * 1024
 """Longest line, and most data of one event."""
 
-_PLAIN = re.compile(rb"data: ([^\n]*)\n\n")
-_AROUND = len(b"data: \n\n")
+_FIELD = b"data: "
+_BETWEEN = b"\n\n" + _FIELD
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _BOM = b"\xef\xbb\xbf"
 
@@ -19,8 +19,10 @@ class LineTooLong(Exception):
     """A line, or the data of one event, has more than `MAX_LINE_BYTES` bytes."""
 
 
-ServerSentEvent: TypeAlias = tuple[bytes, bytes]
-"""The name of an event, empty for a plain message, and its data as it came: whether that is UTF-8 shows on parsing it.
+ServerSentEvents: TypeAlias = tuple[bytes, Sequence[bytes]]
+"""The name of one or more events, empty for plain messages, and the data of each as it came.
+
+Whether that is UTF-8 shows on parsing it.
 """
 
 
@@ -38,18 +40,18 @@ class SseParser:
         self._data: list[bytes] = []
         self._data_bytes = 0
 
-    def feed(self, piece: bytes) -> Iterable[ServerSentEvent]:
+    def feed(self, piece: bytes) -> Iterable[ServerSentEvents]:
         """Gives the events that `piece` completes; take them all before the next piece. Raises `LineTooLong`.
 
         Nearly all pieces are whole events of one line `data: ...` each: those are cut out as they stand.
         """
         plain = None if self._after_cr or self._line or self._data or self._name else _plain(piece)
-        if not plain:
+        if plain is None:
             return self._events(piece)
         self._first = False
-        return plain
+        return ((b"", plain),)
 
-    def _events(self, piece: bytes) -> Iterator[ServerSentEvent]:
+    def _events(self, piece: bytes) -> Iterator[ServerSentEvents]:
         """Gives the events of any piece."""
         if self._after_cr or b"\r" in piece:
             yield from self._lines(piece)
@@ -58,14 +60,18 @@ class SseParser:
             end = piece.find(b"\n\n") + 2
             yield from self._lines(piece if end < 2 else piece[:end])
             piece = b"" if end < 2 else piece[end:]
-        end = piece.rfind(b"\n\n")
-        if end >= 0:
-            for block in piece[:end].split(b"\n\n"):
-                if block.startswith(b"data: ") and b"\n" not in block and len(block) <= MAX_LINE_BYTES:
-                    yield b"", block[6:]
-                elif block:
-                    yield from self._lines(block + b"\n\n")
-            piece = piece[end + 2 :]
+        end = piece.rfind(b"\n\n") + 2
+        if end >= 2:
+            plain = _plain(piece[:end])
+            if plain is not None:
+                yield b"", plain
+            else:
+                for block in piece[: end - 2].split(b"\n\n"):
+                    if block.startswith(_FIELD) and b"\n" not in block and len(block) <= MAX_LINE_BYTES:
+                        yield b"", (block[len(_FIELD) :],)
+                    elif block:
+                        yield from self._lines(block + b"\n\n")
+            piece = piece[end:]
         yield from self._lines(piece)
 
     @property
@@ -73,7 +79,7 @@ class SseParser:
         """Whether what comes next may belong to what is here already."""
         return bool(self._first or self._line or self._data or self._name)
 
-    def _lines(self, piece: bytes) -> Iterator[ServerSentEvent]:
+    def _lines(self, piece: bytes) -> Iterator[ServerSentEvents]:
         """Gives the events that `piece` completes, line by line, whatever it may hold."""
         if not piece:
             return
@@ -95,7 +101,7 @@ class SseParser:
             raise LineTooLong
         self._line += part
 
-    def _take(self, line: bytes) -> ServerSentEvent | None:
+    def _take(self, line: bytes) -> ServerSentEvents | None:
         if self._first:
             line, self._first = line.removeprefix(_BOM), False
         if not line:
@@ -111,17 +117,15 @@ class SseParser:
             self._name = value
         return None
 
-    def _dispatch(self) -> ServerSentEvent | None:
-        event = (self._name, b"\n".join(self._data)) if self._data else None
+    def _dispatch(self) -> ServerSentEvents | None:
+        event = (self._name, (b"\n".join(self._data),)) if self._data else None
         self._name, self._data, self._data_bytes = b"", [], 0
         return event
 
 
-def _plain(piece: bytes) -> list[ServerSentEvent] | None:
-    """The events of a piece that is made of nothing but whole ones of one line; None of any other."""
-    if b"\r" in piece or len(piece) > MAX_LINE_BYTES:
+def _plain(piece: bytes) -> list[bytes] | None:
+    """The data of a piece that is made of nothing but whole events of one line; None of any other."""
+    if len(piece) > MAX_LINE_BYTES or not (piece.startswith(_FIELD) and piece.endswith(b"\n\n")) or b"\r" in piece:
         return None
-    found = _PLAIN.findall(piece)
-    if sum(map(len, found)) + _AROUND * len(found) != len(piece):
-        return None
-    return [(b"", data) for data in found]
+    found = piece[len(_FIELD) : -2].split(_BETWEEN)
+    return found if piece.count(b"\n") == 2 * len(found) else None

@@ -50,10 +50,11 @@ def read(data: bytes, *, short: bool) -> tuple[str, dict[str, Any]] | None:
     reader = OpenAIAnswer(None)
     before = vars(reader).copy()
     if short:
-        text = reader.text(data)
-        if text is None:
+        texts = reader.texts([data])
+        if not texts:
             assert vars(reader) == before, "nothing is taken of what the long way is to take"
             return None
+        (text,) = texts
     else:
         try:
             tokens = list(reader.event(b"", data))
@@ -82,24 +83,30 @@ def test_chunks_as_peers_send_them_are_read_the_short_way(text: str) -> None:
     completion = {"index": 0, "text": text, "logprobs": None, "finish_reason": None, "stop_reason": None}
     for choice in (vllm, openai, completion):
         for usage in ({}, {"usage": None}):
-            assert OpenAIAnswer(None).text(orjson.dumps({**FRAME, "choices": [choice], **usage})) == text
+            assert OpenAIAnswer(None).texts([orjson.dumps({**FRAME, "choices": [choice], **usage})]) == [text]
 
 
 def test_the_end_and_the_usage_are_read_the_short_way() -> None:
     reader = OpenAIAnswer(7)
     end = {"index": 0, "delta": {"content": ""}, "logprobs": None, "finish_reason": "stop", "stop_reason": "\n\n"}
-    assert reader.text(orjson.dumps({**FRAME, "choices": [end]})) == ""
+    assert reader.texts([orjson.dumps({**FRAME, "choices": [end]})]) == [""]
     assert reader.begun
     details = {"cached_tokens": 3, "audio_tokens": 0}
     usage = {"prompt_tokens": 5, "total_tokens": 7, "completion_tokens": 2, "prompt_tokens_details": details}
-    assert reader.text(orjson.dumps({**FRAME, "choices": [], "usage": usage})) == ""
+    assert reader.texts([orjson.dumps({**FRAME, "choices": [], "usage": usage})]) == [""]
     assert reader.finished() == Finished(FinishReason.STOP_SEQUENCE, Usage(5, 2, 3), matched_stop="\n\n", seed=7)
+
+
+def test_done_is_the_last_that_is_taken() -> None:
+    reader = OpenAIAnswer(None)
+    said = orjson.dumps({**FRAME, "choices": [{"index": 0, "delta": {"content": "a"}}]})
+    assert reader.texts([said, b"[DONE]", said]) == ["a", ""]
+    assert reader.done
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        b"[DONE]",
         b"",
         b"{",
         b"[" * 100_000,

@@ -8,15 +8,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from polyroute.backends.remote.sse import MAX_LINE_BYTES, LineTooLong, ServerSentEvent, SseParser
+from polyroute.backends.remote.sse import MAX_LINE_BYTES, LineTooLong, SseParser
 
 
-def parsed(*pieces: bytes) -> list[ServerSentEvent]:
+def parsed(*pieces: bytes) -> list[tuple[bytes, bytes]]:
+    """The name and the data of each event."""
     parser = SseParser()
-    return [event for piece in pieces for event in parser.feed(piece)]
+    return [(name, data) for piece in pieces for name, events in parser.feed(piece) for data in events]
 
 
-def message(data: bytes, name: bytes = b"") -> ServerSentEvent:
+def message(data: bytes, name: bytes = b"") -> tuple[bytes, bytes]:
     return name, data
 
 
@@ -41,7 +42,7 @@ def message(data: bytes, name: bytes = b"") -> ServerSentEvent:
         (b"", []),
     ],
 )
-def test_as_the_specification_has_it(stream: bytes, events: list[ServerSentEvent]) -> None:
+def test_as_the_specification_has_it(stream: bytes, events: list[tuple[bytes, bytes]]) -> None:
     assert parsed(stream) == events
 
 
@@ -104,6 +105,14 @@ def test_an_event_of_many_lines_is_refused_too() -> None:
 
 def test_what_came_before_a_line_that_is_too_long_is_given() -> None:
     events = iter(SseParser().feed(b"data: a\n\n" + b"x" * (MAX_LINE_BYTES + 1)))
-    assert next(events) == message(b"a")
+    assert next(events) == (b"", (b"a",))
     with pytest.raises(LineTooLong):
         next(events)
+
+
+def test_plain_events_come_together_whatever_is_cut_off_on_both_sides() -> None:
+    parser = SseParser()
+    plain = b"data: a\n\ndata: b\n\n"
+    assert list(parser.feed(plain)) == [(b"", [b"a", b"b"])]
+    assert list(parser.feed(plain + b"data: c")) == [(b"", [b"a", b"b"])]
+    assert list(parser.feed(b"d\n\n" + plain + b"data: e\n")) == [(b"", (b"cd",)), (b"", [b"a", b"b"])]
