@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
-from aiohttp import ClientError, web
+from aiohttp import ClientError, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -22,6 +22,7 @@ READ_LIMIT_S = 120.0
 MAX_DEPTH = 64
 LARGE = 256 * 1024
 """A body of more bytes is read in a thread."""
+_JSON: Final = "application/json"
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 B = TypeVar("B", bound="Body")
@@ -40,7 +41,8 @@ async def read_body(request: web.Request, shape: type[B], longest: Mapping[str, 
 
 async def read_json(request: web.Request) -> bytes:
     """The request's body, which says that it is JSON; raises `InvalidArgument`."""
-    _check_type(request)
+    if request.headers.get(hdrs.CONTENT_TYPE) != _JSON:
+        _check_type(request)
     return await read_raw(request)
 
 
@@ -151,13 +153,9 @@ def _kind(value: Any) -> str:
 
 
 def _check_type(request: web.Request) -> None:
-    expected = "application/json"
-    given = request.content_type
-    if given != expected:
-        shown = clip(request.headers.get("Content-Type", "none"), 80)
-        raise InvalidArgument(
-            "Content-Type", f"is {shown}, must be {expected}; with curl: -H 'Content-Type: {expected}'"
-        )
+    if request.content_type != _JSON:
+        shown = clip(request.headers.get(hdrs.CONTENT_TYPE, "none"), 80)
+        raise InvalidArgument("Content-Type", f"is {shown}, must be {_JSON}; with curl: -H 'Content-Type: {_JSON}'")
     charset = (request.charset or "utf-8").lower()
     if charset not in ("utf-8", "utf8", "us-ascii"):
         raise InvalidArgument("Content-Type", f"charset {clip(charset, 40)}; JSON is UTF-8")
@@ -165,11 +163,11 @@ def _check_type(request: web.Request) -> None:
 
 async def read_raw(request: web.Request) -> bytes:
     """The request's body, up to `MAX_BODY_BYTES`; raises `InvalidArgument` where it cannot be had."""
-    if (request.content_length or 0) > MAX_BODY_BYTES:
-        raise InvalidArgument("", f"the body has {request.content_length} bytes, limit {MAX_BODY_BYTES}")
     try:
         if request.content.is_eof():  # it has come with the head, as most do
             raw = request.content.read_nowait()
+        elif (request.content_length or 0) > MAX_BODY_BYTES:
+            raise InvalidArgument("", f"the body has {request.content_length} bytes, limit {MAX_BODY_BYTES}")
         else:
             async with asyncio.timeout(READ_LIMIT_S):
                 raw = await request.read()

@@ -68,7 +68,10 @@ class Texts:
     def of(self, token: Token) -> bytes:
         """The events of a token's text: one, or one for each of its pieces; none where there is no text."""
         if token.pieces:
-            return b"".join((self._before, self._between.join(map(orjson.dumps, token.pieces)), self._after))
+            told = orjson.dumps(token.pieces)
+            if b"\\" in told:  # else what stands between two of them can stand in none
+                return b"".join((self._before, self._between.join(map(orjson.dumps, token.pieces)), self._after))
+            return self._before + told[1:-1].replace(b'","', b'"%b"' % self._between) + self._after
         return self._before + orjson.dumps(token.text) + self._after if token.text else b""
 
 
