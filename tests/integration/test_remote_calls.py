@@ -115,6 +115,19 @@ async def test_many_events_in_one_read_and_one_event_in_many_reads(scripted_peer
     assert [event for event in dribbled if isinstance(event, Token)] == [Token("a"), Token("é 🎉")]
 
 
+async def test_a_token_tells_whether_the_end_has_come_with_it(scripted_peer: ScriptedPeer, remote: Remote) -> None:
+    body = said("a") + said("b") + END
+
+    async def at_once(connection: Connection, _request: PeerRequest) -> None:
+        await connection.send(head(SSE, length=len(body)), body)
+
+    scripted_peer.plays[CHAT] = in_turn(at_once, streaming(said("a"), said("b"), END))
+    backend = remote()
+    for last in (True, False):
+        tokens = [event for event in await events_of(backend) if isinstance(event, Token)]
+        assert tokens[-1].last is last
+
+
 async def test_a_token_is_passed_on_before_the_next_one_exists(scripted_peer: ScriptedPeer, remote: Remote) -> None:
     more = asyncio.Event()
 

@@ -121,7 +121,8 @@ class Token(msgspec.Struct, frozen=True, gc=False):
     """A part of the answer: the text of one or more tokens, never a part of a character.
 
     `usage` is what the answer has taken until here, where a backend tells that before the end; it is no part of what is
-    said. Nor are `pieces`: the text in the pieces in which it was sent, where several of them came at once.
+    said. Nor are `pieces`: the text in the pieces in which it was sent, where several of them came at once. Nor is
+    `last`, which says that the end is there too: who writes the token may do so together with it.
     """
 
     text: str = ""
@@ -129,6 +130,7 @@ class Token(msgspec.Struct, frozen=True, gc=False):
     logprobs: tuple[TokenLogprob, ...] = ()
     usage: Usage | None = None
     pieces: tuple[str, ...] = ()
+    last: bool = False
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Token) and _said(self) == _said(other)

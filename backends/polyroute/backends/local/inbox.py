@@ -73,7 +73,8 @@ class Inbox:
 
     def take(self) -> Token:
         """Everything that has come, as one token."""
-        token = Token(text="".join(self._text), logprobs=tuple(self._logprobs), usage=self._usage())
+        text, last = "".join(self._text), self.finish is not None
+        token = Token(text=text, logprobs=tuple(self._logprobs), usage=self._usage(), last=last)
         self._text.clear()
         self._logprobs.clear()
         self._bytes = 0

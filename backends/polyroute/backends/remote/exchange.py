@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final
 
+from msgspec.structs import replace
+
 from polyroute.backends.remote.connection import Response
 from polyroute.backends.remote.dialect import AnsweredError, AnswerReader, Malformed
 from polyroute.backends.remote.peer import Peer
@@ -72,6 +74,8 @@ class Incoming:
                 self._failure = error  # what came before it is passed on first
             if not tokens and self._reader.begun and not begun:
                 tokens.append(NOTHING)
+        if self._reader.done and self._response.complete and tokens and tokens[-1] is not NOTHING:
+            tokens[-1] = replace(tokens[-1], last=True)
         return tokens
 
     def _take(self, piece: bytes, tokens: list[Token]) -> None:

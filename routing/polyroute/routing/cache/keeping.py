@@ -129,7 +129,8 @@ class Keeping:
     def _token(self, token: Token, tokens: list[Token]) -> None:
         self.gaps.note()
         self._size += text_bytes(token)
-        tokens.append(Token(token.text, token.tool_calls, token.logprobs) if token.pieces else token)
+        bare = not (token.pieces or token.last)
+        tokens.append(token if bare else Token(token.text, token.tool_calls, token.logprobs))
         if self._size > MAX_ANSWER_BYTES:
             self._tokens = None
             self._keeper.refused()

@@ -65,6 +65,7 @@ class RoutedStream(web.StreamResponse):
         self._keeps = self._in_chunks and http.keep_alive and not http[FRAME].last
         own = _EVENTS + route_lines(route) + ("Transfer-Encoding: chunked\r\n" if self._in_chunks else "")
         self._head = _head(http, own, self._keeps)
+        self._held = b""
 
     @property
     def keep_alive(self) -> bool:
@@ -83,6 +84,10 @@ class RoutedStream(web.StreamResponse):
     async def write_eof(self, data: bytes = b"") -> None:
         """Nothing more: `end` has ended it, or nobody does."""
 
+    def hold(self, events: bytes) -> None:
+        """Has events leave together with what is written next."""
+        self._held += events
+
     async def send(self, events: bytes) -> None:
         """Writes events, and waits while the caller is behind; raises `ConnectionError` where it does not catch up."""
         await self._sending.write(self._writer.write, self._framed(events))
@@ -97,6 +102,8 @@ class RoutedStream(web.StreamResponse):
         self._keeps = False
 
     def _framed(self, events: bytes) -> bytes:
+        if self._held:
+            events, self._held = self._held + events, b""
         framed = b"%x\r\n%b\r\n" % (len(events), events) if self._in_chunks else events
         if self._head:
             framed, self._head = self._head + framed, b""

@@ -88,8 +88,9 @@ async def stream(http: web.Request, gateway: Gateway, call: Call, frames: Frames
         if not isinstance(started, Started):
             raise BrokenStream(f"began with {type(first).__name__}")
         response = RoutedStream(http, started.route)
+        response.hold(frames.started(started.route))
         try:
-            last = await _sent(frames, frames.started(started.route), whole, events, response)
+            end = await _sent(frames, whole, events, response)
         except ConnectionError:
             raise  # the caller has left
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller must see that the answer is cut
@@ -98,33 +99,43 @@ async def stream(http: web.Request, gateway: Gateway, call: Call, frames: Frames
             await response.send(frames.failed(body))
             response.break_off()
             return response
-    await response.end(last)
+    await response.end(end)
     return response
 
 
 async def _sent(
-    frames: Frames, chunk: bytes, whole: Whole | None, events: AsyncGenerator[Event, None], response: RoutedStream
+    frames: Frames, whole: Whole | None, events: AsyncGenerator[Event, None], response: RoutedStream
 ) -> bytes:
-    """Writes `chunk`, what is there as a `whole` and what comes, but for the last of it, which is returned.
+    """Writes what is there as a `whole` and what comes, but for the end, which is returned; and holds back the last of
+    it where its end is there as well.
 
-    So the end leaves together with the body's own, and only once everything below says that the answer is whole.
+    So they leave together with the body's own end, and the end only once everything below says that the answer is
+    whole.
     """
-    complete = False
+    end = b""
     if whole is not None:
-        for token in whole.tokens:
-            chunk += frames.token(token)
-            if len(chunk) > MOST_AT_ONCE:
-                await response.send(chunk)
-                chunk = b""
-        chunk, complete = chunk + frames.end(whole.finished), True
+        end = frames.end(whole.finished)
+        await _send_all(frames, whole, response)
     async for event in events:
         if isinstance(event, Token):
-            chunk, complete = chunk + frames.token(event), False
-            if chunk:
+            chunk, end = end + frames.token(event), b""
+            if event.last:
+                response.hold(chunk)
+            elif chunk:
                 await response.send(chunk)
-                chunk = b""
         elif isinstance(event, Finished):
-            chunk, complete = chunk + frames.end(event), True
-    if not complete:
+            end += frames.end(event)
+    if not end:
         raise BrokenStream("ended without Finished")
-    return chunk
+    return end
+
+
+async def _send_all(frames: Frames, whole: Whole, response: RoutedStream) -> None:
+    """Writes the tokens of a whole answer, but for the last of them, which are held."""
+    chunk = b""
+    for token in whole.tokens:
+        chunk += frames.token(token)
+        if len(chunk) > MOST_AT_ONCE:
+            await response.send(chunk)
+            chunk = b""
+    response.hold(chunk)

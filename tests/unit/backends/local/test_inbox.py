@@ -22,6 +22,14 @@ async def test_outputs_that_wait_are_taken_as_one() -> None:
     assert inbox.finish == Finish(FinishReason.STOP, 1, 2)
 
 
+def test_a_token_tells_whether_the_end_has_come_with_it() -> None:
+    inbox = Inbox(never)
+    inbox.put(Output(1, "one "))
+    assert not inbox.take().last
+    inbox.put(Output(1, "two", finish=Finish(FinishReason.STOP, 1, 2)))
+    assert inbox.take().last
+
+
 def test_a_complete_answer_does_not_fail_any_more() -> None:
     inbox = Inbox(never)
     inbox.put(Output(1, "all", finish=Finish(FinishReason.STOP, 1, 1)))

@@ -110,14 +110,14 @@ async def test_what_came_at_once_is_kept_as_one(
     async def at_once(_: Call) -> AsyncIterator[Event]:
         yield Started(Route(model="m", version="echo-1"))
         yield Token("abc", pieces=("a", "b", "c"))
-        yield Token("d")
+        yield Token("d", last=True)
         yield Finished(FinishReason.STOP)
 
     cached = make(backend, at_once)
     first, second = await run(cached, asks()), await run(cached, asks())
     assert [event.pieces for event in first if isinstance(event, Token)] == [("a", "b", "c"), ()]
     tokens = [event for event in second if isinstance(event, Token)]
-    assert [(token.text, token.pieces) for token in tokens] == [("abc", ()), ("d", ())]
+    assert [(token.text, token.pieces, token.last) for token in tokens] == [("abc", (), False), ("d", (), False)]
 
 
 async def test_everything_in_an_answer_comes_back(

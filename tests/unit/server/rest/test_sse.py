@@ -9,11 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from polyroute.core.call import Call
+from polyroute.core.errors import PeerFailed
 from polyroute.core.event import Event, Finished, FinishReason, Route, Started, Token, Whole
+from polyroute.core.request import Request
 from polyroute.server.answers import BrokenStream
 from polyroute.server.rest import sse
 from polyroute.server.rest.routed import RoutedStream
 from polyroute.server.rest.sse import Texts, frame
+from tests.unit.server.rest.asking import asked, writes
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 END = Finished(FinishReason.STOP)
@@ -50,24 +54,36 @@ class Written:
 
     def __init__(self) -> None:
         self.chunks: list[bytes] = []
+        self.held = b"<"
 
-    async def send(self, chunk: bytes) -> None:
-        self.chunks.append(chunk)
+    def hold(self, events: bytes) -> None:
+        self.held += events
+
+    async def send(self, events: bytes) -> None:
+        self.chunks.append(self.held + events)
+        self.held = b""
 
 
 async def sent(there: tuple[Token, ...] | None, *coming: Event) -> tuple[list[bytes], bytes]:
+    """What leaves by itself, and what leaves with the end."""
+
     async def events() -> AsyncGenerator[Event, None]:
         for event in coming:
             yield event
 
     written = Written()
     whole = None if there is None else Whole(Started(Route()), there, END)
-    last = await sse._sent(Plain(), b"<", whole, events(), cast("RoutedStream", written))
-    return written.chunks, last
+    end = await sse._sent(Plain(), whole, events(), cast("RoutedStream", written))
+    return written.chunks, written.held + end
 
 
 async def test_the_beginning_leaves_with_the_first_token_and_each_token_by_itself() -> None:
     assert await sent(None, Token("a"), Token(""), Token("b"), END) == ([b"<a", b"b"], b">")
+
+
+async def test_the_last_token_leaves_with_the_end_where_that_is_there() -> None:
+    assert await sent(None, Token("a"), Token("b", last=True), END) == ([b"<a"], b"b>")
+    assert await sent(None, Token("a", last=True), END) == ([], b"<a>")
 
 
 async def test_an_answer_that_is_there_leaves_at_once() -> None:
@@ -75,7 +91,7 @@ async def test_an_answer_that_is_there_leaves_at_once() -> None:
 
 
 async def test_a_long_one_leaves_in_parts() -> None:
-    text = "x" * sse.MOST_AT_ONCE
+    text = "x" * (sse.MOST_AT_ONCE + 1)
     chunks, last = await sent((Token(text), Token("b"), Token(text)))
     assert [len(chunk) for chunk in chunks] == [len(text) + 1, len(text) + 1]
     assert last == b">"
@@ -84,3 +100,16 @@ async def test_a_long_one_leaves_in_parts() -> None:
 async def test_without_its_end_an_answer_is_broken() -> None:
     with pytest.raises(BrokenStream):
         await sent(None, Token("a"))
+
+
+async def test_what_waited_for_the_end_leaves_before_an_error_that_comes_instead() -> None:
+    class Gateway:
+        async def generate(self, _call: Call) -> AsyncGenerator[Event, None]:
+            yield Started(Route())
+            yield Token("a", last=True)
+            raise PeerFailed("broke off")
+
+    http = asked()
+    response = await sse.stream(http, cast(Any, Gateway()), Call(Request(), "r"), Plain())
+    assert b"".join(writes(http)).endswith(b"\r\n<a!\r\n")
+    assert not response.keep_alive
