@@ -39,3 +39,27 @@ class Wait:
             return False
         self._cut = False
         return self._task.uncancel() <= self._cancelling
+
+
+class Limit:
+    """A block within which the current task waits for `limit_s` seconds at most: then it raises `TimeoutError`.
+
+    It does what `asyncio.timeout` does, for less.
+    """
+
+    __slots__ = ("_limit_s", "_timer", "_wait", "passed")
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self.passed = False
+        """Whether the block has ended because its time was up."""
+
+    def __enter__(self) -> None:
+        self._wait = Wait()
+        self._timer = asyncio.get_running_loop().call_later(self._limit_s, self._wait.cut)
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        self._timer.cancel()
+        if self._wait.was_cut() and isinstance(error, asyncio.CancelledError):
+            self.passed = True
+            raise TimeoutError from error

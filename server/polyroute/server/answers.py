@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
+from operator import attrgetter
+from typing import Final
 
 import msgspec
 
@@ -13,6 +15,10 @@ from polyroute.core.event import Event, Finished, Route, Started, Token, TokenLo
 from polyroute.core.request import ToolCall
 from polyroute.routing.gateway import Gateway
 from polyroute.routing.streams import generator
+
+_text: Final = attrgetter("text")
+_calls: Final = attrgetter("tool_calls")
+_logprobs: Final = attrgetter("logprobs")
 
 
 class BrokenStream(Exception):
@@ -66,12 +72,11 @@ async def answered(events: AsyncIterator[Event]) -> Answer:
 
 
 def _made(route: Route, tokens: Sequence[Token], end: Finished, created: float) -> Answer:
-    more = [token for token in tokens if token.tool_calls or token.logprobs]  # most have nothing but text
-    return Answer(
+    return Answer(  # each of these is one look at all tokens, since most have nothing but text
         route=route,
-        text="".join([token.text for token in tokens]),
-        tool_calls=_tool_calls(more),
-        logprobs=tuple(each for token in more for each in token.logprobs),
+        text="".join(map(_text, tokens)),
+        tool_calls=_tool_calls(tokens) if any(map(_calls, tokens)) else (),
+        logprobs=tuple(each for token in tokens for each in token.logprobs) if any(map(_logprobs, tokens)) else (),
         end=end,
         created=created,
     )

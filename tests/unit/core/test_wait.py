@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from polyroute.core.wait import Wait
+from polyroute.core.wait import Limit, Wait
 
 
 async def waiting(waits: list[Wait]) -> str:
@@ -67,3 +67,55 @@ async def test_what_is_done_between_two_waits_is_left_alone() -> None:
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0
+
+
+async def test_a_limit_that_passes_is_a_timeout_and_no_cancellation() -> None:
+    limit = Limit(0.001)
+    with pytest.raises(TimeoutError), limit:
+        await asyncio.Event().wait()
+    assert limit.passed
+    assert _cancelling() == 0
+
+
+async def test_a_limit_that_does_not_pass_leaves_nothing_behind() -> None:
+    limit = Limit(60)
+    with limit:
+        await asyncio.sleep(0)
+    with pytest.raises(TimeoutError, match="its own"), limit:
+        raise TimeoutError("its own")
+    assert not limit.passed
+    assert _cancelling() == 0
+
+
+async def test_an_error_that_a_passed_limit_became_is_that_error_alone() -> None:
+    async def translated() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise OSError("closed") from None
+
+    with pytest.raises(OSError, match="closed"), Limit(0.001):
+        await translated()
+    assert _cancelling() == 0
+
+
+async def test_a_task_that_is_cancelled_within_a_limit() -> None:
+    limit, inside = Limit(60), asyncio.Event()
+
+    async def limited() -> None:
+        with limit:
+            inside.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(limited())
+    await inside.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not limit.passed
+
+
+def _cancelling() -> int:
+    task = asyncio.current_task()
+    assert task is not None
+    return task.cancelling()

@@ -77,7 +77,10 @@ class Answers:
     @property
     def errors(self) -> int:
         """Failures of tiers since the server started."""
-        return sum(tier.counts.errors + tier.counts.skipped for tier in self.below)
+        failures = 0
+        for tier in self.below:
+            failures += tier.counts.errors + tier.counts.skipped
+        return failures
 
     @property
     def look_s(self) -> float:
@@ -108,11 +111,11 @@ class Answers:
 
     async def find(self, key: AnswerKey, terms: Terms) -> Found | None:
         """The answer in the nearest tier that has it, which fills the tiers above; None where no tier does."""
-        found = self.at_hand(key, terms)
-        if found is not None:
-            self.given(terms.model)
-            return found
         if terms.memory is not None:
+            found = self.at_hand(key, terms)
+            if found is not None:
+                self.given(terms.model)
+                return found
             self.counts.misses += 1
         missed: list[Stay] = []
         for stay in terms.below:

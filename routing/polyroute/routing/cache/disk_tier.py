@@ -83,6 +83,7 @@ class DiskTier:
         self.max_bytes = max_bytes
         self.get_s = get_s
         self.put_s = put_s
+        self._database = str(folder / "cache.db")
         self._cache: diskcache.Cache | None = None
         self._identity = (0, 0)
         """Which database was opened, or could not be."""
@@ -205,7 +206,7 @@ class DiskTier:
     def _there(self) -> tuple[int, int]:
         """Device and inode of the database; zeros where there is none."""
         try:
-            found = os.stat(self.folder / "cache.db")
+            found = os.stat(self._database)
         except OSError:
             return 0, 0
         return found.st_dev, found.st_ino

@@ -3,7 +3,6 @@ while."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Final, TypeVar
 
 import structlog
 
+from polyroute.core.wait import Limit
 from polyroute.routing.cache.guard import Guard
 from polyroute.routing.cache.tier import BadEntry, Entry, Held, Label, Tier
 from polyroute.routing.views import TierCounts
@@ -136,15 +136,16 @@ class GuardedTier:
         if not guard.admits():
             self.counts.skipped += of
             return otherwise
+        limit = Limit(limit_s)
         try:
-            async with asyncio.timeout(limit_s) as limit:
+            with limit:
                 answer = await asked()
         except BadEntry as error:
             self.spoilt(str(error))
             guard.worked()
             return otherwise
         except TimeoutError:  # the tier's own limit of one step may be shorter
-            why = f"took longer than {limit_s:g} s" if limit.expired() else "took longer than one step of it may"
+            why = f"took longer than {limit_s:g} s" if limit.passed else "took longer than one step of it may"
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a tier is a miss
             why = _words(error)
         else:

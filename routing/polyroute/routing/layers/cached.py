@@ -81,6 +81,8 @@ class Cached:
 
         Nothing is noted on a span: whoever asks this may not have begun one.
         """
+        if self._runs.terms.memory is None:
+            return None
         sought = self._shelf.sought(call, self._answers.moment)
         if sought.key is None or not sought.use.read or call.request.cache.original_pace:
             return None
@@ -93,10 +95,15 @@ class Cached:
     def _begun(self, asked: Question) -> tuple[Found, Started] | None:
         """The answer that is in memory, where it will do, and how it begins."""
         found = self._answers.at_hand(asked.key, self._runs.terms)
-        if found is None or (state := self._runs.state(found, asked.key, asked.call)) not in GIVEN:
+        if found is None or (started := self._suiting(found, asked)) is None:
             return None
         self._answers.given(self._shelf.model)
-        return found, self._hit(found, asked, state)
+        return found, started
+
+    def _suiting(self, found: Found, asked: Question) -> Started | None:
+        """How an answer that was found begins, where it will do: then it is counted as given."""
+        state = self._runs.state(found, asked.key, asked.call)
+        return self._hit(found, asked, state) if state in GIVEN else None
 
     async def close(self) -> None:
         """Ends the runs that are shared, and those that renew stored answers."""
@@ -130,8 +137,12 @@ class Cached:
         """Answers a call by what is stored, or by the run that equal calls share; by another one where that fails
         before it has begun."""
         looked = await self._looked(asked)
-        if looked is not None and looked.found is not None and self._suits(Stored(looked.found), asked):
-            async with aclosing(self._given(Stored(looked.found), asked, led=True)) as events:
+        found = None if looked is None else looked.found
+        if found is not None and (started := self._suiting(found, asked)) is not None:
+            if not asked.call.request.cache.original_pace:
+                yield _whole(started, found.answer)
+                return
+            async with aclosing(paced(found.answer, started, asked.call.deadline)) as events:
                 async for event in events:
                     yield event
             return
