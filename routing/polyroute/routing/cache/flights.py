@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable
-from contextlib import aclosing
-from typing import Final, Generic, TypeVar, cast
+from collections.abc import Callable, Coroutine, Hashable
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import structlog
 
@@ -23,39 +22,45 @@ MAX_HELD_BYTES: Final = 16 * 1024 * 1024
 class Flight(Generic[T]):
     """One run, detached from whoever began it: it goes on while anyone follows, or to its end where it is `lasting`.
 
-    It holds what it has yielded, `most_bytes` of it: beyond that, what all have taken is given up, and then whoever is
-    slowest, unless everybody is slow; then the run waits.
+    It holds what the run has `put`, `most_bytes` of it: beyond that, what all have taken is given up, and then whoever
+    is slowest, unless everybody is slow; then the run waits.
     """
 
     __slots__ = (
         "__weakref__",
-        "_first",
         "_held",
-        "_items",
         "_lasting",
         "_of",
         "_on_end",
-        "_room",
         "complete",
         "failure",
+        "first",
         "followers",
+        "is_open",
+        "items",
         "key",
+        "room",
         "task",
     )
 
-    def __init__(self, of: Flights[T], key: Hashable, *, lasting: bool, on_end: Callable[[], None]) -> None:
+    def __init__(self, of: Flights[T], key: Hashable, *, lasting: bool, on_end: Callable[[Flight[T]], None]) -> None:
         self.key = key
+        self.is_open = False
+        """Whether it can be joined."""
         self.complete = False
         """Whether the last item is there."""
         self.failure: BaseException | None = None
         self.followers: list[Follower[T]] = []  # a set takes more for a few, and most have one
+        self.items: list[T] = []  # a deque takes room for 64 at once, and most runs hold few for most of their time
+        """Those that it holds: all that a follower has not taken are among them."""
+        self.first = 0
+        """How many there were before those."""
         self._of = of
         self._lasting = lasting
         self._on_end = on_end
-        self._items: list[T] = []  # a deque takes room for 64 at once, and most runs hold few for most of their time
-        self._first = 0
         self._held = 0
-        self._room: asyncio.Future[None] | None = None
+        self.room: asyncio.Future[None] | None = None
+        """Ends once it may have room, where the run waits for that: whoever takes an item tells it, by `taken`."""
         self.task: asyncio.Task[None]  # from `Flights.begin` on
 
     def __repr__(self) -> str:
@@ -75,17 +80,13 @@ class Flight(Generic[T]):
     @property
     def end(self) -> int:
         """Items that there have been."""
-        return self._first + len(self._items)
+        return self.first + len(self.items)
 
     @property
     def furthest(self) -> float | None:
         """The last of its followers' deadlines; None where one of them has none, and where nobody follows."""
         deadlines = [follower.deadline for follower in self.followers]
         return None if None in deadlines else max((d for d in deadlines if d is not None), default=None)
-
-    def item(self, place: int) -> T:
-        """The item at `place`, which is held for every follower that has not taken it."""
-        return self._items[place - self._first]
 
     def follow(self, deadline: float | None = None, *, led: bool = False) -> Follower[T]:
         """One more follows, from the first item."""
@@ -100,36 +101,39 @@ class Flight(Generic[T]):
         error.__cause__ = self.failure
         return error
 
-    def taken(self) -> None:
-        """A follower has taken an item."""
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
+    def put(self, item: T) -> bool:
+        """Takes one of the run's items; the last one completes it, and nobody joins it any more.
 
-    async def left(self, follower: Follower[T]) -> None:
-        """See `Follower.leave`."""
+        Says whether it has too much now: then the run is to `make_room`.
+        """
+        of = self._of
+        self.items.append(item)
+        self._held += of.size_of(item)
+        full = self._held > of.most_bytes
+        if isinstance(item, of.last):
+            self.complete = True
+        if full or self.complete:
+            of.close_to_newcomers(self)  # there is the cache now, or the beginning will be given up
+        for follower in self.followers:
+            if follower.waiting is not None:
+                follower.wake()
+        return full
+
+    def taken(self) -> None:
+        """A follower has taken an item, or has left."""
+        if self.room is not None and not self.room.done():
+            self.room.set_result(None)
+
+    def leave(self, follower: Follower[T]) -> bool:
+        """One follows no longer. Says whether the run ends with that: the last has left one that is not complete."""
         if follower in self.followers:  # one that was cut is not
             self.followers.remove(follower)
         self.taken()
         if self.followers or self.complete or self._lasting or self.task.done():
-            return
+            return False
         self._of.close_to_newcomers(self)
         self.task.cancel()
-        await asyncio.wait({self.task})
-
-    async def carry(self, run: Callable[[Flight[T]], AsyncIterator[T]]) -> None:
-        """Takes the run's items as they come; the last one completes it, and nobody joins it any more."""
-        items, of = cast("AsyncGenerator[T, None]", run(self)), self._of
-        del run  # it holds what is needed to begin only
-        async with aclosing(items):
-            async for item in items:
-                self._items.append(item)
-                self._held += of.size_of(item)
-                self.complete = of.last(item)
-                if self.complete or self._held > self.most_bytes:
-                    of.close_to_newcomers(self)  # there is the cache now, or the beginning will be given up
-                self._wake()
-                if self._held > self.most_bytes:
-                    await self._make_room()
+        return True
 
     def ended(self, task: asyncio.Task[None]) -> None:
         """The run is over; its task may have been cancelled before it began."""
@@ -141,45 +145,41 @@ class Flight(Generic[T]):
         elif not task.cancelled():
             log.error("run.crashed", model=self.name, exc_info=error, effect="none on the answer, which was complete")
         self._of.ended(self)
-        self._on_end()
-        self._wake()
-
-    def _wake(self) -> None:
+        self._on_end(self)
         for follower in self.followers:
             follower.wake()
 
-    async def _make_room(self) -> None:
+    async def make_room(self) -> None:
+        """Returns once there is room for another item."""
         await asyncio.sleep(0)  # those that have waited for the last item take it
         while self._trim() > self.most_bytes:
             if any(follower.waiting is not None for follower in self.followers):
                 for follower in self.followers:
-                    follower.cut = follower.place == self._first
+                    follower.cut = follower.place == self.first
                 self.followers = [follower for follower in self.followers if not follower.cut]
             else:
-                self._room = asyncio.get_running_loop().create_future()
-                await self._room
+                self.room = asyncio.get_running_loop().create_future()
+                await self.room
                 await asyncio.sleep(0)  # whoever took something may be waiting by now
 
     def _trim(self) -> int:
         """Gives up what nobody is left to take; returns the bytes that are still held."""
         needed = min((follower.place for follower in self.followers), default=self.end)
-        given_up = needed - self._first
-        self._held -= sum(map(self._of.size_of, self._items[:given_up]))
-        del self._items[:given_up]
-        self._first = needed
+        given_up = needed - self.first
+        self._held -= sum(map(self._of.size_of, self.items[:given_up]))
+        del self.items[:given_up]
+        self.first = needed
         return self._held
 
 
 class Flights(Generic[T]):
-    """The runs of one deployment that can be joined, by what they answer. `name` is the deployment's, for messages."""
+    """The runs of one deployment that can be joined, by what they answer. `name` is the deployment's, for messages.
+
+    An item of one of the types `last` is the last one; `size_of` gives about how many bytes one takes.
+    """
 
     def __init__(
-        self,
-        name: str,
-        *,
-        size_of: Callable[[T], int],
-        last: Callable[[T], bool],
-        most_bytes: int = MAX_HELD_BYTES,
+        self, name: str, *, size_of: Callable[[T], int], last: tuple[type, ...], most_bytes: int = MAX_HELD_BYTES
     ) -> None:
         self.name = name
         self.size_of = size_of
@@ -212,24 +212,29 @@ class Flights(Generic[T]):
     def begin(
         self,
         key: Hashable,
-        run: Callable[[Flight[T]], AsyncIterator[T]],
+        run: Run[T],
         *,
         lasting: bool = False,
-        on_end: Callable[[], None] = lambda: None,
+        on_end: Callable[[Flight[T]], None] = lambda _: None,
     ) -> Flight[T]:
         """Begins a run that others may join; there must be none for `key`. A `lasting` one needs no followers.
 
-        `run` is called once whoever joins in this moment has joined, and `on_end` when the run is over.
+        `run` begins once whoever joins in this moment has joined; `on_end` is called when it is over. One without a
+        key is nobody's but its follower's: it is not among those that are known here.
         """
-        flight = self._open[key] = Flight(self, key, lasting=lasting, on_end=on_end)
-        flight.task = task = asyncio.create_task(flight.carry(run), name=self._task_name)
-        self._tasks.add(task)
+        flight = Flight(self, key, lasting=lasting, on_end=on_end)
+        flight.task = task = asyncio.get_running_loop().create_task(run(flight), name=self._task_name)
         task.add_done_callback(flight.ended)
+        if key is not None:
+            flight.is_open = True
+            self._open[key] = flight
+            self._tasks.add(task)
         return flight
 
     def close_to_newcomers(self, flight: Flight[T]) -> None:
         """Nobody joins that run any more."""
-        if self._open.get(flight.key) is flight:
+        if flight.is_open:
+            flight.is_open = False
             del self._open[flight.key]
 
     def ended(self, flight: Flight[T]) -> None:
@@ -243,3 +248,7 @@ class Flights(Generic[T]):
             task.cancel()
         if self._tasks:
             await asyncio.wait(list(self._tasks))
+
+
+Run: TypeAlias = Callable[[Flight[T]], Coroutine[Any, Any, None]]
+"""What a flight carries: puts its items, in order, and returns after the last."""

@@ -47,8 +47,24 @@ class Follower(Generic[T]):
         self.cut = False
         """Whether the flight has gone on without it."""
         self.waiting: asyncio.Future[None] | None = None
+        """Ends once there is something new to see; None where it does not wait, or has been woken."""
         self._late = False
         self._timer: asyncio.TimerHandle | None = None
+
+    def at_hand(self) -> T | None:
+        """The next item where it is there already, without a wait. Raises as `next`, but for the deadline."""
+        flight, place = self._flight, self.place
+        if flight.failure is not None and (place == 0 or place == flight.end):
+            raise flight.failed(self)
+        if self.cut:
+            raise Cancelled(f"`{flight.name}`: left unread until {flight.most_bytes} bytes behind the shared run")
+        ahead = place - flight.first
+        if ahead == len(flight.items):
+            return None
+        self.place = place + 1
+        if flight.room is not None:
+            flight.taken()
+        return flight.items[ahead]
 
     async def next(self) -> T | None:
         """The next item; None after the last.
@@ -57,34 +73,25 @@ class Follower(Generic[T]):
         at the deadline, and `Cancelled` where the others could not wait for this one any longer.
         """
         flight = self._flight
-        while True:
-            if flight.failure is not None and (self.place == 0 or self.place == flight.end):
-                raise flight.failed(self)
-            if self.cut:
-                raise Cancelled(f"`{flight.name}`: left unread until {flight.most_bytes} bytes behind the shared run")
-            if self.place < flight.end:
-                item = flight.item(self.place)
-                self.place += 1
-                flight.taken()
-                return item
-            if flight.complete:
-                return None
+        while (item := self.at_hand()) is None and not flight.complete:
             if self._late:
                 raise DeadlineExceeded(f"`{flight.name}`: the caller's deadline passed before the answer was complete")
             begun, loop = time.monotonic(), asyncio.get_running_loop()
             if self.deadline is not None and self._timer is None:
                 self._timer = loop.call_later(max(0.0, self.deadline - begun), self._pass)
-            self.waiting = loop.create_future()
+            self.waiting = waiting = loop.create_future()
             try:
-                await self.waiting
+                await waiting
             finally:
                 self.waiting = None
                 self.waited_s += time.monotonic() - begun
+        return item
 
     def wake(self) -> None:
         """There is something new to see, if it is waiting."""
-        if self.waiting is not None and not self.waiting.done():
-            self.waiting.set_result(None)
+        waiting, self.waiting = self.waiting, None
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
 
     def _pass(self) -> None:
         self._late = True
@@ -94,4 +101,5 @@ class Follower(Generic[T]):
         """Follows no longer. Whoever leaves last ends a run that is not complete, and returns once it has ended."""
         if self._timer is not None:
             self._timer.cancel()
-        await self._flight.left(self)
+        if self._flight.leave(self):
+            await asyncio.wait({self._flight.task})

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable
+from collections.abc import Callable, Hashable
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
@@ -17,7 +18,7 @@ from polyroute.core.request import CacheMode
 from polyroute.routing.cache.answers import Answers
 from polyroute.routing.cache.codec import StoredAnswer
 from polyroute.routing.cache.fleet import Turn
-from polyroute.routing.cache.flights import Flight
+from polyroute.routing.cache.flights import Flight, Run
 from polyroute.routing.cache.follower import Follower
 from polyroute.routing.cache.freshness import Freshness, freshness
 from polyroute.routing.cache.keeping import Keeper, Keeping
@@ -49,7 +50,7 @@ class _Looked:
     turn: Turn | None = None
 
 
-_NOT_LOOKED: Final = _Looked()
+_NOTHING: Final = _Looked()
 
 
 class Runs:
@@ -94,7 +95,8 @@ class Runs:
     def under_way(self, asked: Question) -> bool:
         """Whether a run can be joined that answers the question."""
         flights = self.ledger.flights
-        return self._shared_by(asked, look=False) in flights or self._shared_by(asked, look=True) in flights
+        sure, looking = self._shared_by(asked)
+        return sure in flights or looking in flights
 
     def follow(self, asked: Question, *, look: bool, looked: Look | None = None) -> Follower[Part]:
         """Joins the run that answers the question, or begins one, which looks for a stored answer where `look` says so,
@@ -102,11 +104,21 @@ class Runs:
 
         One that does not look is of the model for sure, which is good for every call.
         """
-        flights, call = self.ledger.flights, asked.call
-        follower = flights.follow(self._shared_by(asked, look=False), call.deadline)
+        flights, deadline = self.ledger.flights, asked.call.deadline
+        sure, looking = self._shared_by(asked)
+        follower = flights.follow(sure, deadline)
         if follower is None and look:
-            follower = flights.follow(self._shared_by(asked, look=True), call.deadline)
-        return follower or self._begin(asked, look=look, looked=looked).follow(call.deadline, led=True)
+            follower = flights.follow(looking, deadline)
+        if follower is not None:
+            return follower
+        run = partial(self._run, asked, look=look, looked=looked)
+        flight = self._begin(looking if look else sure, run, on_end=self._ended)
+        return flight.follow(deadline, led=True)
+
+    def alone(self, asked: Question) -> Follower[Part]:
+        """Begins a run for one call, which has that one's deadline and is joined by nobody."""
+        run = partial(self._run, asked, look=asked.use.read, detached=False)
+        return self.ledger.flights.begin(None, run).follow(led=True)
 
     def refresh(self, asked: Question) -> None:
         """Renews a stored answer in the background, unless that is going on already, or too many others are renewed."""
@@ -116,10 +128,11 @@ class Runs:
             self._metrics.cache_refreshed(self._shelf.model, "skipped")
             return
         self.ledger.refreshing += 1
-        flight = self._begin(asked, look=False, lasting=True)
-        flight.task.add_done_callback(lambda _: self._refreshed(flight))
+        sure, _ = self._shared_by(asked)
+        self._begin(sure, partial(self._run, asked, look=False), lasting=True, on_end=self._refreshed)
 
     def _refreshed(self, flight: Flight[Part]) -> None:
+        self._ended(flight)
         self.ledger.refreshing -= 1
         self._metrics.cache_refreshed(self._shelf.model, "ok" if flight.failure is None else "failed")
         if isinstance(flight.failure, PolyrouteError):
@@ -127,62 +140,67 @@ class Runs:
         elif flight.failure is not None:
             log.error("cache.refresh_crashed", model=self._shelf.model, exc_info=flight.failure)
 
-    def _begin(self, asked: Question, *, look: bool, looked: Look | None = None, lasting: bool = False) -> Flight[Part]:
-        """Begins a run that is detached from the call: those who follow it have deadlines, and it has none itself."""
-
-        def run(flight: Flight[Part]) -> AsyncIterator[Part]:
-            call, furthest = asked.call, flight.furthest
-            if call.deadline is not None or call.start_by != furthest:
-                call = replace(call, deadline=None, start_by=furthest)
-            return self.parts(asked, call, look=look, looked=looked)
-
+    def _begin(
+        self, key: Hashable, run: Run[Part], *, on_end: Callable[[Flight[Part]], None], lasting: bool = False
+    ) -> Flight[Part]:
+        """Begins a run that is detached from the call."""
         self._occupancy.enter()
-        leave = self._occupancy.leave
-        return self.ledger.flights.begin(self._shared_by(asked, look=look), run, lasting=lasting, on_end=leave)
+        return self.ledger.flights.begin(key, run, lasting=lasting, on_end=on_end)
 
-    def _shared_by(self, asked: Question, *, look: bool) -> Hashable:
-        """What calls have in common that may share a run. A peer is told `max_age`, and may answer from its cache."""
-        call = asked.call
-        return asked.key, call.wait_for_load, look, None if self._shelf.local else call.request.cache.max_age_s
+    def _ended(self, _: Flight[Part]) -> None:
+        self._occupancy.leave()
 
-    async def parts(
-        self, asked: Question, call: Call, *, look: bool, looked: Look | None = None
-    ) -> AsyncGenerator[Part, None]:
-        """The stored answer, where one is looked for and good; else the events of the layers below, asked by `call`.
+    def _shared_by(self, asked: Question) -> tuple[Hashable, Hashable]:
+        """What calls have in common that may share a run: one that is of the model for sure, and one that looks first.
+
+        A peer is told `max_age`, and may answer from its cache.
+        """
+        call, key = asked.call, asked.key
+        max_age_s = None if self._shelf.local else call.request.cache.max_age_s
+        return (key, call.wait_for_load, max_age_s, False), (key, call.wait_for_load, max_age_s, True)
+
+    async def _run(
+        self, asked: Question, flight: Flight[Part], *, look: bool, looked: Look | None = None, detached: bool = True
+    ) -> None:
+        """Puts the stored answer, where one is looked for and good; else the events of the layers below.
 
         Where those fail, a stored answer that is good for this case. Raises `NotCached` where only a stored one may be
-        given. `looked` is as of `follow`.
+        given. `looked` is as of `follow`. One that is `detached` from the call has no deadline itself: those who follow
+        it have.
         """
-        had = await self._looked(asked, call, looked) if look else _NOT_LOOKED
+        call = _detached(asked.call, flight.furthest) if detached else asked.call
+        had = await self._looked(asked, call, looked) if look else _NOTHING
         if had.given is not None:
-            yield Stored(had.given)
+            flight.put(Stored(had.given))
             return
-        keeping, begun = Keeping(asked, self._keeper), False
+        keeping = Keeping(asked, self._keeper)
         try:
             async with aclosing(generator(self._inner(call))) as events:
                 async for event in events:
-                    begun, event = True, keeping.saw(event)
-                    keeping.gaps.held()
-                    yield event
-                    keeping.gaps.asked()
+                    if flight.put(keeping.saw(event)):
+                        keeping.gaps.held()
+                        await flight.make_room()
+                        keeping.gaps.asked()
         except PolyrouteError as error:
-            if begun or had.spare is None or not is_failure(error):
+            if flight.end or had.spare is None or not is_failure(error):
                 raise
-            yield Stored(had.spare, error)
+            flight.put(Stored(had.spare, error))
         finally:
             if had.turn is not None:
                 await had.turn.end(self._answers.flush if keeping.complete else None)
 
     async def _looked(self, asked: Question, call: Call, looked: Look | None) -> _Looked:
-        """What a look for a stored answer comes to; raises `NotCached`, as `parts`."""
+        """What a look for a stored answer comes to; raises `NotCached`, as `_run`."""
         looked, turn = looked or await self.looks.alone(asked.key), None
         found = looked.found
         state = Freshness.OUT if found is None else self.state(found, asked.key, asked.call)
-        if state not in GIVEN and (turn := await self._turn(asked)) is not None and turn.found is not None:
-            found, state = turn.found, Freshness.FRESH
-            await turn.end()
         if found is not None and state in GIVEN:
             return _Looked(given=found)
+        if self._shelf.config.coalesce == "fleet":
+            turn = await self._turn(asked)
+        if turn is not None and turn.found is not None:
+            await turn.end()
+            return _Looked(given=turn.found)
         self.ledger.misses += 1
         result = "error" if looked.failed else "miss"
         self._metrics.cache_lookup(self._shelf.model, result)
@@ -190,13 +208,14 @@ class Runs:
             note_look(call.trace.span, result)
         if asked.call.request.cache.mode is CacheMode.ONLY_IF_CACHED:
             raise self.not_cached("no stored answer" if found is None else "the stored answer is too old")
-        return _Looked(spare=found if state is Freshness.SPARE else None, turn=turn)
+        spare = found if state is Freshness.SPARE else None
+        return _NOTHING if spare is None and turn is None else _Looked(spare=spare, turn=turn)
 
     async def _turn(self, asked: Question) -> Turn | None:
         """This machine's turn to run, or what another one's run has left; None where machines do not wait for each
         other."""
         leases = self._answers.leases
-        if self._shelf.config.coalesce != "fleet" or leases is None or not asked.use.write:
+        if leases is None or not asked.use.write:
             return None
 
         async def find() -> Found | None:
@@ -209,3 +228,10 @@ class Runs:
         """That there is no stored answer for a call which will have no other."""
         model = self._shelf.model
         return NotCached("answer", model, f"`{model}`: {why}, and the request asks for one")
+
+
+def _detached(call: Call, furthest: float | None) -> Call:
+    """The call as a run makes it that goes on without whoever began it, and is to begin by `furthest`."""
+    if call.deadline is None and call.start_by == furthest:
+        return call
+    return replace(call, deadline=None, start_by=furthest)

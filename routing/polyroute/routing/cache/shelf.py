@@ -84,9 +84,7 @@ class Ledger:
     """
 
     def __init__(self, model: str) -> None:
-        self.flights: Flights[Part] = Flights(
-            model, size_of=weight, last=lambda part: isinstance(part, Finished | Stored)
-        )
+        self.flights: Flights[Part] = Flights(model, size_of=weight, last=(Finished, Stored))
         self.refreshing = 0
         """Stored answers that are being renewed now."""
         self.misses = 0

@@ -10,7 +10,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from polyroute.core.call import Call, Service
-from polyroute.core.event import CacheResult, Event, Finished, Route, Started, Timing, Whole
+from polyroute.core.event import CacheResult, Event, Finished, Route, Started, Timing, Token, Whole
 from polyroute.core.request import CacheMode
 from polyroute.routing.cache.answers import Answers
 from polyroute.routing.cache.codec import StoredAnswer
@@ -72,9 +72,7 @@ class Cached:
             if call.request.cache.original_pace:
                 return paced(found.answer, started, call.deadline)
             return _at_once(_whole(started, found.answer))
-        if use.read and use.write and self._shelf.config.coalesce:
-            return self._shared(asked)
-        return self._alone(asked)
+        return self._run(asked, shares=use.read and use.write and bool(self._shelf.config.coalesce))
 
     def at_hand(self, call: Call) -> Whole | None:
         """The stored answer that the call would get, where it is in memory and comes at once; never waits.
@@ -117,26 +115,10 @@ class Cached:
             async for event in events:
                 yield _told(event, CacheResult.BYPASS, use.reason) if isinstance(event, Started) else event
 
-    async def _alone(self, asked: Question) -> AsyncGenerator[Event, None]:
-        """Answers one call by itself."""
-        look = asked.use.read
-        async with aclosing(self._runs.parts(asked, asked.call, look=look)) as parts:
-            async for part in parts:
-                if isinstance(part, Stored):
-                    async with aclosing(self._given(part, asked, led=True)) as events:
-                        async for event in events:
-                            yield event
-                elif isinstance(part, Started) and look:
-                    yield _told(part, CacheResult.MISS, asked.use.reason, "cache: not found")
-                elif isinstance(part, Started):
-                    yield _told(part, CacheResult.BYPASS, asked.use.reason)
-                else:
-                    yield part
-
-    async def _shared(self, asked: Question) -> AsyncGenerator[Event, None]:
-        """Answers a call by what is stored, or by the run that equal calls share; by another one where that fails
-        before it has begun."""
-        looked = await self._looked(asked)
+    async def _run(self, asked: Question, *, shares: bool) -> AsyncGenerator[Event, None]:
+        """Answers a call by what is stored, or by a run, which equal calls share where the call `shares`; by another
+        one where that fails before it has begun."""
+        looked = await self._looked(asked) if shares else None
         found = None if looked is None else looked.found
         if found is not None and (started := self._suiting(found, asked)) is not None:
             if not asked.call.request.cache.original_pace:
@@ -148,23 +130,25 @@ class Cached:
             return
         look, failures = True, 0
         while True:
-            follower = self._runs.follow(asked, look=look, looked=looked)
+            runs = self._runs
+            follower = runs.follow(asked, look=look, looked=looked) if shares else runs.alone(asked)
             try:
-                first = await follower.next()
-                if isinstance(first, Stored) and not self._suits(first, asked):
-                    if first.error is not None:
-                        raise own(first.error, led=follower.led) from first.error
+                part = await follower.next()
+                if isinstance(part, Stored) and not self._suits(part, asked):
+                    if part.error is not None:
+                        raise own(part.error, led=follower.led) from part.error
                     look = False  # what is stored is too old for this call
                     continue
-                if isinstance(first, Stored):
-                    async with aclosing(self._given(first, asked, led=follower.led)) as events:
+                if isinstance(part, Stored):
+                    async with aclosing(self._given(part, asked, led=follower.led)) as events:
                         async for event in events:
                             yield event
                     return
-                part: Part | None = first
                 while part is not None and not isinstance(part, Stored):
-                    yield self._relayed(part, follower, asked)
-                    part = await follower.next()
+                    yield part if isinstance(part, Token) else self._relayed(part, follower, asked)
+                    if isinstance(part, Finished):
+                        return
+                    part = follower.at_hand() or await follower.next()
                 return
             except RunFailed as failed:
                 error = failed.__cause__
@@ -187,18 +171,21 @@ class Cached:
     def _relayed(self, event: Event, follower: Follower[Part], asked: Question) -> Event:
         """An event of a run, as it is for one of those who follow it."""
         if isinstance(event, Finished):
-            return replace(event, timing=_share(event.timing, follower))
+            return event if follower.led else replace(event, timing=_share(event.timing, follower))
         if not isinstance(event, Started):
             return event
+        reason = asked.use.reason
         if follower.led:
-            return _told(event, CacheResult.MISS, asked.use.reason, "cache: not found")
+            if not asked.use.read:
+                return _told(event, CacheResult.BYPASS, reason)
+            return _told(event, CacheResult.MISS, reason, "cache: not found")
         self._metrics.cache_lookup(self._shelf.model, "coalesced")
         self.ledger.coalesced += 1
         if asked.call.trace.span is not None:
             note_look(asked.call.trace.span, "coalesced")
         joined = "cache: joined the run of an equal call that was under way"
         own_part = Started(replace(event.route, attempts=()))  # what failed before is the other call's
-        return _told(own_part, CacheResult.COALESCED, asked.use.reason, joined)
+        return _told(own_part, CacheResult.COALESCED, reason, joined)
 
     async def _given(self, stored: Stored, asked: Question, *, led: bool) -> AsyncGenerator[Event, None]:
         """A stored answer that suits, replayed as the call wants it; what failed is told to the call that `led`."""
@@ -245,9 +232,7 @@ class Cached:
 
 
 def _share(timing: Timing, follower: Follower[Part]) -> Timing:
-    """Where the time of one follower went: the run waited for its one permit on behalf of whoever began it."""
-    if follower.led:
-        return Timing(queue_s=timing.queue_s, backend_s=timing.backend_s)
+    """Where the time of one who joined went: the run waited for its one permit on behalf of whoever began it."""
     return Timing(backend_s=min(follower.waited_s, timing.queue_s + timing.backend_s))
 
 

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,11 +17,16 @@ from polyroute.core.errors import Cancelled, DeadlineExceeded, Draining, WorkerD
 from polyroute.routing.cache.flights import Flight, Flights
 from polyroute.routing.cache.follower import Follower, RunFailed
 
-END = "."
+
+class End(str):
+    """What a run ends with."""
+
+
+END = End(".")
 
 
 class Run:
-    """Yields `items`, each once it is let go; remembers how it ended."""
+    """Puts `items`, each once it is let go; remembers how it ended."""
 
     def __init__(self, *items: str, error: Exception | None = None) -> None:
         self.items = items
@@ -31,13 +36,14 @@ class Run:
         self.given: list[str] = []
         self.closed = False
 
-    async def __call__(self, _: Flight[str]) -> AsyncIterator[str]:
+    async def __call__(self, flight: Flight[str]) -> None:
         self.begun += 1
         try:
             for item in self.items:
                 await self.steps.acquire()
                 self.given.append(item)
-                yield item
+                if flight.put(item):
+                    await flight.make_room()
             await self.steps.acquire()
             if self.error is not None:
                 raise self.error
@@ -50,7 +56,7 @@ class Run:
 
 
 def flights(most_bytes: int = 1000) -> Flights[str]:
-    return Flights("m", size_of=len, last=lambda item: item == END, most_bytes=most_bytes)
+    return Flights("m", size_of=len, last=(End,), most_bytes=most_bytes)
 
 
 async def taken(follower: Follower[str]) -> str:
@@ -127,7 +133,7 @@ async def test_a_run_that_nobody_waited_for_is_never_begun() -> None:
 async def test_the_end_of_a_run_is_told_once_however_it_ends(until: Callable[..., Any]) -> None:
     all_of, ended = flights(), []
     for place, run in enumerate((Run("a", END), Run(error=WorkerDied("gone")), Run("a", END))):
-        _, leader = begin(all_of, run, on_end=lambda place=place: ended.append(place))
+        _, leader = begin(all_of, run, on_end=lambda _, place=place: ended.append(place))
         if place < 2:
             await asyncio.sleep(0)
             run.go()
