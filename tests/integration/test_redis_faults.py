@@ -121,7 +121,7 @@ async def test_a_redis_that_is_full_is_read_and_not_written(redis: RedisServer, 
             assert answer.route.cache == pb.CACHE_RESULT_MISS
         await traffic.goes_on()
         async with asyncio.timeout(WAIT_S):
-            while "not written to for now: " not in await left_out(traffic):  # it is written behind the calls
+            while "not written to for now: " not in await left_out(traffic):  # noqa: ASYNC110 - written behind the calls
                 await asyncio.sleep(0.005)
         redis.free()
 

@@ -122,7 +122,7 @@ class Answers:
             tier = self._named.get(stay.tier)
             if tier is None:
                 continue
-            entry = await tier.get(key.digest)
+            entry = None if tier.lacks(key.digest) else await tier.get(key.digest)
             had = None if entry is None else self._opened(tier, key, terms, entry)
             if had is not None:
                 answer, local, plain_bytes = had

@@ -83,11 +83,13 @@ class GuardedTier:
         """Opens it. One that cannot be opened is no error here."""
         await self._ask("open", self.reads, self.tier.put_s, self.tier.start, None)
 
-    async def get(self, digest: str) -> bytes | None:
+    def lacks(self, digest: str) -> bool:
+        """Whether there is no entry under `digest`, where that is known without asking; see `Tier.lacks`."""
+        return self.tier.lacks(digest)
+
+    def get(self, digest: str) -> Awaitable[bytes | None]:
         """The entry under `digest`; None when there is none, or on any failure."""
-        if self.tier.lacks(digest):
-            return None
-        return await self._ask("get", self.reads, self.tier.get_s, lambda: self.tier.get(digest), None)
+        return self._ask("get", self.reads, self.tier.get_s, lambda: self.tier.get(digest), None)
 
     async def put(self, entries: Sequence[Entry]) -> int:
         """Keeps entries, in one go; returns how many were kept."""

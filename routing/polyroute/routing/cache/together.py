@@ -13,7 +13,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Final, Generic, TypeAlias, TypeVar
 
-GATHER_S: Final = 0.001
+GATHER_S: Final = 0.002
 """How long questions are gathered at most, in seconds: to wake a thread, and to hand it the interpreter and take that
 back, costs as much as what it is woken for."""
 _IDLE_S: Final = 2e-5

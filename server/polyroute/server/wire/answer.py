@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Final
 
 from polyroute.core.event import (
     Attempt,
@@ -21,6 +22,8 @@ from polyroute.server.answers import Answer
 from polyroute.server.wire.request import tool_call_from_wire
 from polyroute.server.wire.values import put_duration, put_time, seconds_of
 from polyroute.v1 import inference_pb2 as pb
+
+_NO_TIMING: Final = Timing()
 
 
 def answer_to_wire(answer: Answer, request_id: str) -> pb.GenerateResponse:
@@ -112,14 +115,18 @@ def end_from_wire(wire: pb.GenerateEnd) -> Finished:
     return Finished(
         reason=FinishReason(wire.finish_reason),
         usage=Usage(wire.usage.prompt_tokens, wire.usage.completion_tokens, wire.usage.cached_prompt_tokens),
-        timing=Timing(
-            queue_s=seconds_of(wire.timing.queue),
-            first_token_s=seconds_of(wire.timing.first_token),
-            total_s=seconds_of(wire.timing.total),
-            router_overhead_s=seconds_of(wire.timing.router_overhead),
-        ),
+        timing=_timing_from_wire(wire.timing) if wire.HasField("timing") else _NO_TIMING,
         matched_stop=wire.matched_stop if wire.HasField("matched_stop") else None,
         seed=wire.seed if wire.HasField("seed") else None,
+    )
+
+
+def _timing_from_wire(wire: pb.Timing) -> Timing:
+    return Timing(
+        queue_s=seconds_of(wire.queue),
+        first_token_s=seconds_of(wire.first_token),
+        total_s=seconds_of(wire.total),
+        router_overhead_s=seconds_of(wire.router_overhead),
     )
 
 
