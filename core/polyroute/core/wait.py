@@ -13,18 +13,22 @@ class Wait:
     same task may wait `again`, for what comes next; what it does in between is left alone.
     """
 
-    __slots__ = ("_cancelling", "_cut", "_on", "_task")
+    __slots__ = ("_cancelling", "_cut", "_on", "_task", "_time_is_up")
 
     def __init__(self) -> None:
         self._task = cast("asyncio.Task[object]", asyncio.current_task())
         self._cancelling, self._on, self._cut = self._task.cancelling(), True, False
+        self._time_is_up = False
 
     def again(self) -> None:
-        """The task waits once more, from here on."""
+        """The task waits once more, from here on. Once its time is up, it has what is there without waiting."""
         self._cancelling, self._on = self._task.cancelling(), True
+        if self._time_is_up:
+            asyncio.get_running_loop().call_soon(self.cut)
 
     def cut(self) -> None:
-        """Cancels what is waited for, if anything is."""
+        """Its time is up: cancels what is waited for, now or as soon as anything is."""
+        self._time_is_up = True
         if self._on and not self._cut:
             self._cut = True
             self._task.cancel()

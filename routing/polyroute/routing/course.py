@@ -48,7 +48,7 @@ class Course:
         return call if step.wait_for_load else replace(call, wait_for_load=False)
 
     def saw(self, event: Event) -> Event:
-        """An event of the step, completed with what only the router knows."""
+        """An event of the step that is no token, completed with what only the router knows."""
         if isinstance(event, Started):
             return self._started(event)
         if isinstance(event, Finished):

@@ -80,7 +80,7 @@ class Observation(msgspec.Struct, eq=False, gc=False):
             self.usage = event.usage
         elif event.text:
             self.pieces += len(event.pieces) or 1
-        if self.most > len(self.answer):
+        if self.most and self.most > len(self.answer):
             self.answer += event.text[: self.most - len(self.answer)]
 
     def _started(self, event: Started) -> Started:

@@ -9,7 +9,7 @@ from typing import Final
 
 from polyroute.core.call import Call
 from polyroute.core.errors import PolyrouteError
-from polyroute.core.event import Event, Whole
+from polyroute.core.event import Event, Token, Whole
 from polyroute.routing.course import Course, begun
 from polyroute.routing.layers.observed import Observed
 from polyroute.routing.layers.recorded import Record, Recorded
@@ -52,7 +52,8 @@ class Router:
                     events = generator(snapshot.deployments[step.deployment].service(course.begin(step)))
                     try:
                         async for event in events:
-                            event = course.saw(event)
+                            if not isinstance(event, Token):
+                                event = course.saw(event)
                             if record is not None:
                                 record.saw(event)
                             event = watch.saw(event)

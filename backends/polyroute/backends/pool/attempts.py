@@ -124,6 +124,8 @@ class Attempts:
     def _among(self, group: Sequence[Replica], call: Call, *, goes: bool = True) -> _Chosen | None:
         if not group:
             return None
+        if len(group) == 1 and self._config.balance != "prefix":  # which remembers what it has given to whom
+            return group[0], ""
         choice = self._balance.choose([replica.candidate for replica in group], call, goes=goes)
         if len(group) == 1:
             return group[0], choice.reason

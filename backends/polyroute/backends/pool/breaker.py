@@ -46,6 +46,8 @@ class Breaker:
         """How often it has opened."""
         self.why = ""
         """What it opened for, in words."""
+        self.closed = True
+        """Whether all calls get through."""
         self._config = config
         self._clock = clock
         self._chance = chance
@@ -75,7 +77,7 @@ class Breaker:
         if config is not None and config.window != window_s:
             self._outcomes = Window(config.window, self._clock)
         self._config = config
-        if config is None and self._state is not BreakerState.CLOSED:
+        if config is None and not self.closed:
             self._become(BreakerState.CLOSED)
 
     @property
@@ -91,14 +93,14 @@ class Breaker:
 
     def admits(self) -> bool:
         """Whether a call may go through."""
-        if self._state is BreakerState.CLOSED:
+        if self.closed:
             return True
         config = self._config
         return config is not None and self.state is BreakerState.HALF_OPEN and self._trials < config.probes
 
     def admit(self) -> Admission:
         """Lets a call through, which `admits` has allowed."""
-        if self._state is not BreakerState.CLOSED and self.state is BreakerState.HALF_OPEN:
+        if not self.closed and self.state is BreakerState.HALF_OPEN:
             if self._state is BreakerState.OPEN:
                 self._become(BreakerState.HALF_OPEN)
             self._trials += 1
@@ -129,7 +131,7 @@ class Breaker:
     def succeeded(self, admission: Admission) -> None:
         """A call was answered."""
         self.answering(admission)
-        if self._state is BreakerState.CLOSED and admission == self._era:
+        if self.closed and admission == self._era:
             self._in_a_row = 0
             self._outcomes.add()
 
@@ -155,7 +157,7 @@ class Breaker:
 
         One that is not closed has seen for itself.
         """
-        if self._config is not None and self._state is BreakerState.CLOSED:
+        if self._config is not None and self.closed:
             self._begin_illness(self._config)
             self._stay_open(open_for_s, why)
 
@@ -173,7 +175,7 @@ class Breaker:
 
     def _begin_illness(self, config: BreakerConfig) -> None:
         """Forgets earlier ones where this is a new one."""
-        if self._state is BreakerState.CLOSED and self._clock() - self._closed_at > config.window:
+        if self.closed and self._clock() - self._closed_at > config.window:
             self._relapses = 0
 
     def _stay_open(self, open_for_s: float, why: str) -> None:
@@ -187,7 +189,7 @@ class Breaker:
         return longest * (1 - JITTER * self._chance.random())
 
     def _become(self, state: BreakerState) -> None:
-        self._state = state
+        self._state, self.closed = state, state is BreakerState.CLOSED
         self._era += 1
         self._by_probe = False
         self._trials = self._in_a_row = 0

@@ -82,12 +82,7 @@ class Replica:
 
     def is_available(self) -> bool:
         """Whether a call that is sent there now is likely to be answered."""
-        return (
-            self.observe() is ModelState.WARM
-            and self.breaker.state is BreakerState.CLOSED
-            and not self.paused_s
-            and not self.leaving
-        )
+        return self.observe() is ModelState.WARM and self.breaker.closed and not self.paused_s and not self.leaving
 
     def observe(self) -> ModelState:
         """Its backend's state now. One that was away and is back has its breaker half-opened, and its pause is over.
@@ -105,7 +100,7 @@ class Replica:
             self._away, self._ready_since = False, facts.ready_since
             now, lost_since, self._lost_since = self._clock(), self._lost_since, None
             blinked = lost_since is not None and now - lost_since <= BLINK_S
-            if not (blinked and self.breaker.state is BreakerState.CLOSED):
+            if not (blinked and self.breaker.closed):
                 if lost_since is not None:
                     self._well_since = now
                 self._paused_until = float("-inf")
@@ -167,10 +162,11 @@ class Replica:
 
     def facts(self) -> Facts:
         """Its backend's facts, with what the pool knows of it: an open breaker is a failed replica."""
-        facts, breaker = self.backend.facts(), self.breaker.state
-        if breaker is not BreakerState.OPEN and not self.leaving:
+        facts = self.backend.facts()
+        if self.breaker.closed and not self.leaving:
             return facts
-        return replace(facts, state=self._state(facts.state, breaker))
+        state = self._state(facts.state, self.breaker.state)
+        return facts if state is facts.state else replace(facts, state=state)
 
     def _state(self, told: ModelState, breaker: BreakerState) -> ModelState:
         if self.leaving:

@@ -43,7 +43,7 @@ def on_trial(replicas: Sequence[Replica]) -> Replica | None:
     """
     for replica in replicas:
         if (
-            replica.breaker.state is not BreakerState.CLOSED
+            not replica.breaker.closed
             and replica.observe() is ModelState.WARM  # which may half-open it
             and replica.breaker.admits()
             and not replica.paused_s

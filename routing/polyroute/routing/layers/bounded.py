@@ -17,7 +17,7 @@ class Bounded:
     """Waits for each event no longer than is allowed; the time between two events is the consumer's.
 
     Times are in seconds and run from when the call reaches this layer, which is after the queue. Nothing fires across
-    a `yield`, in the consumer.
+    a `yield`, in the consumer: who comes back too late gets what is there without waiting.
     """
 
     def __init__(
@@ -40,18 +40,20 @@ class Bounded:
         return self._watched(call, until, late)
 
     async def _watched(self, call: Call, until: float, late: str) -> AsyncIterator[Event]:
-        limit, events = _Limit(until - self._clock()), generator(self._inner(call))
+        wait, events = Wait(), generator(self._inner(call))
+        timer = asyncio.get_running_loop().call_later(max(0.0, until - self._clock()), wait.cut)
         try:
             async for event in events:
-                limit.has()
+                wait.was_cut()
                 yield event
-                limit.waits()
+                wait.again()
         except asyncio.CancelledError:
-            if limit.end():
+            if wait.was_cut():
                 raise DeadlineExceeded(f"`{self._name}`: {late}") from None
             raise
         finally:
-            limit.end()
+            timer.cancel()
+            wait.was_cut()
             await events.aclose()
 
     def _end(self, call: Call) -> tuple[float | None, str]:
@@ -60,37 +62,3 @@ class Bounded:
         if self._timeout_s is not None and (call.deadline is None or begun + self._timeout_s < call.deadline):
             return begun + self._timeout_s, f"the answer was not complete within its timeout of {self._timeout_s:g} s"
         return call.deadline, "the caller's deadline passed before the answer was complete"
-
-
-class _Limit:
-    """The waits of one call for its events, none beyond `after_s` seconds from now: one timer for all of them.
-
-    The call waits from the making of this on. Who comes too late gets what is there without waiting.
-    """
-
-    __slots__ = ("_loop", "_passed", "_timer", "_wait")
-
-    def __init__(self, after_s: float) -> None:
-        self._passed = False
-        self._wait = Wait()
-        self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(max(0.0, after_s), self._pass)
-
-    def has(self) -> None:
-        """What the call waited for is there."""
-        self._wait.was_cut()
-
-    def waits(self) -> None:
-        """The call waits for what comes next."""
-        self._wait.again()
-        if self._passed:
-            self._timer = self._loop.call_later(0, self._pass)
-
-    def end(self) -> bool:
-        """There is nothing more to wait for; says whether the limit has ended a wait."""
-        self._timer.cancel()
-        return self._wait.was_cut()
-
-    def _pass(self) -> None:
-        self._passed = True
-        self._wait.cut()

@@ -18,7 +18,6 @@ class Intake:
     def __init__(self) -> None:
         self._occupancy = Occupancy()
         self._waits: set[Wait] = set()
-        self._cut = False
         self.closed = False
         """Whether new calls are refused."""
 
@@ -32,12 +31,6 @@ class Intake:
         self._occupancy.enter()
         return wait
 
-    def again(self, wait: Wait) -> None:
-        """A call that is inside waits once more. Where calls are cut already, it has what is there without waiting."""
-        wait.again()
-        if self._cut:
-            asyncio.get_running_loop().call_soon(wait.cut)
-
     def leave(self, wait: Wait, error: BaseException | None) -> BaseException | None:
         """A call has left, with `error` if it has failed: `Draining` in its place where it was cut while it waited."""
         self._waits.discard(wait)
@@ -46,7 +39,7 @@ class Intake:
 
     def cut(self) -> None:
         """Ends the calls that are still inside with `Draining`: at once, or when they have to wait again."""
-        self.closed = self._cut = True
+        self.closed = True
         for wait in self._waits:
             wait.cut()
 

@@ -10,10 +10,10 @@ from msgspec.structs import replace
 from polyroute.core.attributes import WAIT
 from polyroute.core.call import Call, Service
 from polyroute.core.errors import FirstTokenTimeout, Overloaded, PolyrouteError
-from polyroute.core.event import Event, Finished, Started
+from polyroute.core.event import Event, Finished, Started, Token
 from polyroute.core.wait_span import keep_wait
 from polyroute.routing.metrics import Metrics
-from polyroute.routing.permits import REFUSAL, AnyPermits, Permit
+from polyroute.routing.permits import REFUSAL, AnyPermits
 from polyroute.routing.streams import generator
 
 
@@ -34,11 +34,9 @@ class Limited:
     async def __call__(self, call: Call) -> AsyncIterator[Event]:
         asked = self._clock()
         try:
-            permit = await self._permit(call)
+            permit = await self._permits.acquire(caller_of(call), call.begin_by)
         except BaseException as error:
-            if call.trace.span is not None:
-                queue_s = self._clock() - asked
-                keep_wait(call.trace.span, "queue", queue_s, {WAIT: queue_s}, error)
+            self._refused(call, error, asked)
             raise
         try:
             begun = self._clock()
@@ -50,7 +48,9 @@ class Limited:
             try:
                 async for event in events:
                     backend_s += self._clock() - begun
-                    if isinstance(event, Started):
+                    if isinstance(event, Token):
+                        pass  # most are
+                    elif isinstance(event, Started):
                         permit.answered()
                     elif isinstance(event, Finished):
                         event = replace(event, timing=replace(event.timing, queue_s=queue_s, backend_s=backend_s))
@@ -64,13 +64,13 @@ class Limited:
         finally:
             permit.release()
 
-    async def _permit(self, call: Call) -> Permit:
-        try:
-            return await self._permits.acquire(caller_of(call), call.begin_by)
-        except PolyrouteError as error:
-            if (refusal := error.metadata.get(REFUSAL)) is not None:
-                self._metrics.refused(self._permits.name, refusal)
-            raise
+    def _refused(self, call: Call, error: BaseException, asked: float) -> None:
+        """The call, which `asked` then, has no permit, or has left before it had one."""
+        if isinstance(error, PolyrouteError) and (refusal := error.metadata.get(REFUSAL)) is not None:
+            self._metrics.refused(self._permits.name, refusal)
+        if call.trace.span is not None:
+            queue_s = self._clock() - asked
+            keep_wait(call.trace.span, "queue", queue_s, {WAIT: queue_s}, error)
 
 
 def caller_of(call: Call) -> str:

@@ -142,7 +142,7 @@ class Watch:
         seen.held_s += self._clock() - self._handed_at
         if isinstance(event, Whole):
             seen.complete = True  # who comes back has taken all of it
-        self._intake.again(self._wait)
+        self._wait.again()
 
     def __exit__(
         self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None

@@ -64,7 +64,7 @@ async def test_who_comes_or_waits_later_is_refused() -> None:
             intake.cut()
             await asyncio.sleep(0)
             held.append("what is done between two waits is left alone")
-            intake.again(wait)
+            wait.again()
             await asyncio.Event().wait()
 
     with pytest.raises(Draining):
@@ -80,7 +80,7 @@ async def test_who_is_cut_has_what_is_there_without_waiting() -> None:
     with inside(intake) as wait:
         wait.was_cut()
         intake.cut()
-        intake.again(wait)
+        wait.again()
         wait.was_cut()
         await asyncio.sleep(0)
     task = asyncio.current_task()
