@@ -112,12 +112,12 @@ async def test_a_caller_that_leaves_stops_a_stream(rest: Rest, echo: EchoBackend
 async def test_a_caller_that_leaves_while_it_is_written_to_is_no_crash(
     rest: Rest, echo: EchoBackend, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def gone(self: sending.Sending, write: object, chunk: bytes) -> None:
+    def gone(self: sending.Sending, chunk: bytes) -> bool:
         assert self._http.transport is not None
         self._http.transport.abort()
         raise ConnectionResetError("Cannot write to closing transport")
 
-    monkeypatch.setattr(sending.Sending, "write", gone)
+    monkeypatch.setattr(sending.Sending, "at_once", gone)
     with pytest.raises(aiohttp.ClientError):
         await rest.post("/v1/stream", {"prompt": "x"})
     await until(lambda: echo.open == 0)

@@ -90,7 +90,9 @@ class RoutedStream(web.StreamResponse):
 
     async def send(self, events: bytes) -> None:
         """Writes events, and waits while the caller is behind; raises `ConnectionError` where it does not catch up."""
-        await self._sending.write(self._writer.write, self._framed(events))
+        framed = self._framed(events)
+        if not self._sending.at_once(framed):
+            await self._sending.write(self._writer.write, framed)
 
     async def end(self, events: bytes) -> None:
         """Writes the last events and the end of the body; raises as `send`."""

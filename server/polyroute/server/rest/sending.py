@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import WriteTransport
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -23,10 +24,23 @@ class Sending:
         self._http = http
         self._patience = http[FRAME].patience
 
+    def at_once(self, chunk: bytes) -> bool:
+        """Writes a chunk where that cannot have to wait; nothing, and False, where it may.
+
+        Raises `ConnectionError` where the caller has left.
+        """
+        transport = self._http.transport
+        if transport is None or _may_wait(transport, chunk):
+            return False
+        if transport.is_closing():
+            raise ConnectionResetError("the caller has left")
+        transport.write(chunk)
+        return True
+
     async def write(self, write: Callable[[bytes], Awaitable[None]], chunk: bytes) -> None:
         """Has `write` write, and waits while the caller is behind; raises `ConnectionError` where it stays so."""
         transport = self._http.transport
-        if transport is not None and len(chunk) <= _NEVER_WAITS and not transport.get_write_buffer_size():
+        if transport is not None and not _may_wait(transport, chunk):
             await write(chunk)
             return
         try:
@@ -35,3 +49,7 @@ class Sending:
             if transport is not None:
                 transport.abort()
             raise ConnectionAbortedError(error.message) from None
+
+
+def _may_wait(transport: WriteTransport, chunk: bytes) -> bool:
+    return len(chunk) > _NEVER_WAITS or bool(transport.get_write_buffer_size())

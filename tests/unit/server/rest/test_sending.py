@@ -16,9 +16,17 @@ from polyroute.server.rest.sending import Sending
 
 class Transport:
     aborted = False
+    closing = False
 
     def __init__(self, unsent: int = 0) -> None:
         self.unsent = unsent
+        self.written: list[bytes] = []
+
+    def write(self, chunk: bytes) -> None:
+        self.written.append(chunk)
+
+    def is_closing(self) -> bool:
+        return self.closing
 
     def get_write_buffer_size(self) -> int:
         return self.unsent
@@ -65,3 +73,21 @@ async def test_a_caller_who_reads_gets_everything() -> None:
     await sending.write(write, b"b")
     assert taken == [b"a", b"b"]
     assert not transport.aborted
+
+
+@pytest.mark.parametrize(
+    ("transport", "chunk"), [(Transport(unsent=1), b"x"), (Transport(), b"x" * 100_000), (None, b"x")]
+)
+def test_what_may_have_to_wait_is_not_written_at_once(transport: Transport | None, chunk: bytes) -> None:
+    assert not Sending(cast("web.Request", Http(transport, Patience(60)))).at_once(chunk)
+    assert transport is None or not transport.written
+
+
+def test_what_cannot_wait_is_written_at_once_unless_the_caller_has_left() -> None:
+    transport = Transport()
+    sending = Sending(cast("web.Request", Http(transport, Patience(60))))
+    assert sending.at_once(b"x")
+    transport.closing = True
+    with pytest.raises(ConnectionError):
+        sending.at_once(b"y")
+    assert transport.written == [b"x"]
