@@ -24,7 +24,7 @@ def own(failure: BaseException | None, *, led: bool) -> Exception:
         error = failure.after(failure.attempts, failure.message)
         error.shared = not led
         return error
-    return RuntimeError("the shared run crashed")
+    return RuntimeError("the run crashed")
 
 
 class Follower(Generic[T]):
@@ -43,13 +43,18 @@ class Follower(Generic[T]):
         self.place = 0
         """Items that it has taken."""
         self.waited_s = 0.0
-        """How long it has waited for items, in seconds."""
+        """How long one that has joined has waited for items, in seconds."""
         self.cut = False
         """Whether the flight has gone on without it."""
         self.waiting: asyncio.Future[None] | None = None
         """Ends once there is something new to see; None where it does not wait, or has been woken."""
         self._late = False
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has the last item."""
+        return self._flight.complete and self.place == self._flight.end
 
     def at_hand(self) -> T | None:
         """The next item where it is there already, without a wait. Raises as `next`, but for the deadline."""
@@ -72,20 +77,26 @@ class Follower(Generic[T]):
         Raises `RunFailed` where the run failed and nothing was taken yet, else what it failed with; `DeadlineExceeded`
         at the deadline, and `Cancelled` where the others could not wait for this one any longer.
         """
-        flight = self._flight
-        while (item := self.at_hand()) is None and not flight.complete:
-            if self._late:
-                raise DeadlineExceeded(f"`{flight.name}`: the caller's deadline passed before the answer was complete")
-            begun, loop = time.monotonic(), asyncio.get_running_loop()
-            if self.deadline is not None and self._timer is None:
-                self._timer = loop.call_later(max(0.0, self.deadline - begun), self._pass)
-            self.waiting = waiting = loop.create_future()
-            try:
-                await waiting
-            finally:
-                self.waiting = None
-                self.waited_s += time.monotonic() - begun
+        while (item := self.at_hand()) is None and not self._flight.complete:
+            await self.news()
         return item
+
+    async def news(self) -> None:
+        """Returns once there may be something new at hand; raises `DeadlineExceeded` at the deadline."""
+        if self._late:
+            name = self._flight.name
+            raise DeadlineExceeded(f"`{name}`: the caller's deadline passed before the answer was complete")
+        loop = asyncio.get_running_loop()
+        if self.deadline is not None and self._timer is None:
+            self._timer = loop.call_later(max(0.0, self.deadline - time.monotonic()), self._pass)
+        self.waiting = waiting = loop.create_future()
+        begun = 0.0 if self.led else time.monotonic()
+        try:
+            await waiting
+        finally:
+            self.waiting = None
+            if not self.led:
+                self.waited_s += time.monotonic() - begun
 
     def wake(self) -> None:
         """There is something new to see, if it is waiting."""

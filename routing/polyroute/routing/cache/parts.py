@@ -39,8 +39,12 @@ def weight(part: Part) -> int:
     """About how many bytes a part takes in memory."""
     if not isinstance(part, Token):
         return _PART_BYTES
-    again = len(part.text) + _PIECE_BYTES * len(part.pieces) if part.pieces else 0
-    return _PART_BYTES + text_bytes(part) + again
+    size = _PART_BYTES + len(part.text)
+    if part.pieces:
+        size += len(part.text) + _PIECE_BYTES * len(part.pieces)
+    if part.tool_calls or part.logprobs:
+        size += text_bytes(part) - len(part.text)
+    return size
 
 
 def _logprob_bytes(logprob: TokenLogprob) -> int:

@@ -118,7 +118,7 @@ class Cached:
     async def _run(self, asked: Question, *, shares: bool) -> AsyncGenerator[Event, None]:
         """Answers a call by what is stored, or by a run, which equal calls share where the call `shares`; by another
         one where that fails before it has begun."""
-        looked = await self._looked(asked) if shares else None
+        looked = await self._looked(asked) if shares and self._runs.terms.below else None
         found = None if looked is None else looked.found
         if found is not None and (started := self._suiting(found, asked)) is not None:
             if not asked.call.request.cache.original_pace:
@@ -148,7 +148,8 @@ class Cached:
                     yield part if isinstance(part, Token) else self._relayed(part, follower, asked)
                     if isinstance(part, Finished):
                         return
-                    part = follower.at_hand() or await follower.next()
+                    while (part := follower.at_hand()) is None and not follower.is_over:
+                        await follower.news()
                 return
             except RunFailed as failed:
                 error = failed.__cause__
@@ -159,10 +160,10 @@ class Cached:
                 await follower.leave()
 
     async def _looked(self, asked: Question) -> Look | None:
-        """What a look into the tiers below the memory comes to, which equal calls share; None where there is nothing to
-        look into, a run can be joined at once, or the call may not have the time: then its run looks."""
+        """What a look into the tiers below the memory comes to, which equal calls share; None where a run can be joined
+        at once, or the call may not have the time: then its run looks."""
         runs, deadline = self._runs, asked.call.deadline
-        if not runs.terms.below or runs.under_way(asked):
+        if runs.under_way(asked):
             return None
         if deadline is not None and deadline - time.monotonic() < self._answers.look_s:
             return None

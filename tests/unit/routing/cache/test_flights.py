@@ -130,6 +130,30 @@ async def test_a_run_that_nobody_waited_for_is_never_begun() -> None:
     assert (run.begun, "k" in all_of, len(all_of)) == (0, False, 0)
 
 
+async def test_a_run_without_a_key_is_its_followers_alone() -> None:
+    all_of, run = flights(), Run("a", END)
+    follower = all_of.begin(None, run).follow(led=True)
+    assert (len(all_of), all_of.following, all_of.follow(None)) == (0, 0, None)
+    run.go(1)
+    assert await follower.next() == "a"
+    await all_of.close()
+    assert not run.closed, "it ends with its call, which others see to"
+    await follower.leave()
+    assert run.closed
+
+
+async def test_what_is_at_hand_is_taken_without_a_wait(until: Callable[..., Any]) -> None:
+    all_of, run = flights(), Run("a", "b", END)
+    _, leader = begin(all_of, run)
+    assert leader.at_hand() is None
+    run.go(2)
+    await leader.news()
+    await until(lambda: len(run.given) == 2)
+    assert [leader.at_hand(), leader.at_hand(), leader.at_hand(), leader.is_over] == ["a", "b", None, False]
+    run.go()
+    assert (await leader.next(), leader.is_over, leader.at_hand(), await leader.next()) == (END, True, None, None)
+
+
 async def test_the_end_of_a_run_is_told_once_however_it_ends(until: Callable[..., Any]) -> None:
     all_of, ended = flights(), []
     for place, run in enumerate((Run("a", END), Run(error=WorkerDied("gone")), Run("a", END))):
@@ -214,6 +238,17 @@ async def test_a_crash_is_each_ones_own() -> None:
     with pytest.raises(RuntimeError, match="crashed") as raised:
         await leader.next()
     assert isinstance(raised.value.__cause__, ZeroDivisionError)
+
+
+async def test_who_joined_knows_how_long_it_has_waited(until: Callable[..., Any]) -> None:
+    all_of, run = flights(), Run("a", END)
+    _, leader = begin(all_of, run)
+    joined, begun = follow(all_of), time.monotonic()
+    tasks = [asyncio.create_task(taken(one)) for one in (leader, joined)]
+    await until(lambda: joined.waiting is not None)
+    run.go()
+    await asyncio.gather(*tasks)
+    assert 0 < joined.waited_s <= time.monotonic() - begun
 
 
 async def test_each_has_its_own_deadline() -> None:

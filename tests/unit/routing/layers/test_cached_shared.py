@@ -194,6 +194,30 @@ async def test_the_last_to_leave_ends_it(
     assert route(await take(cached, asks())).cache is CacheResult.MISS
 
 
+async def test_a_call_that_shares_nothing_has_a_run_of_its_own_which_ends_with_it(
+    backend: EchoBackend, layer: Callable[..., Cached], until: Callable[..., Any]
+) -> None:
+    cached, _ = layer(backend), Gate(backend, 1)
+    deadline = time.monotonic() + 3600
+    (task,) = crowd(cached, 1, mode=CacheMode.REFRESH, deadline=deadline)
+    await until(lambda: backend.open)
+    assert [call.deadline for call in backend.calls] == [deadline], "it has no other"
+    assert len(cached.ledger.flights) == 0, "what is counted there can be joined"
+    task.cancel()
+    await asyncio.wait({task})
+    assert (backend.open, backend.closed_early) == (0, 1)
+
+
+async def test_a_failure_of_a_run_that_is_nobody_elses_is_its_calls_own(
+    backend: EchoBackend, layer: Callable[..., Cached]
+) -> None:
+    backend.script = Script(error=WorkerDied("gone"))
+    with pytest.raises(WorkerDied, match="gone") as raised:
+        await take(layer(backend), asks(CacheMode.REFRESH))
+    assert not raised.value.shared
+    assert len(backend.calls) == 1, "another run is for those who joined one"
+
+
 async def test_a_call_that_comes_while_an_abandoned_run_ends_has_its_own(
     backend: EchoBackend, layer: Callable[..., Cached], until: Callable[..., Any]
 ) -> None:
