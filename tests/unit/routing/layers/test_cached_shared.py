@@ -208,6 +208,27 @@ async def test_a_call_that_shares_nothing_has_a_run_of_its_own_which_ends_with_i
     assert (backend.open, backend.closed_early) == (0, 1)
 
 
+@pytest.mark.parametrize("mode", [CacheMode.UNSPECIFIED, CacheMode.REFRESH])
+async def test_a_run_waits_for_who_reads_slowly_once_it_holds_enough(
+    backend: EchoBackend, layer: Callable[..., Cached], until: Callable[..., Any], mode: CacheMode
+) -> None:
+    cached, made = layer(backend), list[int]()
+
+    async def pause(place: int) -> None:
+        made.append(place)
+
+    backend.script = Script(texts=["word "] * 100, pause=pause)
+    cached.ledger.flights.most_bytes = 1000
+    async with aclosing(generator(cached(asks(mode)))) as events:
+        await anext(events)
+        await until(lambda: len(made) > 1)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert len(made) < 20, "it holds what it may, and the next"
+        assert text([event async for event in events]) == "word " * 100
+    assert len(made) == 101
+
+
 async def test_a_failure_of_a_run_that_is_nobody_elses_is_its_calls_own(
     backend: EchoBackend, layer: Callable[..., Cached]
 ) -> None:
