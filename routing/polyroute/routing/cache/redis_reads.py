@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final, TypeAlias
 
+from polyroute.routing.cache.gathering import Gathering
 from polyroute.routing.cache.redis_client import Client
 
 MOST_AT_ONCE: Final = 2
@@ -19,8 +20,8 @@ _Waiting: TypeAlias = tuple[str, "asyncio.Future[bytes | None]"]
 
 
 class Reads:
-    """Reads entries by their names. Who finds a way free asks at once and alone; what is asked for while there is none
-    goes together in the next question.
+    """Reads entries by their names: what is asked for while the event loop is busy, or while there is no way free, goes
+    together in one question.
 
     A question has `limit_s()` seconds, whoever waits for it. Used on one event loop; who stops waiting changes nothing
     for the others.
@@ -31,6 +32,7 @@ class Reads:
         self._limit_s = limit_s
         self._waiting: deque[_Waiting] = deque()
         self._asking: set[asyncio.Task[None]] = set()
+        self._gathering = Gathering(self._go, lambda: len(self._waiting) >= MOST_TOGETHER)
 
     def __repr__(self) -> str:
         return f"<Reads waiting={len(self._waiting)} asking={len(self._asking)}>"
@@ -39,7 +41,8 @@ class Reads:
         """The entry of that name, once it is there; None for what is none, or no string of bytes."""
         told: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
         self._waiting.append((name, told))
-        self._go()
+        if len(self._asking) < MOST_AT_ONCE:
+            self._gathering.begin()
         return told
 
     async def close(self) -> None:
@@ -62,7 +65,8 @@ class Reads:
     def _asked(self, wanted: Sequence[_Waiting], task: asyncio.Task[None]) -> None:
         self._asking.discard(task)
         _tell(wanted, _closed())  # those that have no answer: the question was ended, perhaps before it was put
-        self._go()
+        if self._waiting:
+            self._gathering.begin()
 
     async def _ask(self, wanted: Sequence[_Waiting]) -> None:
         try:

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
-from typing import Final, Generic, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
-GATHER_S: Final = 0.002
-"""How long questions are gathered at most, in seconds: to wake a thread, and to hand it the interpreter and take that
-back, costs as much as what it is woken for."""
-_IDLE_S: Final = 2e-5
-"""A turn of the event loop that takes no longer had nothing else to do."""
+from polyroute.routing.cache.gathering import Gathering
 
 AskedT = TypeVar("AskedT")
 ToldT = TypeVar("ToldT")
@@ -26,9 +21,8 @@ _Batch: TypeAlias = "list[tuple[AskedT, asyncio.Future[ToldT]]]"
 
 
 class Together(Generic[AskedT, ToldT]):
-    """Has a thread of its own do the `work`, for at most `most` questions at a time. While the event loop has other
-    things to do they are gathered, `GATHER_S` at most; nobody waits for company while it is idle.
-
+    """Has a thread of its own do the `work`, for at most `most` questions at a time, gathered while the event loop is
+    busy: to wake a thread, and to hand it the interpreter and take that back, costs as much as what it is woken for.
     An executor would do, for twice the processor time of each way.
 
     `work` tells an answer, or an error, for each question in its order; or it raises, which all of them get. Used on
@@ -40,15 +34,12 @@ class Together(Generic[AskedT, ToldT]):
         work: Callable[[Sequence[AskedT]], Sequence[ToldT | Exception]],
         most: int,
         thread_name: str,
-        *,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._work = work
         self._most = most
-        self._clock = clock
         self._waiting: deque[tuple[AskedT, asyncio.Future[ToldT]]] = deque()
         self._going: _Batch[AskedT, ToldT] = []
-        self._gathering = False
+        self._gathering = Gathering(self._go, lambda: len(self._waiting) >= most)
         self._steps: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=thread_name, daemon=True)
         self._closed = False
@@ -70,8 +61,8 @@ class Together(Generic[AskedT, ToldT]):
         if self._thread.ident is None:
             self._thread.start()
         self._waiting.append((asked, told))
-        if not (self._going or self._gathering):
-            self._gather(loop)
+        if not self._going:
+            self._gathering.begin()
         return told
 
     async def settled(self) -> None:
@@ -94,26 +85,12 @@ class Together(Generic[AskedT, ToldT]):
         self._closed = True
         return done
 
-    def _gather(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Hands on what waits once the event loop has nothing else to do, or has had `GATHER_S` for it."""
-        self._gathering = True
-        loop.call_soon(self._turned, loop, self._clock() + GATHER_S, float("-inf"))
-
-    def _turned(self, loop: asyncio.AbstractEventLoop, until: float, before: float) -> None:
-        """A turn of the loop has passed since `before`."""
-        now = self._clock()
-        if before + _IDLE_S < now < until and len(self._waiting) < self._most:
-            loop.call_soon(self._turned, loop, until, now)
-            return
-        self._gathering = False
-        if self._waiting:  # closed since
-            self._go(loop)
-
-    def _go(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Hands on the next questions, of which there is at least one, to the idle thread."""
+    def _go(self) -> None:
+        """Hands on the next questions to the idle thread."""
         waiting = self._waiting
         self._going = [waiting.popleft() for _ in range(min(self._most, len(waiting)))]
-        self._steps.put(partial(self._answer, loop, self._going))
+        if self._going:  # there are none where it was closed meanwhile
+            self._steps.put(partial(self._answer, asyncio.get_running_loop(), self._going))
 
     def _run(self) -> None:
         while (step := self._steps.get()) is not None:
@@ -129,18 +106,13 @@ class Together(Generic[AskedT, ToldT]):
         except BaseException as error:  # noqa: BLE001 - and no future may hold it, for it would end the event loop
             answers = [RuntimeError(f"the thread was to end: {error}")] * len(batch)
         with suppress(RuntimeError):  # the loop has ended, and so has everybody who asked
-            loop.call_soon_threadsafe(self._returned, loop, batch, answers)
+            loop.call_soon_threadsafe(self._returned, batch, answers)
 
-    def _returned(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        batch: _Batch[AskedT, ToldT],
-        answers: Sequence[ToldT | BaseException],
-    ) -> None:
+    def _returned(self, batch: _Batch[AskedT, ToldT], answers: Sequence[ToldT | BaseException]) -> None:
         self._going = []
         self._tell(batch, answers)
         if self._waiting:
-            self._gather(loop)
+            self._gathering.begin()
 
     @staticmethod
     def _tell(

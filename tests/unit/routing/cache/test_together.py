@@ -9,7 +9,7 @@ from threading import Event
 
 import pytest
 
-from polyroute.routing.cache.together import GATHER_S, Together
+from polyroute.routing.cache.together import Together
 
 
 class Work:
@@ -48,43 +48,6 @@ async def under_way(work: Work) -> None:
     """Waits until the thread has been handed something."""
     while not work.batches:  # noqa: ASYNC110 - another thread's
         await asyncio.sleep(0.001)
-
-
-class Busy:
-    """A clock by which each turn of the event loop takes `turn_s` seconds."""
-
-    def __init__(self, turn_s: float) -> None:
-        self.turn_s = turn_s
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        self.now += self.turn_s
-        return self.now
-
-
-@pytest.mark.parametrize(("turn_s", "batches"), [(GATHER_S / 5, [[0, 2, 4]]), (0.0, [[0], [2], [4]])])
-async def test_what_comes_while_the_loop_is_busy_is_gathered(
-    work: Work, turn_s: float, batches: list[list[int]]
-) -> None:
-    work.may.set()
-    together = Together(work, 4, "asked", clock=Busy(turn_s))
-    asking: list[asyncio.Future[int]] = []
-    for i in (0, 2, 4):
-        asking.append(together.ask(i))
-        if not turn_s:
-            await asking[-1]
-        await asyncio.sleep(0)
-    assert await asyncio.gather(*asking) == [0, 20, 40]
-    assert work.batches == batches
-    together.close(lambda: None).result(60)
-
-
-async def test_as_many_as_may_go_are_gathered_no_longer(work: Work) -> None:
-    work.may.set()
-    together = Together(work, 4, "asked", clock=Busy(GATHER_S / 1000))
-    assert await asyncio.gather(*(together.ask(i) for i in range(0, 12, 2))) == [10 * i for i in range(0, 12, 2)]
-    assert work.batches[0] == [0, 2, 4, 6]
-    together.close(lambda: None).result(60)
 
 
 async def test_what_comes_while_it_is_busy_goes_together_and_bounded(work: Work, together: Together[int, int]) -> None:

@@ -1,0 +1,46 @@
+"""What is better done together is put off while the event loop has other things to do."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+GATHER_S: Final = 0.002
+"""How long anything is put off at most, in seconds."""
+_IDLE_S: Final = 2e-5
+"""A turn of the event loop that takes no longer had nothing else to do."""
+
+
+class Gathering:
+    """Has `go` called once the event loop has nothing else to do; sooner where it is `full`, and in any case after
+    `GATHER_S`. So a loop that is busy gathers, and nobody waits for company while it is idle. `clock` gives seconds.
+    """
+
+    def __init__(
+        self, go: Callable[[], None], full: Callable[[], bool], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._go = go
+        self._full = full
+        self._clock = clock
+        self._begun = False
+
+    def __repr__(self) -> str:
+        return f"<Gathering {'begun' if self._begun else 'not begun'}>"
+
+    def begin(self) -> None:
+        """There is something to be done; a second time before it is, this changes nothing."""
+        if not self._begun:
+            self._begun = True
+            loop = asyncio.get_running_loop()
+            loop.call_soon(self._turned, loop, self._clock() + GATHER_S, float("-inf"))
+
+    def _turned(self, loop: asyncio.AbstractEventLoop, until: float, before: float) -> None:
+        """A turn of the loop has passed since `before`."""
+        now = self._clock()
+        if before + _IDLE_S < now < until and not self._full():
+            loop.call_soon(self._turned, loop, until, now)
+        else:
+            self._begun = False
+            self._go()
