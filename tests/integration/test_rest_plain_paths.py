@@ -160,12 +160,17 @@ async def test_a_body_may_come_in_chunks(rest: Rest) -> None:
             assert told.startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-async def test_a_large_body_is_read_to_its_end(rest: Rest, echo: EchoBackend) -> None:
-    """More than the server reads ahead: reading pauses, and goes on."""
-    prompt = "x" * 3_000_000
-    status, _, _ = await rest.post("/v1/generate", {"prompt": prompt})
-    assert status == 200
-    assert echo.calls[0].request.prompt == prompt
+async def test_a_large_body_that_came_while_nobody_read_is_read_to_its_end(rest: Rest, echo: EchoBackend) -> None:
+    """More than the server reads ahead: reading pauses behind the answer before, and goes on after it."""
+    gate, prompt = asyncio.Event(), "x" * 3_000_000
+    echo.script = Script(gate=gate)
+    async with connected(rest) as (reader, writer):
+        writer.write(posted("/v1/generate") + posted("/v1/generate", {"prompt": prompt}))
+        await until(lambda: echo.open == 1)
+        gate.set()
+        for _ in range(2):
+            assert (await one(reader))[0].startswith(b"HTTP/1.1 200 OK\r\n")
+    assert echo.calls[1].request.prompt == prompt
 
 
 @pytest.mark.parametrize("path", ["/v1/generate", "/v1/generate?x=1"])
