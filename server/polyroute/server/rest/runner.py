@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -47,7 +48,7 @@ class _Server(web.Server):
         self._connection = connection
 
     def __call__(self) -> web.RequestHandler:
-        return _Connection(self, loop=self._loop, **self._connection)
+        return _Connection(self, loop=asyncio.get_running_loop(), **self._connection)
 
 
 class _Connection(web.RequestHandler):
