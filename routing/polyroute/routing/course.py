@@ -61,7 +61,8 @@ class Course:
     def _started(self, started: Started) -> Started:
         self.answering = True
         took_s = self._clock() - self._begun
-        return begun(started, self._call, self._decision, self._step, self._failed, took_s, self._metrics)
+        trace_id = self._call.trace.trace_id
+        return begun(started, trace_id, self._decision, self._step, self._failed, took_s, self._metrics)
 
     def goes_on(self, error: PolyrouteError) -> bool:
         """Whether the next step follows this one, which has failed before it began to answer."""
@@ -85,7 +86,7 @@ class Course:
 
 def begun(
     started: Started,
-    call: Call,
+    trace_id: str,
     decision: Decision,
     step: Step,
     failed: tuple[Attempt, ...],
@@ -97,7 +98,7 @@ def begun(
     _count(metrics, step, route.attempts)
     if route.cache not in _WITHOUT_ATTEMPT:
         metrics.attempted(step.deployment, "ok")
-    return Started(_complete(route, call, decision, step, failed, took_s))
+    return Started(_complete(route, trace_id, decision, step, failed, took_s))
 
 
 def _count(metrics: Metrics, step: Step, failed: tuple[Attempt, ...]) -> None:
@@ -126,7 +127,7 @@ def _of(step: Step, attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
 
 
 def _complete(
-    route: Route, call: Call, decision: Decision, step: Step, failed: tuple[Attempt, ...], duration_s: float
+    route: Route, trace_id: str, decision: Decision, step: Step, failed: tuple[Attempt, ...], duration_s: float
 ) -> Route:
     reasons = decision.reasons
     if failed:
@@ -148,7 +149,7 @@ def _complete(
         attempts=(*failed, *here, Attempt(step.deployment, route.replica, step.variant, duration_s=answered_s)),
         reasons=(*reasons, *route.reasons),
         upstream=route.upstream,
-        trace_id=call.trace.trace_id,
+        trace_id=trace_id,
         sticky_by=decision.sticky_by,
         hash_point=decision.hash_point,
         probability=decision.probability,

@@ -75,21 +75,19 @@ class Router:
 
         Then the call is over, and has left what it leaves. None is no refusal, and nothing is told of it.
         """
-        whole = None if self._observed.intake.closed else self._stored(call)
-        return None if whole is None else self._observed.took(call, whole)
-
-    def _stored(self, call: Call) -> Whole | None:
-        snapshot, request = self._snapshot(), call.request
-        decision = None if request.routing.variant else snapshot.foregone.get(request.model)
-        asked = self._clock()
+        snapshot, request, asked = self._snapshot(), call.request, self._clock()
+        if self._observed.intake.closed or request.routing.variant:
+            return None
+        decision = snapshot.foregone.get(request.model)
         if decision is None or (call.deadline is not None and asked >= call.deadline):
             return None
         (step,) = decision.steps
         whole = snapshot.deployments[step.deployment].cached.at_hand(call)
         if whole is None:
             return None
-        started = begun(whole.started, call, decision, step, (), self._clock() - asked, self._metrics)
-        return Whole(started, whole.tokens, whole.finished, whole.forms)
+        seen, took_s = self._observed.begun(call), self._clock() - asked
+        started = begun(whole.started, seen.trace.trace_id, decision, step, (), took_s, self._metrics)
+        return self._observed.took(seen, Whole(started, whole.tokens, whole.finished, whole.forms))
 
     def _record(self, call: Call, decision: Decision, snapshot: Snapshot) -> AbstractContextManager[Record | None]:
         """What looks on at the call; at one that takes part in no experiment, nothing."""

@@ -53,9 +53,8 @@ class Observed:
         """To be told of what comes of a call, within a block that lasts as long as the call."""
         return Watch(self, call)
 
-    def took(self, call: Call, whole: Whole) -> Whole:
+    def took(self, seen: Observation, whole: Whole) -> Whole:
         """A call was answered with what was there without waiting: it is over, and has left what calls leave."""
-        seen = self.begun(call)
         if seen.trace.span is not None:
             note_look(seen.trace.span, "hit", "memory")
         whole = seen.took(whole)
