@@ -69,9 +69,10 @@ class Texts:
         """The events of a token's text: one, or one for each of its pieces; none where there is no text."""
         if token.pieces:
             told = orjson.dumps(token.pieces)
-            if b"\\" in told:  # else what stands between two of them can stand in none
+            if b"\\" in told:
                 return b"".join((self._before, self._between.join(map(orjson.dumps, token.pieces)), self._after))
-            return self._before + told[1:-1].replace(b'","', b'"%b"' % self._between) + self._after
+            # With none escaped, the quotation marks after the first are the ends and the beginnings of pieces, in turn.
+            return b'%b"%b"%b' % (self._before, told[2:-2].replace(b'","', b'"%b"' % self._between), self._after)
         return self._before + orjson.dumps(token.text) + self._after if token.text else b""
 
 

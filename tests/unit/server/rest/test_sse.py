@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from typing import Any, cast
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from polyroute.core.call import Call
@@ -23,7 +23,11 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 END = Finished(FinishReason.STOP)
 
 
-@given(TEXT, st.lists(TEXT, min_size=1, max_size=4))
+@example("", [","])
+@example("", [",", "a", ",", ",", ""])
+@example("", ["", "", ","])
+@example("", ['"', ",", "\\"])
+@given(TEXT, st.lists(TEXT | st.text('",\\'), min_size=1, max_size=6))
 def test_frames_of_texts_are_those_that_would_be_written_one_by_one(name: str, texts: list[str]) -> None:
     def whole(text: str) -> bytes:
         return frame({"id": name, "choices": [{"content": text}], "model": '"content":""'}, "delta")
