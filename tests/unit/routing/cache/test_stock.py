@@ -134,6 +134,17 @@ async def test_no_more_is_read_than_what_is_new(stock: Stock, store: Store) -> N
     assert store.reads == before + 3
 
 
+async def test_all_that_is_new_is_read_at_once_however_much_it_is(stock: Stock, store: Store) -> None:
+    store.put("k")
+    assert await stock.catch_up()
+    before = store.reads
+    store.put(*(f"k{i}" for i in range(1100)))
+    assert await stock.catch_up()
+    assert store.reads == before + 3, "two pages and a part of one"
+    assert await stock.catch_up()
+    assert store.reads == before + 4, "nothing is left"
+
+
 async def test_nothing_is_said_for_longer_than_it_is_known(store: Store) -> None:
     now = 0.0
     stock = Stock(store.read, clock=lambda: now)
