@@ -28,6 +28,8 @@ class Incoming:
     Both raise `PeerFailed` for an answer that makes no sense, that breaks off or that has no end; `DeadlineExceeded`.
     """
 
+    __slots__ = ("_failure", "_kind", "_parser", "_peer", "_reader", "_response")
+
     def __init__(self, peer: Peer, response: Response, reader: AnswerReader) -> None:
         self._peer = peer
         self._response = response
@@ -56,7 +58,8 @@ class Incoming:
 
     async def finished(self) -> Finished:
         """The end, once there are no more tokens."""
-        await self._peer.drain(self._response)
+        if not self._response.complete:  # it is, as a rule
+            await self._peer.drain(self._response)
         try:
             return self._reader.finished()
         except Malformed as error:
@@ -83,18 +86,17 @@ class Incoming:
         reader, texts = self._reader, list[str]()
         try:
             for name, events in self._parser.feed(piece):
-                taken = 0
-                while taken < len(events) and not reader.done:
+                while events and not reader.done:
                     if not name:
-                        read = reader.texts(events[taken:] if taken else events)
+                        read = reader.texts(events)
                         texts += filter(None, read)
-                        taken += len(read)
-                    if taken < len(events) and not reader.done:
+                        events = events[len(read) :]
+                    if events and not reader.done:
                         if texts:
                             tokens.append(_together(texts))
                             texts = []
-                        tokens.extend(self._checked(partial(reader.event, name, events[taken]), events[taken]))
-                        taken += 1
+                        tokens.extend(self._checked(partial(reader.event, name, events[0]), events[0]))
+                        events = events[1:]
                 if reader.done:
                     return
         except LineTooLong as error:

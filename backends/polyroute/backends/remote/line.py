@@ -24,9 +24,28 @@ class Line(asyncio.Protocol):
     `should_close`, `close`, `abort` and `closed`.
     """
 
+    __slots__ = (
+        "_alarm",
+        "_alarm_at",
+        "_closed",
+        "_deadline",
+        "_error",
+        "_heard",
+        "_held",
+        "_late",
+        "_loop",
+        "_lost",
+        "_paused",
+        "_silence_s",
+        "_waiter",
+        "answer",
+        "has_answered",
+        "transport",
+    )
+
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.transport: asyncio.Transport | None = None
-        self.answer: Final = HttpAnswers()
+        self.answer = HttpAnswers()
         self.has_answered = False
         self._loop = loop
         self._waiter: asyncio.Future[None] | None = None

@@ -30,6 +30,7 @@ _FINISH = {
 _DONE = b"[DONE]"
 _BROKEN_OFF = ("abort", "aborted", "error", "cancelled")
 _MANY = 5  # chunks, from which on it is worth while to look for what they have in common
+_UNLIKE = 4  # times that they had too little, after which it is not looked for any more
 _MOST_TOOL_CALLS = 2**16  # more than any model makes, and far less than the wire's index holds
 
 
@@ -46,41 +47,41 @@ class OpenAIAnswer:
         self._reason: FinishReason | None = None
         self._matched_stop: str | None = None
         self._usage = Usage()
+        self._unlike = 0
 
     def texts(self, events: Sequence[bytes]) -> list[str]:
         """Takes chunks of the commonest kinds, and `[DONE]`, and gives their texts."""
         texts: list[str] = []
-        many = len(events) >= _MANY
-        while len(texts) < len(events) and not self.done:
-            data = events[len(texts)]
-            text = self._text(data)
-            if text is None:
+        many = len(events) >= _MANY and self._unlike < _UNLIKE
+        for data in events:
+            if data == _DONE:
+                self.done = True
+                texts.append("")
                 break
+            chunk = chunk_of(data)
+            if chunk is None:
+                break
+            text = ""
+            for choice in chunk.choices:
+                reason = choice.finish_reason
+                if reason:
+                    if reason in _BROKEN_OFF:
+                        return texts
+                    self._end(reason, choice.stop_reason, choice.matched_stop)
+                text = (choice.delta.content if choice.delta is not None else None) or choice.text or ""
+                if text or reason:
+                    self.begun = True
+            if chunk.usage is not None:
+                self._usage = _counted(chunk.usage)
             texts.append(text)
             if many and text:
-                texts += texts_of_run(data, events[len(texts) :])
                 many = False
+                run = texts_of_run(data, events[len(texts) :])
+                if run:
+                    texts += run
+                    return texts + self.texts(events[len(texts) :])
+                self._unlike += 1
         return texts
-
-    def _text(self, data: bytes) -> str | None:
-        if data == _DONE:
-            self.done = True
-            return ""
-        chunk = chunk_of(data)
-        if chunk is None:
-            return None
-        text = chunk.text
-        for choice in chunk.choices:
-            reason = choice.finish_reason
-            if reason:
-                if reason in _BROKEN_OFF:
-                    return None
-                self._end(reason, choice.stop_reason, choice.matched_stop)
-            if text or reason:
-                self.begun = True
-        if chunk.usage is not None:
-            self._usage = _counted(chunk.usage)
-        return text
 
     def event(self, name: bytes, data: bytes) -> Iterator[Token]:
         """Takes one chunk; `[DONE]` ends the stream."""

@@ -32,6 +32,11 @@ class Choice(msgspec.Struct, gc=False):
     matched_stop: object = None
     logprobs: None = None
 
+    @property
+    def said(self) -> str:
+        """What it adds to the answer; empty where that is nothing."""
+        return (self.delta.content if self.delta is not None else None) or self.text or ""
+
 
 class PromptDetails(msgspec.Struct, gc=False):
     """What is known of the prompt's tokens."""
@@ -53,13 +58,6 @@ class Chunk(msgspec.Struct, gc=False):
     choices: list[Choice]
     usage: ChunkUsage | None = None
     error: None = None
-
-    @property
-    def text(self) -> str:
-        """What it adds to the answer; empty where that is nothing."""
-        for choice in self.choices:
-            return (choice.delta.content if choice.delta is not None else None) or choice.text or ""
-        return ""
 
 
 _decode = msgspec.json.Decoder(Chunk).decode

@@ -46,6 +46,6 @@ def _between_is_the_text(head: bytes, tail: bytes) -> bool:
     """Whether a string that stands between them is the text of the chunk, whatever is in it, and if nothing is."""
     for text in ("?", ""):
         chunk = chunk_of(head + text.encode() + tail)
-        if chunk is None or chunk.text != text:
+        if chunk is None or [choice.said for choice in chunk.choices] != [text]:
             return False
     return True

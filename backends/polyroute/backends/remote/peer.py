@@ -112,8 +112,6 @@ class Peer:
 
     async def drain(self, response: Response) -> None:
         """Waits shortly for the end of an answer that is already complete, so that its connection can be kept."""
-        if response.complete:  # there already, as a rule
-            return
         try:
             async with asyncio.timeout(_DRAIN_WAIT_S):
                 while await response.read():

@@ -32,6 +32,8 @@ class SseParser:
     An event that the stream ends within is not given, as the specification has it. `id` and `retry` are of no use here.
     """
 
+    __slots__ = ("_after_cr", "_data", "_data_bytes", "_first", "_line", "_name")
+
     def __init__(self) -> None:
         self._line = bytearray()
         self._after_cr = False
