@@ -64,6 +64,8 @@ class ChatEndpoint:
 class _Frames:
     """Chunks: the role, the parts, the reason of the end, the usage where it is wanted, and `[DONE]`."""
 
+    __slots__ = ("_created", "_name", "_route", "_texts", "_with_logprobs", "_with_usage")
+
     def __init__(self, name: str, with_logprobs: bool, with_usage: bool) -> None:
         self._name = name
         self._with_logprobs = with_logprobs

@@ -73,6 +73,8 @@ class _Shape:
 class _Frames:
     """Chunks: the parts, the reason of the end, the usage where it is wanted, and `[DONE]`."""
 
+    __slots__ = ("_created", "_route", "_shape", "_texts", "_with_usage")
+
     def __init__(self, shape: _Shape, with_usage: bool) -> None:
         self._shape = shape
         self._with_usage = with_usage

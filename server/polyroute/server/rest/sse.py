@@ -57,22 +57,21 @@ class Texts:
     What stands around the text is written once a stream, and not once an event.
     """
 
-    __slots__ = ("_after", "_before", "_between")
+    __slots__ = ("_after", "_before")
 
     def __init__(self, like: bytes, key: str) -> None:
         # Found for certain: within a string of JSON each quotation mark follows a backslash.
         before, found, after = like.partition(b'"%s":""' % key.encode())
         self._before, self._after = before + found[:-2], after
-        self._between = self._after + self._before
 
     def of(self, token: Token) -> bytes:
         """The events of a token's text: one, or one for each of its pieces; none where there is no text."""
         if token.pieces:
-            told = orjson.dumps(token.pieces)
+            told, between = orjson.dumps(token.pieces), self._after + self._before  # which a stream need not hold
             if b"\\" in told:
-                return b"".join((self._before, self._between.join(map(orjson.dumps, token.pieces)), self._after))
+                return b"".join((self._before, between.join(map(orjson.dumps, token.pieces)), self._after))
             # With none escaped, the quotation marks after the first are the ends and the beginnings of pieces, in turn.
-            return b'%b"%b"%b' % (self._before, told[2:-2].replace(b'","', b'"%b"' % self._between), self._after)
+            return b'%b"%b"%b' % (self._before, told[2:-2].replace(b'","', b'"%b"' % between), self._after)
         return self._before + orjson.dumps(token.text) + self._after if token.text else b""
 
 
