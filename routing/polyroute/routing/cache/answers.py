@@ -109,6 +109,10 @@ class Answers:
         self.counts.hits += 1
         self._hits["memory", model] += 1
 
+    def missed(self) -> None:
+        """Counts that the memory was looked into, and had no answer."""
+        self.counts.misses += 1
+
     async def find(self, key: AnswerKey, terms: Terms) -> Found | None:
         """The answer in the nearest tier that has it, which fills the tiers above; None where no tier does."""
         if terms.memory is not None:
@@ -116,7 +120,7 @@ class Answers:
             if found is not None:
                 self.given(terms.model)
                 return found
-            self.counts.misses += 1
+            self.missed()
         missed: list[Stay] = []
         for stay in terms.below:
             tier = self._named.get(stay.tier)

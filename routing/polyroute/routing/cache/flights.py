@@ -128,7 +128,8 @@ class Flight(Generic[T]):
         """One follows no longer. Says whether the run ends with that: the last has left one that is not complete."""
         if follower in self.followers:  # one that was cut is not
             self.followers.remove(follower)
-        self.taken()
+        if self.room is not None:
+            self.taken()
         if self.followers or self.complete or self._lasting or self.task.done():
             return False
         self._of.close_to_newcomers(self)
@@ -204,10 +205,12 @@ class Flights(Generic[T]):
         """Calls that follow a run which can be joined."""
         return sum(len(flight.followers) for flight in self._open.values())
 
-    def follow(self, key: Hashable, deadline: float | None = None) -> Follower[T] | None:
-        """Joins the run that answers `key`, where there is one."""
-        flight = self._open.get(key)
-        return None if flight is None else flight.follow(deadline)
+    def follow(self, *keys: Hashable, deadline: float | None = None) -> Follower[T] | None:
+        """Joins the run that answers the first of the `keys` for which there is one."""
+        for key in keys:
+            if (flight := self._open.get(key)) is not None:
+                return flight.follow(deadline)
+        return None
 
     def begin(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -17,6 +17,9 @@ class Look(msgspec.Struct, frozen=True, gc=False):
     found: Found | None
     failed: bool
 
+
+ABSENT: Final = Look(None, failed=False)
+"""Of a memory that has no answer, and no tier below it."""
 
 _Waiting: TypeAlias = "asyncio.Future[Look | None]"
 

@@ -23,7 +23,7 @@ from polyroute.routing.cache.follower import Follower
 from polyroute.routing.cache.freshness import Freshness, freshness
 from polyroute.routing.cache.keeping import Keeper, Keeping
 from polyroute.routing.cache.look_event import note_look
-from polyroute.routing.cache.looks import Look, Looks
+from polyroute.routing.cache.looks import ABSENT, Look, Looks
 from polyroute.routing.cache.outcome import is_failure
 from polyroute.routing.cache.parts import Part, Stored
 from polyroute.routing.cache.question import Question
@@ -106,9 +106,8 @@ class Runs:
         """
         flights, deadline = self.ledger.flights, asked.call.deadline
         sure, looking = self._shared_by(asked)
-        follower = flights.follow(sure, deadline)
-        if follower is None and look:
-            follower = flights.follow(looking, deadline)
+        good = (sure, looking) if look else (sure,)
+        follower = flights.follow(*good, deadline=deadline)
         if follower is not None:
             return follower
         run = partial(self._run, asked, look=look, looked=looked)
@@ -168,7 +167,9 @@ class Runs:
         given. `looked` is as of `follow`. One that is `detached` from the call has no deadline itself: those who follow
         it have.
         """
-        call = _detached(asked.call, flight.furthest) if detached else asked.call
+        call = asked.call
+        if detached and call.deadline is not None:  # nobody has more time than a call that has no deadline
+            call = replace(call, deadline=None, start_by=flight.furthest)
         had = await self._looked(asked, call, looked) if look else _NOTHING
         if had.given is not None:
             flight.put(Stored(had.given))
@@ -191,7 +192,10 @@ class Runs:
 
     async def _looked(self, asked: Question, call: Call, looked: Look | None) -> _Looked:
         """What a look for a stored answer comes to; raises `NotCached`, as `_run`."""
-        looked, turn = looked or await self.looks.alone(asked.key), None
+        turn = None
+        if looked is ABSENT:
+            self._answers.missed()
+        looked = looked or await self.looks.alone(asked.key)
         found = looked.found
         state = Freshness.OUT if found is None else self.state(found, asked.key, asked.call)
         if found is not None and state in GIVEN:
@@ -228,10 +232,3 @@ class Runs:
         """That there is no stored answer for a call which will have no other."""
         model = self._shelf.model
         return NotCached("answer", model, f"`{model}`: {why}, and the request asks for one")
-
-
-def _detached(call: Call, furthest: float | None) -> Call:
-    """The call as a run makes it that goes on without whoever began it, and is to begin by `furthest`."""
-    if call.deadline is None and call.start_by == furthest:
-        return call
-    return replace(call, deadline=None, start_by=furthest)

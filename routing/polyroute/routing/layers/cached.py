@@ -18,7 +18,7 @@ from polyroute.routing.cache.eligibility import Use
 from polyroute.routing.cache.follower import Follower, RunFailed, own
 from polyroute.routing.cache.freshness import Freshness
 from polyroute.routing.cache.look_event import note_look
-from polyroute.routing.cache.looks import Look
+from polyroute.routing.cache.looks import ABSENT, Look
 from polyroute.routing.cache.outcome import is_own, is_refusal
 from polyroute.routing.cache.parts import Part, Stored
 from polyroute.routing.cache.question import Question
@@ -66,37 +66,34 @@ class Cached:
         if key is None:
             return self._passing(call, use)
         asked = Question(call, use, sought.facts.version, key)
-        begun = self._begun(asked) if use.read else None
-        if begun is not None:
-            found, started = begun
+        found = self._answers.at_hand(key, self._runs.terms) if use.read else None
+        if found is not None and (started := self._suiting(found, asked)) is not None:
+            self._answers.given(self._shelf.model)
             if call.request.cache.original_pace:
                 return paced(found.answer, started, call.deadline)
             return _at_once(_whole(started, found.answer))
-        return self._run(asked, shares=use.read and use.write and bool(self._shelf.config.coalesce))
+        shares = use.read and use.write and bool(self._shelf.config.coalesce)
+        return self._run(asked, shares=shares, absent=found is None)
 
     def at_hand(self, call: Call) -> Whole | None:
         """The stored answer that the call would get, where it is in memory and comes at once; never waits.
 
         Nothing is noted on a span: whoever asks this may not have begun one.
         """
-        if self._runs.terms.memory is None:
+        terms = self._runs.terms
+        if terms.memory is None:
             return None
         sought = self._shelf.sought(call, self._answers.moment)
         if sought.key is None or not sought.use.read or call.request.cache.original_pace:
             return None
-        begun = self._begun(Question(call, sought.use, sought.facts.version, sought.key))
-        if begun is None:
+        found = self._answers.at_hand(sought.key, terms)
+        if found is None:
             return None
-        found, started = begun
-        return _whole(started, found.answer)
-
-    def _begun(self, asked: Question) -> tuple[Found, Started] | None:
-        """The answer that is in memory, where it will do, and how it begins."""
-        found = self._answers.at_hand(asked.key, self._runs.terms)
-        if found is None or (started := self._suiting(found, asked)) is None:
+        started = self._suiting(found, Question(call, sought.use, sought.facts.version, sought.key))
+        if started is None:
             return None
         self._answers.given(self._shelf.model)
-        return found, started
+        return _whole(started, found.answer)
 
     def _suiting(self, found: Found, asked: Question) -> Started | None:
         """How an answer that was found begins, where it will do: then it is counted as given."""
@@ -115,10 +112,12 @@ class Cached:
             async for event in events:
                 yield _told(event, CacheResult.BYPASS, use.reason) if isinstance(event, Started) else event
 
-    async def _run(self, asked: Question, *, shares: bool) -> AsyncGenerator[Event, None]:
+    async def _run(self, asked: Question, *, shares: bool, absent: bool) -> AsyncGenerator[Event, None]:
         """Answers a call by what is stored, or by a run, which equal calls share where the call `shares`; by another
-        one where that fails before it has begun."""
-        looked = await self._looked(asked) if shares and self._runs.terms.below else None
+        one where that fails before it has begun. `absent` says that the memory has just been found to have nothing."""
+        looked = None
+        if shares:
+            looked = await self._looked(asked) if self._runs.terms.below else ABSENT if absent else None
         found = None if looked is None else looked.found
         if found is not None and (started := self._suiting(found, asked)) is not None:
             if not asked.call.request.cache.original_pace:
@@ -152,7 +151,7 @@ class Cached:
                         await follower.news()
                 return
             except RunFailed as failed:
-                error = failed.__cause__
+                error, looked = failed.__cause__, None
                 failures += not is_own(error)
                 if follower.led or is_refusal(error) or failures == MOST_RUNS:
                     raise own(error, led=follower.led) from error

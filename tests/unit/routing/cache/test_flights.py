@@ -67,7 +67,7 @@ async def taken(follower: Follower[str]) -> str:
 
 
 def follow(all_of: Flights[str], deadline: float | None = None) -> Follower[str]:
-    found = all_of.follow("k", deadline)
+    found = all_of.follow("k", deadline=deadline)
     assert found is not None
     return found
 
@@ -361,7 +361,7 @@ def test_nobody_ever_gets_anything_but_the_runs_own_items_in_order(
         for step in steps:
             if step == "give":
                 run.go(1)
-            elif step == "join" and (one := all_of.follow("k", 0)) is not None:
+            elif step == "join" and (one := all_of.follow("k", deadline=0)) is not None:
                 inside.append(one)
                 had[one] = ""
             elif step == "take" and inside:

@@ -26,6 +26,7 @@ from polyroute.core.errors import (
 )
 from polyroute.core.event import CacheResult, Event, Finished, FinishReason, Route, Started, Token, parts_of
 from polyroute.core.request import CacheMode, CacheOptions, Request, RoutingOptions, Sampling
+from polyroute.routing.cache.answers import Answers
 from polyroute.routing.layers.cached import MOST_RUNS, Cached
 from polyroute.routing.layers.limited import Limited
 from polyroute.routing.metrics import Metrics
@@ -94,6 +95,19 @@ async def test_equal_calls_are_one_run(
     assert (stats.misses, stats.coalesced, stats.hits, stats.stores) == (1, 2 * CROWD - 1, 1, 1)
     coalesced = registry.get_sample_value("polyroute_cache_lookups_total", {"model": "m", "result": "coalesced"})
     assert coalesced == 2 * CROWD - 1
+
+
+async def test_a_memory_that_is_the_only_tier_is_counted_as_asked_once_for_all(
+    backend: EchoBackend, layer: Callable[..., Cached], in_memory: Answers, until: Callable[..., Any]
+) -> None:
+    cached, gate = layer(backend, tiers={"memory": {}}), Gate(backend, 1)
+    tasks = crowd(cached, 3)
+    await until(lambda: cached.ledger.flights.following == 3)
+    gate.open.set()
+    await asyncio.gather(*tasks)
+    assert (in_memory.counts.misses, in_memory.counts.hits, cached.ledger.stats.misses) == (1, 0, 1)
+    assert route(await take(cached, asks())).cache is CacheResult.HIT
+    assert (in_memory.counts.misses, in_memory.counts.hits) == (1, 1)
 
 
 @pytest.mark.parametrize(
