@@ -112,9 +112,9 @@ import os
 from polyroute.core.trace import begun
 begun()
 child = os.fork()
-print(begun().trace_id, begun().span_id, flush=True)
 if child:
-    os.waitpid(child, 0)
+    os.waitpid(child, 0)  # so that one writes after the other
+print(begun().trace_id, begun().span_id, flush=True)
 """
 
 
