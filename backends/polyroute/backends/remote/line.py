@@ -196,6 +196,8 @@ class Line(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """The peer has sent something."""
+        if self._error is not None:  # too late
+            return
         self._heard = time.monotonic()
         answer = self.answer
         if answer.complete:
