@@ -105,7 +105,7 @@ BEFORE_THE_ANSWER = {
     "JSON of another shape": (answering(b'{"result": "hello"}'), PeerFailed, "has no `choices`"),
     "JSON cut short": (raw(head("application/json", length=99), b'{"choi'), PeerFailed, "broke its answer off"),
     "wrong compression": (answering(b"plain", "Content-Encoding: gzip"), PeerFailed, "broke its answer off"),
-    "a compression of its own": (answering(b"x", "Content-Encoding: br"), PeerFailed, "broke its answer off"),
+    "a compression of its own": (answering(b"x", "Content-Encoding: br"), PeerFailed, "is coded as br"),
     "a redirect": (answering(b"", "Location: http://127.0.0.1:9/", status="302 Found"), PeerFailed, "answered 302"),
     "wrong JSON in the stream": (streaming(data(b"{nope"), END), PeerFailed, "is not JSON: {nope"),
     "HTML in the stream": (streaming(data(HTML), END), PeerFailed, "is not JSON: <html>"),

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import aiohttp
+from aiohttp.http import HttpProcessingError
 
 MAX_PIECE_BYTES: Final = 128 * 1024
 """Most that is inflated at a time."""
@@ -24,7 +25,7 @@ def inflating(headers: Mapping[str, str]) -> Inflating | None:
         return None
     coding = coding.lower()
     if coding in _OTHERS:
-        raise aiohttp.ClientPayloadError(f"its body is coded as {coding}")
+        raise HttpProcessingError(message=f"its body is coded as {coding}, which nobody asked for")
     return Inflating(coding) if coding in _CODINGS else None
 
 
