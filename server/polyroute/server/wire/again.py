@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from operator import attrgetter
+from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -13,6 +15,13 @@ from polyroute.server.wire.answer import answer_to_wire, put_timing
 from polyroute.server.wire.values import NANOS, NEARLY_ONE, put_duration
 from polyroute.v1 import inference_pb2 as pb
 
+_same: Final = attrgetter("requested", "model", "version", "deployment", "cache_key")
+"""What a form tells of a route, besides its reasons."""
+_chosen: Final = attrgetter("replica", "variant", "upstream", "sticky_by", "hash_point", "probability")
+_NOT_CHOSEN: Final = ("", "", None, "", None, None)
+_failed: Final = attrgetter("replica", "variant", "reason", "message")
+_NOT_FAILED: Final = ("", "", "", "")
+
 
 def whole_to_bytes(whole: Whole, request_id: str) -> bytes:
     """One whole answer."""
@@ -20,7 +29,7 @@ def whole_to_bytes(whole: Whole, request_id: str) -> bytes:
     if whole.forms is None or not _writable(route):
         return answer_to_wire(whole_answer(whole), request_id).SerializeToString()
     *reasons, age = route.reasons
-    name = ("grpc", route.requested, route.model, route.version, route.deployment, route.cache_key, *reasons)
+    name = ("grpc", *_same(route), *reasons)
     same, differing = form_of(whole, name, lambda: _form(whole))
     wire = pb.GenerateResponse.FromString(differing)
     wire.request_id = request_id
@@ -37,13 +46,12 @@ def whole_to_bytes(whole: Whole, request_id: str) -> bytes:
 
 def _writable(route: Route) -> bool:
     """Whether what differs from one time to the next is what `whole_to_bytes` writes, and nothing else."""
-    if route.cache is not CacheResult.HIT or len(route.attempts) != 1 or not route.reasons:
+    if route.cache is not CacheResult.HIT or len(route.attempts) != 1 or _chosen(route) != _NOT_CHOSEN:
         return False
-    (attempt,) = route.attempts
-    drawn = route.sticky_by or route.hash_point is not None or route.probability is not None
-    elsewhere = route.replica or route.variant or route.upstream is not None
-    answered = attempt.deployment == route.deployment and not (attempt.replica or attempt.variant or attempt.reason)
-    return answered and not drawn and not elsewhere and not attempt.message and route.cache_age_s is not None
+    attempt = route.attempts[0]
+    if attempt.deployment != route.deployment or _failed(attempt) != _NOT_FAILED:
+        return False
+    return bool(route.reasons) and route.cache_age_s is not None
 
 
 def _form(whole: Whole) -> tuple[bytes, bytes]:
