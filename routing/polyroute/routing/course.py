@@ -98,37 +98,13 @@ def begun(
     _count(metrics, step, route.attempts)
     if route.cache not in _WITHOUT_ATTEMPT:
         metrics.attempted(step.deployment, "ok")
-    return Started(_complete(route, trace_id, decision, step, failed, took_s))
+    return Started(completed(route, trace_id, decision, step, failed, took_s))
 
 
-def _count(metrics: Metrics, step: Step, failed: tuple[Attempt, ...]) -> None:
-    for attempt in failed:
-        metrics.attempted(step.deployment, attempt.reason)
-
-
-def _failures(step: Step, error: PolyrouteError, duration_s: float) -> tuple[Attempt, ...]:
-    """The attempts that a step came to: those at its replicas, or the step itself where it came to none."""
-    if error.attempts:
-        return _of(step, error.attempts)
-    message = clip(error.message, _QUOTED_CHARS)
-    return (Attempt(step.deployment, "", step.variant, error.reason, message, duration_s),)
-
-
-def _keep(span: Span, step: Step, error: PolyrouteError, duration_s: float) -> None:
-    """The span of a step that came to no replica: those that do are kept where replicas are attempted."""
-    begun_ns = time.time_ns() - int(duration_s * 1e9)
-    attempt = span.child(f"attempt {step.deployment}", "internal", {DEPLOYMENT: step.deployment}, begun_ns=begun_ns)
-    attempt.failed(error.reason, error.own_message)
-    attempt.end()
-
-
-def _of(step: Step, attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
-    return tuple(replace(attempt, deployment=step.deployment, variant=step.variant) for attempt in attempts)
-
-
-def _complete(
+def completed(
     route: Route, trace_id: str, decision: Decision, step: Step, failed: tuple[Attempt, ...], duration_s: float
 ) -> Route:
+    """The route of a call that `step` answers, `duration_s` seconds after it was made, after attempts that `failed`."""
     reasons = decision.reasons
     if failed:
         reasons += tuple(_why_not(attempt) for attempt in failed)
@@ -156,6 +132,31 @@ def _complete(
         cache_age_s=route.cache_age_s,
         cache_key=route.cache_key,
     )
+
+
+def _count(metrics: Metrics, step: Step, failed: tuple[Attempt, ...]) -> None:
+    for attempt in failed:
+        metrics.attempted(step.deployment, attempt.reason)
+
+
+def _failures(step: Step, error: PolyrouteError, duration_s: float) -> tuple[Attempt, ...]:
+    """The attempts that a step came to: those at its replicas, or the step itself where it came to none."""
+    if error.attempts:
+        return _of(step, error.attempts)
+    message = clip(error.message, _QUOTED_CHARS)
+    return (Attempt(step.deployment, "", step.variant, error.reason, message, duration_s),)
+
+
+def _keep(span: Span, step: Step, error: PolyrouteError, duration_s: float) -> None:
+    """The span of a step that came to no replica: those that do are kept where replicas are attempted."""
+    begun_ns = time.time_ns() - int(duration_s * 1e9)
+    attempt = span.child(f"attempt {step.deployment}", "internal", {DEPLOYMENT: step.deployment}, begun_ns=begun_ns)
+    attempt.failed(error.reason, error.own_message)
+    attempt.end()
+
+
+def _of(step: Step, attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+    return tuple(replace(attempt, deployment=step.deployment, variant=step.variant) for attempt in attempts)
 
 
 def _why_not(attempt: Attempt) -> str:

@@ -60,20 +60,21 @@ class Observation(msgspec.Struct, eq=False, gc=False):
             return self._started(event)
         if isinstance(event, Finished):
             self.complete = True
-            return self._finished(event)
-        return self._whole(event)
+            return self._finished(event, self.clock() - self.call.arrived)
+        return self._whole(self._routed(event.started), event)
 
-    def took(self, whole: Whole) -> Whole:
-        """Notes an answer that its caller has at once, and completes it."""
-        self.complete = True
-        return self._whole(whole)
+    def took(self, route: Route, whole: Whole) -> Whole:
+        """Notes an answer that its caller has at once, and completes it: `route` is the call's, with its trace."""
+        self.route, self.complete = route, True
+        return self._whole(Started(route), whole)
 
-    def _whole(self, event: Whole) -> Whole:
+    def _whole(self, started: Started, event: Whole) -> Whole:
+        """A whole answer begins and ends at once."""
         if self.most:
             for token in event.tokens:
                 self._token(token)
-        started, finished = self._started(event.started), self._finished(event.finished)
-        return Whole(started, event.tokens, finished, event.forms)
+        self.first_token_s = total_s = self.clock() - self.call.arrived
+        return Whole(started, event.tokens, self._finished(event.finished, total_s), event.forms)
 
     def _token(self, event: Token) -> None:
         if event.usage is not None:
@@ -85,14 +86,16 @@ class Observation(msgspec.Struct, eq=False, gc=False):
 
     def _started(self, event: Started) -> Started:
         self.first_token_s = self.clock() - self.call.arrived
+        return self._routed(event)
+
+    def _routed(self, event: Started) -> Started:
         self.route = event.route
         if event.route.trace_id != self.trace.trace_id:
             self.route = replace(event.route, trace_id=self.trace.trace_id)
             return Started(self.route)
         return event
 
-    def _finished(self, event: Finished) -> Finished:
-        total_s = self.clock() - self.call.arrived
+    def _finished(self, event: Finished, total_s: float) -> Finished:
         queue_s, backend_s = event.timing.queue_s, event.timing.backend_s
         overhead_s = max(0.0, total_s - (queue_s + backend_s + self.held_s))
         self.timing = Timing(queue_s, backend_s, self.first_token_s, total_s, overhead_s)

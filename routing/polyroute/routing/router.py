@@ -10,7 +10,7 @@ from typing import Final
 from polyroute.core.call import Call
 from polyroute.core.errors import PolyrouteError
 from polyroute.core.event import Event, Token, Whole
-from polyroute.routing.course import Course, begun
+from polyroute.routing.course import Course, completed
 from polyroute.routing.layers.observed import Observed
 from polyroute.routing.layers.recorded import Record, Recorded
 from polyroute.routing.metrics import Metrics
@@ -86,8 +86,8 @@ class Router:
         if whole is None:
             return None
         seen, took_s = self._observed.begun(call), self._clock() - asked
-        started = begun(whole.started, seen.trace.trace_id, decision, step, (), took_s, self._metrics)
-        return self._observed.took(seen, Whole(started, whole.tokens, whole.finished, whole.forms))
+        route = completed(whole.started.route, seen.trace.trace_id, decision, step, (), took_s)  # a hit is no attempt
+        return self._observed.took(seen, route, whole)
 
     def _record(self, call: Call, decision: Decision, snapshot: Snapshot) -> AbstractContextManager[Record | None]:
         """What looks on at the call; at one that takes part in no experiment, nothing."""

@@ -13,7 +13,7 @@ import structlog
 from polyroute.core.attributes import CHAT, COMPLETION
 from polyroute.core.call import Call
 from polyroute.core.errors import Internal, PolyrouteError
-from polyroute.core.event import Event, Whole
+from polyroute.core.event import Event, Route, Whole
 from polyroute.core.trace import Begin, untraced
 from polyroute.routing.cache.look_event import note_look
 from polyroute.routing.call_line import write_line
@@ -53,13 +53,14 @@ class Observed:
         """To be told of what comes of a call, within a block that lasts as long as the call."""
         return Watch(self, call)
 
-    def took(self, seen: Observation, whole: Whole) -> Whole:
-        """A call was answered with what was there without waiting: it is over, and has left what calls leave."""
+    def took(self, seen: Observation, route: Route, whole: Whole) -> Whole:
+        """A call was answered with what was there without waiting, by `route`: it is over, and has left what calls
+        leave."""
         if seen.trace.span is not None:
             note_look(seen.trace.span, "hit", "memory")
-        whole = seen.took(whole)
+        given = seen.took(route, whole)
         self.over(seen)
-        return whole
+        return given
 
     def refused(self, call: Call, error: PolyrouteError) -> None:
         """A call that never came this far, since what it asks makes no sense, is one all the same."""
