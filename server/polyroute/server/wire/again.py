@@ -71,9 +71,9 @@ def _form(whole: Whole) -> tuple[bytes, bytes]:
 
 def _put_timing(wire: pb.Timing, timing: Timing) -> None:
     """As `put_timing`, where `wire` says already that nothing has waited."""
-    first_s, total_s = timing.first_token_s, timing.total_s
-    if timing.queue_s or timing.router_overhead_s != total_s or not 0.0 <= first_s <= total_s < NEARLY_ONE:
+    total_s = timing.total_s
+    at_once = timing.first_token_s == total_s == timing.router_overhead_s and not timing.queue_s
+    if at_once and 0.0 <= total_s < NEARLY_ONE:  # all of it was the router's
+        wire.first_token.nanos = wire.total.nanos = wire.router_overhead.nanos = round(total_s * NANOS)
+    else:
         put_timing(wire, timing)
-        return
-    wire.first_token.nanos = round(first_s * NANOS)
-    wire.total.nanos = wire.router_overhead.nanos = round(total_s * NANOS)  # all of it was the router's
