@@ -133,10 +133,10 @@ class Answers:
                 tier.counts.hits += 1
                 self._hits[tier.name, terms.model] += 1
                 if self._invalidations.holds(key, terms.model):
-                    age_s = max(0.0, self._wall() - answer.created)
-                    self._remember(key, terms, answer, plain_bytes, age_s)
+                    age_s, size = max(0.0, self._wall() - answer.created), footprint(answer, plain_bytes)
+                    self._remember(key, terms, answer, size, age_s)
                     if missed:  # which are above
-                        self._writing.begin(Parcel(key, answer, terms, len(local), age_s, local), missed)
+                        self._writing.begin(Parcel(key, answer, terms, size, age_s, local), missed)
                 return Found(answer, tier.name)
             tier.counts.misses += 1
             missed.append(stay)
@@ -152,12 +152,13 @@ class Answers:
         if terms.outlived(age_s):
             return False
         try:
-            size = size_of(answer)
+            encoded = size_of(answer)
         except ValueError as error:
             log.warning("cache.refused", model=answer.model, error=str(error), effect="the answer is not kept")
             return False
-        if size > MAX_ANSWER_BYTES or not self._invalidations.holds(key, terms.model):
+        if encoded > MAX_ANSWER_BYTES or not self._invalidations.holds(key, terms.model):
             return False
+        size = footprint(answer, encoded)
         self._upkeep.versions[terms.model] = answer.version
         self._remember(key, terms, answer, size, age_s)
         below = [stay for stay in terms.below if stay.tier in self._named]
@@ -249,7 +250,7 @@ class Answers:
     def _remember(self, key: AnswerKey, terms: Terms, answer: StoredAnswer, size: int, age_s: float) -> None:
         if terms.memory is not None:
             stay_s = terms.remaining_s(terms.memory, key.digest, age_s)
-            self.counts.stores += self.memory.put(key, answer, footprint(answer, size), stay_s)
+            self.counts.stores += self.memory.put(key, answer, size, stay_s)
 
     async def _told(self, record: Record) -> None:
         if self._sharing is not None:

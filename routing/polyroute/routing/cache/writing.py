@@ -22,9 +22,11 @@ from polyroute.routing.cache.tier import Entry, Label
 MOST_WRITING: Final = 512
 """Answers that may be on their way to one tier; more are kept in memory alone."""
 MOST_BYTES: Final = 64 * 1024 * 1024
-"""Most that they may take; one that is larger goes alone."""
+"""Most that they may take in memory; one that is larger goes alone."""
 MOST_TOGETHER: Final = 64
 """Most entries that are written in one go; on disk, no other process can write meanwhile."""
+PACKED_BYTES: Final = 256 * 1024
+"""After so much, in bytes of `Parcel.size`, packing gives way to other calls: it takes a millisecond or two."""
 GATHER_S: Final = 0.025
 """How long entries are gathered before they are written together, in seconds: a go costs as much as some six entries,
 and one that begins as soon as an answer ends would hold up what its caller asks next."""
@@ -35,8 +37,8 @@ log = structlog.get_logger(__name__)
 class Parcel(msgspec.Struct, gc=False):
     """An answer on its way, packed when the first tier takes it: many in a row cost less than each after its call.
 
-    `size` is about how many bytes it takes, and `age_s` how old it is, in seconds. `entry` is there where it came as
-    one.
+    `size` is about how many bytes it takes in memory, and `age_s` how old it is, in seconds. `entry` is there where it
+    came as one.
     """
 
     key: AnswerKey
@@ -164,13 +166,25 @@ class _Lane:
             self._gathering = None
 
     async def _write(self, batch: Sequence[_Sent]) -> None:
-        held = [sent for sent in batch if self._holds(sent)]
-        entries = [entry for sent in held if (entry := self._entry(sent)) is not None]
-        if entries:
-            await self._tier.put(entries)
-        for sent in held:
+        packed = await self._packed(batch)
+        held = [(sent, entry) for sent, entry in packed if self._holds(sent)]
+        if held:
+            await self._tier.put([entry for _, entry in held])
+        for sent, entry in held:
             if not self._holds(sent):  # it was made unreachable while it was written
-                await self._tier.delete(sent.parcel.key.digest)
+                await self._tier.delete(entry.digest)
+
+    async def _packed(self, batch: Sequence[_Sent]) -> Sequence[tuple[_Sent, Entry]]:
+        """Those that can be written, with their entries; many long answers in a row would hold every call up."""
+        packed, size = [], 0
+        for sent in batch:
+            if size >= PACKED_BYTES:
+                await asyncio.sleep(0)
+                size = 0
+            if self._holds(sent) and (entry := self._entry(sent)) is not None:
+                packed.append((sent, entry))
+                size += sent.parcel.size
+        return packed
 
     def _holds(self, sent: _Sent) -> bool:
         return self._invalidations.holds(sent.parcel.key, sent.parcel.terms.model)

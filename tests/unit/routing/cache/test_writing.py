@@ -15,7 +15,8 @@ from polyroute.routing.cache.guarded import GuardedTier
 from polyroute.routing.cache.invalidations import Invalidations
 from polyroute.routing.cache.terms import AnswerKey, Stay, Terms
 from polyroute.routing.cache.tier import Entry, Tier
-from polyroute.routing.cache.writing import MOST_TOGETHER, Parcel, Writing
+from polyroute.routing.cache.writing import MOST_TOGETHER, PACKED_BYTES, Parcel, Writing
+from tests.slot import Slot
 
 TERMS = Terms("m")
 DISK, REDIS = Stay("disk"), Stay("redis")
@@ -221,3 +222,36 @@ async def test_what_cannot_be_written_in_time_is_given_up(
         await flushing
         await writes.flush()
     assert disk.goes == [["a"]]
+
+
+async def test_long_answers_are_packed_with_room_for_others_between(invalidations: Invalidations) -> None:
+    """A row of them would hold up every call; and what is forgotten meanwhile is not written for a moment even."""
+    turn, packed_in, slot = 0, [], Slot("disk")
+
+    class Noting:
+        def encode(self, answer: StoredAnswer) -> bytes:
+            packed_in.append(turn)
+            return answer.key
+
+        def decode(self, blob: bytes) -> StoredAnswer:
+            raise NotImplementedError
+
+    async def others() -> None:
+        nonlocal turn
+        while len(packed_in) < 6:
+            turn += 1
+            if len(packed_in) == 2:
+                await invalidations.forget(keys[1].digest)
+            await asyncio.sleep(0)
+
+    writes = Writing({"disk": GuardedTier(slot)}, invalidations, Noting())
+    keys = [AnswerKey.of(b"%d" % i, invalidations.moment("m")) for i in range(6)]
+    for key in keys:
+        answer = StoredAnswer(key.canonical, "m", "1", (), Finished(FinishReason.STOP), 0.0, 0.0)
+        writes.begin(Parcel(key, answer, TERMS, PACKED_BYTES // 2), (DISK,))
+    calls = asyncio.create_task(others())
+    await writes.flush()
+    await calls
+    assert [packed_in.count(each) for each in dict.fromkeys(packed_in)] == [2, 2, 2]
+    assert set(slot.entries) == {key.digest for key in keys} - {keys[1].digest}
+    assert slot.asked == 1, "nothing had to be taken out again"
