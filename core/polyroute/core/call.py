@@ -115,4 +115,5 @@ class Call(msgspec.Struct, frozen=True, gc=False):
 Service: TypeAlias = Callable[[Call], AsyncIterator[Event]]
 """What answers calls: exactly one `Started`, any number of `Token`s, then exactly one `Finished`; or one `Whole`, in
 the place of them all; or it raises one of `polyroute.core.errors`. Yielding `Started` or `Whole` means that the answer
-has begun: no other attempt may follow. An answer is read by one task, the one that asks for its first event."""
+has begun: no other attempt may follow. An answer is read by one task, the one that asks for its first event; but a
+replica's, of which a pool may have a task of its own await the first event."""

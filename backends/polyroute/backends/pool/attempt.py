@@ -121,6 +121,7 @@ class Try:
         finally:
             limit.cancel()
             if not self._begun:
+                wait.was_cut()
                 await self.close()
         self.answered_s = answered_s = self.duration_s
         if not self._copy:

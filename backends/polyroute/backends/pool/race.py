@@ -63,5 +63,5 @@ async def _leave(running: dict[asyncio.Task[Event], Try]) -> None:
         await asyncio.wait(running)
     finally:
         for task, attempt in running.items():
-            if task.done() and not task.cancelled() and task.exception() is None:
+            if task.done():  # with an answer after all, or cancelled before it began: else it is closed already
                 await attempt.close()

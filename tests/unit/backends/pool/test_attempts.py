@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncGenerator
 
 import pytest
 from msgspec.structs import replace
@@ -25,6 +26,7 @@ from polyroute.core.errors import (
     Unsupported,
     WorkerDied,
 )
+from polyroute.core.event import Event, Route, Started
 from tests.unit.backends.pool.pools import CALL, World, answered, in_flight, replicas, used
 
 ILL = [PeerUnreachable("`r` is gone"), PeerFailed("`r` is bad"), Unavailable("`r` says 503")]
@@ -444,6 +446,24 @@ async def test_the_only_replica_that_hangs_is_not_asked_again(world: World) -> N
     with pytest.raises(FirstTokenTimeout, match=r"`r0`: no first token within 0.01 s"):
         await used(world.pool(only, first_token_timeout=0.01), 1)
     assert asked(only) == 1
+
+
+async def test_a_replica_that_fails_as_its_time_is_up_leaves_nothing_on_the_task(world: World) -> None:
+    """Else a deadline that passes later would be taken for a caller that leaves."""
+
+    class Breaking(EchoBackend):
+        async def stream(self, call: Call) -> AsyncGenerator[Event, None]:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                raise PeerFailed("it broke as it was left") from None
+            yield Started(Route())
+
+    with pytest.raises(PeerFailed):
+        await used(world.pool(Breaking("m", replica="r0"), first_token_timeout=0.01, retries=0), 1)
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
 
 
 async def test_time_between_tokens_is_not_the_first_tokens(world: World) -> None:

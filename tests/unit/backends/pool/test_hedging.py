@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import cast
 
@@ -232,6 +232,27 @@ async def test_a_caller_that_leaves_twice_closes_both_all_the_same(world: World)
     await until(lambda: in_flight(pool) == [0, 0])
     assert [backend.open for backend in backends] == [0, 0]
     await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
+
+
+async def test_one_that_is_cancelled_before_it_has_asked_is_given_back(world: World) -> None:
+    """As all tasks are when an event loop ends."""
+
+    class Unasked(EchoBackend):
+        def stream(self, call: Call) -> AsyncIterator[Event]:
+            asyncio.get_running_loop().call_soon(cancel)
+            return super().stream(call)
+
+    def cancel() -> None:
+        for task in asyncio.all_tasks():
+            if task.get_name() == "attempt at r0":
+                task.cancel()
+
+    backend = Unasked("m", replica="r0")
+    pool = world.pool(backend, EchoBackend("m", replica="r1", state=ModelState.FAILED), hedge={"after": "60s"})
+    with pytest.raises(asyncio.CancelledError):
+        await used(pool, 1)
+    assert backend.calls == []
+    assert in_flight(pool) == [0, 0]
 
 
 async def test_one_that_fails_as_the_other_answers_is_told_of(world: World) -> None:
