@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from tempfile import TemporaryFile
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -185,7 +186,7 @@ def unburden() -> None:
     # The loop keeps a list of all generators, to close those that nobody has closed when it ends. We close ours.
     sys.set_asyncgen_hooks(firstiter=None)
     # Each call goes through a good part of what a start leaves in memory, in pages all over it.
-    huge_pages.gather()
+    Thread(target=huge_pages.gather, name="huge pages", daemon=True).start()  # calls come already
 
 
 async def _announce(server: Server | Home, begun: float) -> None:

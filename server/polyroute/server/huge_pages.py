@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,12 +19,14 @@ _MAPPING: Final = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ \S+ (\d+) *(.*)
 def gather() -> None:
     """Puts the heap of this process into huge pages, where the system has them; what is allocated later comes as ever.
 
-    Takes some tens of milliseconds, in which other threads go on.
+    Takes 1 to 3 ms for each, and longer where memory is in pieces; other threads go on meanwhile.
     """
     try:
+        import ctypes
+
         madvise = ctypes.CDLL(None).madvise
-        mappings = list(full(_SMAPS.read_text().splitlines()))
-    except (OSError, AttributeError):  # not Linux
+        mappings = list(full(_SMAPS.read_text(encoding="latin-1").splitlines()))  # files' names are any bytes
+    except (ImportError, OSError, AttributeError):  # a Python that was built without libffi; not Linux
         return
     madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     for begin, end in mappings:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import mmap
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,4 +60,20 @@ def test_what_is_gathered_is_what_it_was() -> None:
 
 def test_a_system_that_has_none_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(huge_pages, "_SMAPS", tmp_path / "none")
+    gather()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a file's name is text elsewhere")
+def test_a_file_whose_name_is_no_text_may_be_in_memory(tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/caf\xe9"
+    with open(name, "wb+") as file:
+        file.write(bytes(mmap.PAGESIZE))
+        file.flush()
+        with mmap.mmap(file.fileno(), 0):
+            gather()
+
+
+def test_a_python_that_cannot_call_the_system_leaves_it_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was built without libffi has no `ctypes`."""
+    monkeypatch.setitem(sys.modules, "ctypes", None)
     gather()
