@@ -120,8 +120,8 @@ class Try:
             raise
         finally:
             limit.cancel()
+            wait.was_cut()
             if not self._begun:
-                wait.was_cut()
                 await self.close()
         self.answered_s = answered_s = self.duration_s
         if not self._copy:
