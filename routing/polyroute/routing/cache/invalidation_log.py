@@ -88,11 +88,10 @@ class InvalidationLog:
             except (FileNotFoundError, Damaged):
                 _replace(self.path, [_beginning(wall())])
 
-    def reopen(self) -> list[Record]:
-        """Opens the file that is there now; returns its records."""
+    def reopen(self) -> None:
+        """Opens the file that is there now."""
         self.close()
         self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        return _read(self._fd)
 
     def mark(self) -> bytes:
         """Bytes that change whenever a record is appended, or the file is replaced."""

@@ -27,7 +27,8 @@ class Invalidations:
     """Follows the file at `path` that all processes of a machine share; None is this process alone.
 
     Asking (`moment`, `holds`) never waits, and knows at once what any process has told. While the file cannot be had,
-    what this process tells is in force here, and goes into the file later; what others stored is out of reach.
+    what this process tells is in force here, and goes into the file later; what others stored is out of reach. All is
+    for the event loop's thread, but for what `moments` gives.
     """
 
     def __init__(self, path: Path | None = None, *, wall: Callable[[], float] = time.time) -> None:
@@ -63,11 +64,13 @@ class Invalidations:
         self._look_once()
         moment = self._moments.get(model)
         if moment is None:
-            names = ((Kind.BEGIN, NOBODY), (Kind.ALL, NOBODY), (Kind.SHARED, NOBODY), (Kind.MODEL, name_of(model)))
-            times = [self._times.get(name, (0, 0)) for name in names]
-            moment = Moment(max(local for local, _ in times), max(shared for _, shared in times), self._sequence)
-            self._moments[model] = moment
+            moment = self._moments[model] = _moment(self._times, self._sequence, model)
         return moment
+
+    def moments(self) -> Callable[[str], Moment]:
+        """What `moment` says now, of any model; may be asked in other threads, which must not take up news."""
+        self._look_once()
+        return partial(_moment, dict(self._times), self._sequence)
 
     def holds(self, key: AnswerKey, model: str) -> bool:
         """Whether nothing has made the key's answer unreachable since its call began."""
@@ -185,8 +188,9 @@ class Invalidations:
         if self._log is None:
             return
         try:
-            records = self._log.reopen()
-            self._mark = self._log.mark()
+            self._log.reopen()
+            self._mark = self._log.mark()  # before they are read: what comes in between changes it
+            records = self._log.after(0)
         except (OSError, Damaged) as error:
             self.durable = False
             self._alone(error)
@@ -223,3 +227,10 @@ class Invalidations:
         if len(self._forgets) > _MOST_FORGOTTEN:
             _, self._floor = self._forgets.popitem(last=False)
         self.forgotten(digest)
+
+
+def _moment(times: Mapping[tuple[Kind, bytes], tuple[int, int]], sequence: int, model: str) -> Moment:
+    """What those times come to for a call for `model`."""
+    names = ((Kind.BEGIN, NOBODY), (Kind.ALL, NOBODY), (Kind.SHARED, NOBODY), (Kind.MODEL, name_of(model)))
+    found = [times.get(name, (0, 0)) for name in names]
+    return Moment(max(local for local, _ in found), max(shared for _, shared in found), sequence)

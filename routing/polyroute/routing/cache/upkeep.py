@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -14,6 +14,7 @@ import structlog
 from polyroute.routing.cache.guarded import GuardedTier
 from polyroute.routing.cache.invalidations import Invalidations
 from polyroute.routing.cache.memory_tier import MemoryTier
+from polyroute.routing.cache.terms import Moment
 from polyroute.routing.cache.tier import Label
 
 _TEND_EVERY_S: Final = 1.0
@@ -69,12 +70,13 @@ class Upkeep:
         if self._invalidations.trusted:
             for tier in self._below:
                 if everywhere or not tier.shared:
-                    await tier.reclaim(partial(self._stale, tier.shared))
+                    await tier.reclaim(partial(self._stale, self._invalidations.moments(), tier.shared))
 
-    def _stale(self, shared: bool, label: Label, unused_s: float) -> bool:
-        """Whether entries of that label can be found no more, or are of a version that has been replaced."""
-        now, then = self._invalidations.moment(label.model), label.moment
-        if now.shared != then.shared if shared else now.local != then.local:
+    def _stale(self, moments: Callable[[str], Moment], shared: bool, label: Label, unused_s: float) -> bool:
+        """Whether entries of that label can be found no more, or are of a version that has been replaced. Asked in any
+        thread, while new ones are kept."""
+        now, then = moments(label.model), label.moment
+        if now.shared > then.shared if shared else now.local > then.local:
             return True
         current = self.versions.get(label.model, label.version)
         return current != label.version and unused_s > _OUTDATED_S

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from polyroute.routing.cache.answers import Answers
 from polyroute.routing.cache.codec import Codec, StoredAnswer, size_of
 from polyroute.routing.cache.disk_tier import DiskTier
 from polyroute.routing.cache.guarded import GuardedTier
+from polyroute.routing.cache.invalidation_log import InvalidationLog
 from polyroute.routing.cache.invalidations import Invalidations
 from polyroute.routing.cache.memory_tier import MemoryTier, footprint
 from polyroute.routing.cache.terms import MAX_ANSWER_BYTES, AnswerKey, Stay, Terms
-from polyroute.routing.cache.tier import BadEntry
+from polyroute.routing.cache.tier import BadEntry, Label
 from tests.slot import Slot
 
 MIB = 1024 * 1024
@@ -400,6 +402,45 @@ async def test_what_a_replaced_version_left_is_reclaimed_when_nobody_stores_unde
     await kept(answers, wall, b"new", version="v2")
     await answers.sweep()
     assert [label.version for _, label, _ in near.entries.values()] == ["v2"]
+
+
+async def test_sweeping_the_disk_takes_up_no_news_in_its_thread(
+    tmp_path: Path, codec: Codec, wall: Wall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_in = set()
+    mark = InvalidationLog.mark
+
+    def watched(log: InvalidationLog) -> bytes:
+        read_in.add(threading.get_ident())
+        return mark(log)
+
+    monkeypatch.setattr(InvalidationLog, "mark", watched)
+    disk = GuardedTier(DiskTier(tmp_path / "answers", 64 * MIB, get_s=60, put_s=60))
+    answers = Answers(MemoryTier(MIB), [disk], Invalidations(tmp_path / "invalidations", wall=wall), codec, wall=wall)
+    await answers.start()
+    await kept(answers, wall)
+    await answers.invalidate("m")
+    await kept(answers, wall)
+    await answers.sweep()
+    assert (await disk.held()).entries == 1
+    assert read_in == {threading.get_ident()}
+    await answers.close()
+
+
+async def test_what_is_kept_while_a_tier_is_swept_stays(
+    answers: Answers, wall: Wall, near: Slot, far: Slot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reclaim = near.reclaim
+
+    async def reclaim_late(stale: Callable[[Label, float], bool]) -> int:
+        await answers._invalidations.invalidate("m")
+        await kept(answers, wall, b"new")
+        return await reclaim(stale)
+
+    monkeypatch.setattr(near, "reclaim", reclaim_late)
+    await kept(answers, wall, b"old")
+    await answers.sweep()
+    assert answers.key("m", b"new").digest in near.entries
 
 
 async def test_closing_waits_for_what_is_being_written_but_not_for_long(

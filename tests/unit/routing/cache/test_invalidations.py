@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from polyroute.routing.cache import invalidation_log
-from polyroute.routing.cache.invalidation_log import Kind, name_of
+from polyroute.routing.cache.invalidation_log import InvalidationLog, Kind, Record, name_of
 from polyroute.routing.cache.invalidations import NOBODY, Invalidations
 from polyroute.routing.cache.terms import AnswerKey
 
@@ -52,6 +52,33 @@ async def opened(process: Callable[[], Invalidations]) -> Invalidations:
     await invalidations.tend()
     assert invalidations.durable
     return invalidations
+
+
+async def test_what_is_told_while_the_file_is_opened_is_not_missed(
+    process: Callable[[], Invalidations], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await opened(process)
+    read = InvalidationLog.after
+
+    def read_late(log: InvalidationLog, count: int) -> list[Record]:
+        monkeypatch.setattr(InvalidationLog, "after", read)
+        records = log.after(count)
+        InvalidationLog(path).append(Kind.MODEL, name_of("m"), Clock(2_000_000.0))
+        return records
+
+    monkeypatch.setattr(InvalidationLog, "after", read_late)
+    late = await opened(process)
+    assert late.moment("m").local > 2_000_000 * 1e6
+
+
+async def test_other_threads_ask_of_the_moments_there_were(process: Callable[[], Invalidations]) -> None:
+    one, two = await opened(process), await opened(process)
+    await one.invalidate("a")
+    then, moments = two.moment("a"), two.moments()
+    await one.invalidate("a")
+    assert (await asyncio.to_thread(moments, "a"), moments("b").local) == (then, two.moment("b").local)
+    await asyncio.sleep(0)
+    assert two.moment("a").local > then.local
 
 
 async def test_the_file_is_looked_at_once_in_a_turn_of_the_loop_and_in_each(
