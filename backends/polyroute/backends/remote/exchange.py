@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from polyroute.backends.remote.connection import Response
 from polyroute.backends.remote.dialect import AnsweredError, AnswerReader, Malformed
 from polyroute.backends.remote.peer import Peer
-from polyroute.backends.remote.sse import MAX_LINE_BYTES, LineTooLong, SseParser
+from polyroute.backends.remote.sse import MAX_LINE_BYTES, LineTooLong, ServerSentEvents, SseParser
 from polyroute.core.errors import PolyrouteError, clip
 from polyroute.core.event import Finished, Token
 
@@ -20,6 +20,7 @@ NOTHING: Final = Token()
 MAX_WHOLE_BYTES: Final = 32 * 1024 * 1024
 """Largest answer that is taken in one piece."""
 _KIND_CHARS = 80
+_AT_ONCE = 256  # events that are read together: what is left of them is copied for each that is unlike the others
 
 
 class Incoming:
@@ -85,7 +86,7 @@ class Incoming:
         """Adds the tokens in one piece of an event stream, text that comes together as one."""
         reader, texts = self._reader, list[str]()
         try:
-            for name, events in self._parser.feed(piece):
+            for name, events in _in_parts(self._parser.feed(piece)):
                 while events and not reader.done:
                     if not name:
                         read = reader.texts(events)
@@ -123,6 +124,13 @@ class Incoming:
         except AnsweredError as error:
             # Not chained: the message is told here, and there with whatever secret the peer quotes.
             raise self._peer.failed("told an error amid its answer", str(error) or data) from None
+
+
+def _in_parts(events: Iterable[ServerSentEvents]) -> Iterator[ServerSentEvents]:
+    """The same events, at most `_AT_ONCE` together."""
+    for name, some in events:
+        for start in range(0, len(some), _AT_ONCE):
+            yield name, some[start : start + _AT_ONCE]
 
 
 def _together(texts: list[str]) -> Token:
