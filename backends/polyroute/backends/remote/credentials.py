@@ -88,10 +88,17 @@ class Credentials:
             self._keys.append(key)
 
     def redact(self, text: str) -> str:
-        """`text` with the secrets that were sent lately struck out, for peers that quote them back."""
+        """`text` with the secrets that were sent lately struck out, for peers that quote them, in JSON or plain."""
         for secret in _longest_first({*self._keys, *self._headers.values()}):
             text = text.replace(secret, "***")
+            if "\\" in text:
+                text = re.sub(_escaped(secret), "***", text)
         return text
+
+
+def _escaped(secret: str) -> str:
+    """A pattern for the secret with any of its characters escaped, as JSON may have them (RFC 8259, section 7)."""
+    return "".join(rf"(?:\\?{re.escape(char)}|\\u00(?i:{ord(char):02x}))" for char in secret)
 
 
 def _longest_first(secrets: Iterable[str]) -> list[str]:

@@ -31,7 +31,7 @@ _ERROR_BYTES = 16 * 1024
 _ERROR_WAIT_S = 2.0
 _DRAIN_WAIT_S = 0.25
 
-_BROKEN = (aiohttp.ClientError, OSError, RuntimeError)
+_BROKEN = (aiohttp.ClientError, HttpProcessingError, OSError, RuntimeError)
 """What reading a body raises: TimeoutError is an OSError, and aiohttp tells a lost connection as RuntimeError too."""
 
 T = TypeVar("T")
@@ -163,6 +163,8 @@ class Peer:
     def _failure(self, error: Exception, *, answering: bool) -> Exception:
         if self._closed:
             return Draining(f"{self.where}: is being left")
+        if isinstance(error, HttpProcessingError):  # it quotes what came: our own request, from one that echoes
+            error.message = self._credentials.redact(error.message)
         return transport_failure(error, self.where, answering=answering, silence_s=self._silence_s)
 
     def _late(self) -> DeadlineExceeded:

@@ -88,3 +88,14 @@ async def test_secrets_are_struck_out() -> None:
     given = credentials(api_key="sekret", headers={"X-Key": "sekret-and-more", "X-Flag": "1"})
     await given.headers()
     assert given.redact("bad key sekret-and-more, sekret; code 1") == "bad key ***, ***; code 1"
+
+
+@pytest.mark.parametrize(
+    "quoted",
+    ['a/b+"c"\\=', r"a\/b+\"c\"\\=", r"a\u002Fb\u002b\"c\"\\\u003d", r"\u0061/b+\u0022c\"\u005c="],
+    ids=["plain", "slashes", "as HTML may hold it", "any"],
+)
+async def test_a_key_that_comes_back_escaped_is_struck_out(quoted: str) -> None:
+    given = credentials(api_key='a/b+"c"\\=')
+    await given.headers()
+    assert given.redact(f'{{"message": "not {quoted}."}}') == '{"message": "not ***."}'
