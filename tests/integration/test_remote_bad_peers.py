@@ -95,6 +95,12 @@ BEFORE_THE_ANSWER = {
         PeerFailed,
         "more than 128 hea",
     ),
+    "a status that is none": (raw(b"HTTP/1.1 099 X\r\n\r\n" + b"x" * 600_000, then=None), PeerFailed, "in HTTP"),
+    "an interim answer with a body": (
+        raw(b"HTTP/1.1 199 X\r\nContent-Length: 9999999\r\n\r\n" + b"x" * 600_000, then=None),
+        PeerFailed,
+        "did not answer in HTTP",
+    ),
     "another protocol": (raw(b"HTTP/1.1 101 Switching Protocols\r\n\r\n"), PeerFailed, "answered 101"),
     "HTML with 200": (answering(HTML, kind="text/html"), PeerFailed, "text/html.*<html><body>Bad Gateway"),
     "a type that is no text": (answering(b"x", kind="\xff\xfe"), PeerFailed, r"with \\udcff\\udcfe instead of"),
@@ -377,6 +383,27 @@ async def test_a_reload_changes_the_bound_on_connections_that_are_kept(
     assert got[0].route.version == "v9"
     assert "silent for 0.1 s" in str(error)
     assert len({id(request.connection) for request in scripted_peer.calls(CHAT)}) == 1
+
+
+async def test_a_port_that_echoes_gives_no_secret_away(scripted_peer: ScriptedPeer, remote: Remote) -> None:
+    """Nor the beginning of one that goes on behind what is quoted."""
+
+    async def echo(connection: Connection, request: PeerRequest) -> None:
+        await connection.send(f"{request.method} / HTTP/1.1\r\n{request.headers['authorization']}".encode())
+
+    scripted_peer.plays[CHAT] = echo
+    _, error = await outcome(remote(api_key="sk-" + "very-secret" * 30), a_call())
+    assert type(error) is PeerFailed
+    assert "secret" not in "".join(traceback.format_exception(error))
+
+
+async def test_a_refusal_in_a_coding_that_is_not_readable_keeps_its_meaning(
+    scripted_peer: ScriptedPeer, remote: Remote
+) -> None:
+    scripted_peer.plays[CHAT] = answering(b"x", "Content-Encoding: br", "Retry-After: 7", status="503 Busy")
+    _, error = await outcome(remote(), a_call())
+    assert type(error) is Unavailable
+    assert error.retry_after_s == 7
 
 
 async def test_secrets_that_the_peer_quotes_are_not_passed_on(scripted_peer: ScriptedPeer, remote: Remote) -> None:

@@ -12,8 +12,11 @@ from typing import cast
 
 import orjson
 import pytest
+from aiohttp import ClientTimeout
+from yarl import URL
 
 from polyroute.backends.remote.backend import RemoteBackend
+from polyroute.backends.remote.connection import Connections
 from polyroute.core.call import Call
 from polyroute.core.errors import (
     Draining,
@@ -113,6 +116,16 @@ async def test_many_events_in_one_read_and_one_event_in_many_reads(scripted_peer
         "what came at once is one token"
     )
     assert [event for event in dribbled if isinstance(event, Token)] == [Token("a"), Token("é 🎉")]
+
+
+async def test_thousands_of_events_in_one_read_that_are_unlike_each_other(
+    scripted_peer: ScriptedPeer, remote: Remote
+) -> None:
+    texts = [str(number) for number in range(2000)]
+    events = b"".join(data({"choices": [{"text": text}], "id": number // 2}) for number, text in enumerate(texts))
+    scripted_peer.plays[CHAT] = streaming(events + END)
+    assert sent(await events_of(remote()))[-1] == Finished(FinishReason.STOP, Usage(3, 2))
+    assert text_of(await events_of(remote())) == "".join(texts)
 
 
 async def test_a_token_tells_whether_the_end_has_come_with_it(scripted_peer: ScriptedPeer, remote: Remote) -> None:
@@ -331,6 +344,31 @@ async def test_a_connection_is_kept_for_the_next_call(scripted_peer: ScriptedPee
     assert len(scripted_peer.connections) == 1
 
 
+async def test_an_answer_that_is_closed_twice_leaves_the_next_on_its_connection_alone(
+    scripted_peer: ScriptedPeer,
+) -> None:
+    more = asyncio.Event()
+
+    async def slowly(connection: Connection, _request: PeerRequest) -> None:
+        await connection.send(head(SSE), chunk(b"a"))
+        await more.wait()
+        await connection.send(chunk(b"b"), chunk(b""))
+
+    scripted_peer.plays["/"] = in_turn(answering(b""), slowly)
+    connections = Connections(URL(scripted_peer.url), address=None, tls=False, keep=True, late=TimeoutError)
+    first = await connections.send(b"GET / HTTP/1.1\r\n\r\n", ClientTimeout(), None)
+    first.close()
+    second = await connections.send(b"GET / HTTP/1.1\r\n\r\n", ClientTimeout(), None)
+    first.close()
+    more.set()
+    body = b""
+    while piece := await second.read():
+        body += piece
+    assert (body, len(scripted_peer.connections)) == (b"ab", 1)
+    second.close()
+    await connections.close()
+
+
 async def test_a_connection_is_kept_after_a_refusal(scripted_peer: ScriptedPeer, remote: Remote) -> None:
     refusal = answering(b"no", status="500 Internal Server Error", kind="text/plain")
     scripted_peer.plays[CHAT] = in_turn(refusal, streaming(said("a"), END))
@@ -504,8 +542,14 @@ async def test_what_the_peer_had_begun_to_answer_is_not_sent_again(scripted_peer
     assert len(scripted_peer.calls(CHAT)) == 2
 
 
-async def test_stopping_ends_calls_in_flight(scripted_peer: ScriptedPeer, remote: Remote) -> None:
-    scripted_peer.plays[CHAT] = first_part(head(SSE), chunk(said("a")))
+@pytest.mark.parametrize("ends_with_its_connection", [False, True])
+async def test_stopping_ends_calls_in_flight(
+    scripted_peer: ScriptedPeer, remote: Remote, *, ends_with_its_connection: bool
+) -> None:
+    endless = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + said("a")
+    scripted_peer.plays[CHAT] = (
+        first_part(endless) if ends_with_its_connection else first_part(head(SSE), chunk(said("a")))
+    )
     backend = remote()
     async with aclosing(opened(backend)) as events:
         await anext(events)

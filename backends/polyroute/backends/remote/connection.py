@@ -58,6 +58,8 @@ class Response:
 
     def close(self) -> None:
         """Gives the connection back; the peer sees it closed where more of this answer was to come."""
+        if self._connection.protocol is None:  # it has it already, and another request may be on it
+            return
         self._line.leave()
         self._connection.release()
 

@@ -96,7 +96,7 @@ def retry_after_s(value: str | None, now: float) -> float | None:
         return min(float(value), MAX_RETRY_AFTER_S)
     try:
         date = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return min(max(0.0, date.timestamp() - now), MAX_RETRY_AFTER_S)
 

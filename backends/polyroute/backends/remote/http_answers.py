@@ -12,6 +12,8 @@ MAX_HEADER_BYTES: Final = 16 * 1024
 MAX_HEADERS: Final = 128
 MAX_ASIDE_BYTES: Final = 64 * 1024
 """Most bytes that may come one after the other without any of a body: of heads, of trailers, around chunks."""
+QUOTED_BYTES: Final = 2048
+"""How much of what is no answer is quoted: more than is shown, so that no secret in it is cut before it is struck."""
 
 
 class NotHttp(Exception):
@@ -63,7 +65,7 @@ class HttpAnswers:
         except HttpParserError as error:
             self.reusable = False
             if not self.complete:  # or it is only what comes behind it
-                raise NotHttp(f"{error.__context__ or error}: {received[:200]!r}") from error
+                raise NotHttp(f"{error.__context__ or error}: {received[:QUOTED_BYTES]!r}") from error
         if len(self.pieces) > had or self.complete:
             self._aside = 0
             return
@@ -74,10 +76,9 @@ class HttpAnswers:
 
     def end(self, *, orderly: bool) -> None:
         """Nothing comes any more. Where the peer has ended it, an answer that does not tell its length is complete."""
-        self.reusable, self._parser = False, None
-        told = "Content-Length" in self.headers or "Transfer-Encoding" in self.headers
-        if orderly and self.status and not told:
+        if self._parser is not None and orderly and self.status and not self._tells_length:
             self.complete = True
+        self.reusable, self._parser = False, None
 
     def take(self) -> bytes:
         """What has come of the body since the last time."""
@@ -106,6 +107,8 @@ class HttpAnswers:
             return
         status = self._parser.get_status_code()
         if status < 200 and status != 101:
+            if status < 100 or (status > 103 and self._tells_length):
+                raise NotHttp(f"an interim answer with a body, {status}")
             self.headers = CIMultiDict()
         else:
             self.status = status
@@ -114,3 +117,9 @@ class HttpAnswers:
     def on_message_complete(self) -> None:
         """Ends the answer."""
         self.complete = self.status != 0
+
+    @property
+    def _tells_length(self) -> bool:
+        """Whether the head says where the body ends; `identity` says nothing (RFC 2616, section 4.4)."""
+        coding = self.headers.get("Transfer-Encoding", "identity")
+        return "Content-Length" in self.headers or coding.lower() != "identity"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
@@ -16,17 +17,12 @@ _OTHERS: Final = ("br", "compress", "x-compress", "zstd")
 
 
 def inflating(headers: Mapping[str, str]) -> Inflating | None:
-    """What makes the body of an answer with these headers plain; None where it is so already.
-
-    Raises aiohttp's error for a coding that is known and not readable here.
-    """
+    """What makes the body of an answer with these headers plain; None where it is so already."""
     coding = headers.get("Content-Encoding")
     if coding is None:
         return None
     coding = coding.lower()
-    if coding in _OTHERS:
-        raise HttpProcessingError(message=f"its body is coded as {coding}, which nobody asked for")
-    return Inflating(coding) if coding in _CODINGS else None
+    return Inflating(coding) if coding in _CODINGS or coding in _OTHERS else None
 
 
 class Inflating:
@@ -40,9 +36,14 @@ class Inflating:
     async def read(self, more: Callable[[], Awaitable[bytes]]) -> bytes:
         """The next piece, empty at the end; `more` gives the next bytes as they come, none at their end.
 
-        Raises aiohttp's error for what cannot be inflated, or breaks off.
+        A little may become very much: others have their turn between two pieces of it.
+        Raises aiohttp's error for what cannot be inflated, or breaks off, and for a coding that is not readable here.
         """
+        if self._coding in _OTHERS:
+            raise HttpProcessingError(message=f"its body is coded as {self._coding}, which nobody asked for")
         while True:
+            if self._left:
+                await asyncio.sleep(0)
             piece = self._left or await more()
             if not piece:
                 return self._rest()

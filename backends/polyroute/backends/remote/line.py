@@ -175,6 +175,7 @@ class Line(asyncio.Protocol):
 
     def close(self) -> None:
         """Ends it; what the peer has not read yet it is not to get, or it could hold this connection open."""
+        self.answer.end(orderly=False)
         if self._is_behind:
             self.abort()
         elif self.transport is not None:

@@ -65,6 +65,7 @@ def test_the_delay_is_kept(status: int) -> None:
         ("Thu, 01 Jan 1970 00:01:40 GMT", 90),
         ("Thu, 01 Jan 1970 00:00:01 GMT", 0),
         ("Thu, 99 Jan 1970 00:00:01 GMT", None),
+        ("Thu, 01 Jan 99999999999999999999 00:00:01 GMT", None),
     ],
 )
 def test_retry_after(value: str | None, delay: float | None) -> None:

@@ -45,7 +45,7 @@ def body(answer: HttpAnswers) -> bytes | None:
         (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
         (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", b""),
         (
-            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 199 More\r\n\r\n"
             + OK
             + b"Content-Length: 0\r\n\r\n",
             b"",
@@ -77,8 +77,10 @@ def test_the_body_is_what_was_sent_however_it_is_cut(chunks: list[bytes], cuts: 
     [
         ("", True),
         ("Connection: close\r\n", True),
+        ("Transfer-Encoding: Identity\r\n", True),
         ("Content-Length: 9\r\n", False),
         ("Transfer-Encoding: chunked\r\n", False),
+        ("Transfer-Encoding: gzip\r\n", False),
     ],
 )
 def test_the_end_of_the_connection_completes_an_answer_without_a_length(head: str, *, ends: bool) -> None:
@@ -90,6 +92,14 @@ def test_the_end_of_the_connection_completes_an_answer_without_a_length(head: st
         assert answer.complete == (ends and orderly)
         assert not answer.reusable
         assert answer.take() == b"abc"
+
+
+def test_what_is_left_before_its_end_is_not_complete_once_the_connection_closes() -> None:
+    answer = told(OK + b"\r\nabc")
+    answer.end(orderly=False)
+    answer.feed(b"def")
+    answer.end(orderly=True)
+    assert (answer.complete, answer.take()) == (False, b"abc")
 
 
 def test_before_its_head_is_there_nothing_is_complete() -> None:
@@ -149,6 +159,9 @@ def test_headers_as_they_are() -> None:
     [
         b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
         b"HTTP/1.1 OK\r\n\r\n",
+        b"HTTP/1.1 099 Odd\r\n\r\nabc",
+        b"HTTP/1.1 199 More\r\nContent-Length: 3\r\n\r\nabc" + OK + b"Content-Length: 0\r\n\r\n",
+        b"HTTP/1.1 199 More\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n",
         OK + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab",
         OK + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
         OK + b"Content-Length: x\r\n\r\n",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import zlib
 
@@ -56,6 +57,22 @@ async def test_a_little_that_becomes_much_comes_in_parts() -> None:
     assert max(map(len, got)) <= MAX_PIECE_BYTES
 
 
+@pytest.mark.parametrize("body", [gzip.compress(b"\0" * (9 * MAX_PIECE_BYTES)), gzip.compress(b"") * 9])
+async def test_others_have_their_turn_while_a_little_becomes_much(body: bytes) -> None:
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    await inflated("gzip", body)
+    task.cancel()
+    assert turns >= 8
+
+
 @pytest.mark.parametrize("body", [b"plain", gzip.compress(TEXT)[:-9], gzip.compress(TEXT) + b"more"])
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
 async def test_what_is_not_so_compressed_or_breaks_off(coding: str, body: bytes) -> None:
@@ -67,8 +84,9 @@ async def test_an_empty_body_is_empty() -> None:
     assert await inflated("gzip") == []
 
 
-def test_other_codings() -> None:
+async def test_other_codings() -> None:
     assert inflating({}) is None
     assert inflating({"Content-Encoding": "identity"}) is None
-    with pytest.raises(HttpProcessingError, match="coded as br"):
-        inflating({"Content-Encoding": "br"})
+    for body in ((), (b"x",)):
+        with pytest.raises(HttpProcessingError, match="coded as br"):
+            await inflated("br", *body)
