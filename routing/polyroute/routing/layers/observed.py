@@ -72,8 +72,9 @@ class Observed:
 
     def begun(self, call: Call) -> Observation:
         """A call has come in; to be followed by `over`."""
+        seen = self._seen(call)  # first: samplers may be anybody's, and fail
         self._metrics.call_begun()
-        return self._seen(call)
+        return seen
 
     def over(self, seen: Observation) -> None:
         """A call is over."""

@@ -252,6 +252,19 @@ async def test_a_whole_answer_is_had_by_who_comes_back_for_more(
     assert "an an" in str(spans[0].attributes["gen_ai.output.messages"])
 
 
+async def test_a_call_whose_trace_cannot_begin_is_not_in_flight_for_ever(
+    metrics: Metrics, take: Callable[..., Any], registry: CollectorRegistry
+) -> None:
+    """Samplers may be anybody's."""
+
+    def begin(parent: Trace, name: str, attributes: Callable[[], Mapping[str, Value]]) -> Trace:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await take(told(Observed(metrics, begin=begin), EchoBackend("m").stream), call())
+    assert registry.get_sample_value("polyroute_requests_in_flight") == 0
+
+
 async def test_names_that_callers_make_up_become_no_labels(
     make: Callable[..., Service], take: Callable[..., Any], registry: CollectorRegistry
 ) -> None:
