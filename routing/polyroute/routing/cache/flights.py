@@ -125,13 +125,16 @@ class Flight(Generic[T]):
             self.room.set_result(None)
 
     def leave(self, follower: Follower[T]) -> bool:
-        """One follows no longer. Says whether the run ends with that: the last has left one that is not complete."""
+        """One follows no longer. Says whether to wait for the run's end: the last has left one that is not complete,
+        which ends with that; or one without a key, which nobody else knows of."""
         if follower in self.followers:  # one that was cut is not
             self.followers.remove(follower)
         if self.room is not None:
             self.taken()
-        if self.followers or self.complete or self._lasting or self.task.done():
+        if self.followers or self._lasting or self.task.done():
             return False
+        if self.complete:
+            return self.key is None
         self._of.close_to_newcomers(self)
         self.task.cancel()
         return True

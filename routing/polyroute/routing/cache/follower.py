@@ -109,7 +109,8 @@ class Follower(Generic[T]):
         self.wake()
 
     async def leave(self) -> None:
-        """Follows no longer. Whoever leaves last ends a run that is not complete, and returns once it has ended."""
+        """Follows no longer. Whoever leaves last ends a run that is not complete, and returns once it has ended. A run
+        of one's own is waited for when it is complete, too."""
         if self._timer is not None:
             self._timer.cancel()
         if self._flight.leave(self):

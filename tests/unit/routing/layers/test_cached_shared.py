@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from polyroute.backends.echo import EchoBackend, Script
 from polyroute.core.call import Call
+from polyroute.core.config import CacheConfig
 from polyroute.core.errors import (
     DeadlineExceeded,
     Draining,
@@ -27,6 +28,7 @@ from polyroute.core.errors import (
 from polyroute.core.event import CacheResult, Event, Finished, FinishReason, Route, Started, Token, parts_of
 from polyroute.core.request import CacheMode, CacheOptions, Request, RoutingOptions, Sampling
 from polyroute.routing.cache.answers import Answers
+from polyroute.routing.cache.shelf import Shelf
 from polyroute.routing.layers.cached import MOST_RUNS, Cached
 from polyroute.routing.layers.limited import Limited
 from polyroute.routing.metrics import Metrics
@@ -220,6 +222,27 @@ async def test_a_call_that_shares_nothing_has_a_run_of_its_own_which_ends_with_i
     task.cancel()
     await asyncio.wait({task})
     assert (backend.open, backend.closed_early) == (0, 1)
+
+
+async def test_a_call_that_shares_nothing_is_over_once_all_below_it_is(
+    answers: Answers, metrics: Metrics, backend: EchoBackend
+) -> None:
+    """Whoever waits for the call to end, such as a reload, may take what it used."""
+    open_ = 0
+
+    async def lingering(call: Call) -> AsyncIterator[Event]:
+        nonlocal open_
+        open_ += 1
+        async with aclosing(generator(backend.stream(call))) as events:
+            async for event in events:
+                yield event
+        for _ in range(5):
+            await asyncio.sleep(0)
+        open_ -= 1
+
+    cached = Cached(lingering, Shelf("m", True, "f", CacheConfig(), backend.facts), answers, metrics)
+    events = await take(cached, asks(CacheMode.REFRESH))
+    assert (text(events), open_) == ("a b c", 0)
 
 
 @pytest.mark.parametrize("mode", [CacheMode.UNSPECIFIED, CacheMode.REFRESH])
