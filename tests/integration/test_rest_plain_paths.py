@@ -173,6 +173,19 @@ async def test_a_large_body_that_came_while_nobody_read_is_read_to_its_end(rest:
     assert echo.calls[1].request.prompt == prompt
 
 
+async def test_more_requests_than_are_read_ahead_may_come_at_once_after_one_whose_body_came_late(rest: Rest) -> None:
+    """The late one stays in the count by which aiohttp's parser stops reading ahead, at 32."""
+    head, _, body = posted("/v1/generate", headers=b"Expect: 100-continue\r\n").partition(b"\r\n\r\n")
+    async with connected(rest) as (reader, writer):
+        writer.write(head + b"\r\n\r\n")
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(body)
+        await one(reader)
+        writer.write(100 * posted("/v1/generate"))
+        for _ in range(100):
+            assert (await one(reader))[0].startswith(b"HTTP/1.1 200 OK\r\n")
+
+
 @pytest.mark.parametrize("path", ["/v1/generate", "/v1/generate?x=1"])
 async def test_an_answer_in_progress_ends_its_connection_once_the_server_drains(
     rest: Rest, echo: EchoBackend, path: str

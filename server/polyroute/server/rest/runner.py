@@ -27,7 +27,8 @@ class RestRunner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         application = await super()._make_server()
         serve = _before(self.app[PLAIN_PATHS], application.request_handler)
-        return _Server(serve, request_factory=application.request_factory, handler_cancellation=True, access_log=None)
+        made = _noted(application.request_factory)
+        return _Server(serve, request_factory=made, handler_cancellation=True, access_log=None)
 
 
 def _before(paths: dict[str, Serve], others: Any) -> Any:
@@ -38,6 +39,18 @@ def _before(paths: dict[str, Serve], others: Any) -> Any:
         return found(request)
 
     return serve
+
+
+def _noted(make: Any) -> Any:
+    """Has a connection know of each request that is taken up before all of it has come."""
+
+    def made(message: Any, body: Any, connection: _Connection, *more: Any) -> web.BaseRequest:
+        if not body.is_eof():
+            connection.behind = True
+        request: web.BaseRequest = make(message, body, connection, *more)
+        return request
+
+    return made
 
 
 class _Server(web.Server):
@@ -52,15 +65,20 @@ class _Server(web.Server):
 
 
 class _Connection(web.RequestHandler):
-    """One connection of a caller."""
+    """One connection of a caller. `behind`: a request was taken up before all of it had come."""
 
-    __slots__ = ()
+    __slots__ = ("behind",)
+
+    def __init__(self, server: web.Server, **more: Any) -> None:
+        super().__init__(server, **more)
+        self.behind = False
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """Reads on after a pause.
 
         aiohttp 3.14 asks for that after each piece that is taken out of a body, paused or not, and goes through its
-        parser each time.
+        parser each time. Once a connection is `behind`, that is needed: the parser counts such a request among those
+        that wait, though it does not, and so may stop reading ahead one too early, where nothing else has it go on.
         """
-        if self._reading_paused:
+        if self._reading_paused or self.behind:
             super().resume_reading(resume_parser)
