@@ -571,6 +571,15 @@ async def test_counting_tokens(scripted_peer: ScriptedPeer, remote: Remote) -> N
     assert scripted_peer.requests[-1].json == {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
 
+@pytest.mark.parametrize(
+    "told", [b"{}", b'{"count":null}', b'{"count":-1}', b'{"count":1e308}', b'{"count":true}', b"[]"]
+)
+async def test_a_count_that_is_none(scripted_peer: ScriptedPeer, remote: Remote, told: bytes) -> None:
+    scripted_peer.plays["/tokenize"] = answering(told)
+    with pytest.raises(PeerFailed, match="its count "):
+        await remote().count_tokens(CALL)
+
+
 async def test_a_base_url_may_end_in_v1(scripted_peer: ScriptedPeer, remote: Remote) -> None:
     scripted_peer.plays[CHAT] = streaming(END)
     await events_of(remote(f"{scripted_peer.url}/v1"))

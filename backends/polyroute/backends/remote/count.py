@@ -37,6 +37,8 @@ async def count_tokens(peer: Peer, call: Call, peer_model: str) -> TokenCount:
         response.close()
     try:
         counted = shape.parse(bytes(answer))
-        return TokenCount(int(shape.number(counted, "count")), shape.count(counted, "max_model_len"))
+        if counted.get("count") is None:
+            raise Malformed("has no `count`")
+        return TokenCount(shape.count(counted, "count"), shape.count(counted, "max_model_len"))
     except Malformed as error:
         raise peer.failed(f"its count {error}", bytes(answer)) from error
