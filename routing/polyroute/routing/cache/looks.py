@@ -35,18 +35,17 @@ class Looks:
     def __repr__(self) -> str:
         return f"<Looks {len(self._waiting)} under way>"
 
-    async def look(self, key: AnswerKey) -> Look:
-        """What is stored under `key`. Whoever asks first looks for all: where it leaves, one of the others does.
+    async def look(self, key: AnswerKey) -> Look | None:
+        """What is stored under `key`. Whoever asks first looks for all; where it leaves, the others have None, and the
+        first of them who asks again looks.
 
         Who looked goes on before anybody else can ask: there is no moment at which neither a look nor the run that
         follows it can be joined.
         """
-        while (others := self._waiting.get(key)) is not None:
+        if (others := self._waiting.get(key)) is not None:
             told: _Waiting = asyncio.get_running_loop().create_future()
             others.append(told)
-            look = await told
-            if look is not None:
-                return look
+            return await told
         others, look = [], None
         self._waiting[key] = others
         try:

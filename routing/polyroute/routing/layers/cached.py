@@ -161,12 +161,12 @@ class Cached:
     async def _looked(self, asked: Question) -> Look | None:
         """What a look into the tiers below the memory comes to, which equal calls share; None where a run can be joined
         at once, or the call may not have the time: then its run looks."""
-        runs, deadline = self._runs, asked.call.deadline
-        if runs.under_way(asked):
-            return None
-        if deadline is not None and deadline - time.monotonic() < self._answers.look_s:
-            return None
-        return await runs.looks.look(asked.key)
+        runs, deadline, look = self._runs, asked.call.deadline, None
+        while look is None and not runs.under_way(asked):
+            if deadline is not None and deadline - time.monotonic() < self._answers.look_s:
+                return None
+            look = await runs.looks.look(asked.key)
+        return look
 
     def _relayed(self, event: Event, follower: Follower[Part], asked: Question) -> Event:
         """An event of a run, as it is for one of those who follow it."""

@@ -100,10 +100,12 @@ def crowd(cached: Cached, call: Call, count: int = CROWD) -> list[asyncio.Task[l
     return [asyncio.create_task(events_of(cached, call)) for _ in range(count)]
 
 
-async def held_up(disk: Slot, until: Callable[..., Any], cached: Cached, call: Call) -> list[asyncio.Task[list[Event]]]:
+async def held_up(
+    disk: Slot, until: Callable[..., Any], cached: Cached, call: Call, count: int = CROWD
+) -> list[asyncio.Task[list[Event]]]:
     """A crowd that waits for the tier, which is asked by the first of them."""
     disk.gate, before = asyncio.Event(), disk.asked
-    tasks = crowd(cached, call)
+    tasks = crowd(cached, call, count)
     await until(lambda: disk.asked > before)
     for _ in range(3):
         await asyncio.sleep(0)
@@ -233,6 +235,22 @@ async def test_a_deadline_ends_a_call_that_waits_for_the_tier(
     disk.gate = asyncio.Event()
     with pytest.raises(DeadlineExceeded):
         await events_of(cached, asks(deadline=time.monotonic() + 0.02))
+
+
+async def test_a_deadline_that_has_come_near_is_watched_where_the_one_that_looks_leaves(
+    backend: EchoBackend, layer: Callable[..., Cached], disk: Slot, until: Callable[..., Any]
+) -> None:
+    cached = layer(backend)
+    (first,) = await held_up(disk, until, cached, asks(), 1)
+    second = asyncio.create_task(events_of(cached, asks(deadline=time.monotonic() + disk.get_s * 2)))
+    await asyncio.sleep(0)
+    assert len(cached.ledger.flights) == 0
+    disk.get_s *= 4  # as if so much time had passed
+    first.cancel()
+    await until(lambda: disk.asked == 2)
+    assert len(cached.ledger.flights) == 1, "which is left at the deadline"
+    disk.gate.set()  # type: ignore[union-attr]
+    assert text(await second) == "a b c"
 
 
 @pytest.mark.parametrize("options", [{}, {"max_age_s": 600.0}, {"mode": CacheMode.ONLY_IF_CACHED}])
