@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import Enum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -25,6 +25,10 @@ class CacheResult(Enum):
         """As logs and metrics have it."""
 
     __hash__ = object.__hash__  # each is one object; that of enums is their name's, found anew each time
+
+
+HIT: Final = CacheResult.HIT
+"""The same, for calls that cost little else: to find the member of an enum takes as long as to call a function."""
 
 
 class FinishReason(Enum):

@@ -16,6 +16,7 @@ from polyroute.core.errors import NoReplica, PolyrouteError
 from polyroute.core.event import Event
 
 _NOT_SERVING = (ModelState.FAILED, ModelState.DRAINING)
+_WARM = ModelState.WARM  # to find the member of an enum takes as long as to call a function
 
 
 class Source(Protocol):
@@ -190,7 +191,7 @@ class Pool:
         So no answer that is kept under one version can come from another.
         """
         replicas = self._replicas
-        if len(replicas) == 1 and not self._leaving and (only := replicas[0].facts()).state is ModelState.WARM:
+        if len(replicas) == 1 and not self._leaving and (only := replicas[0].facts()).state is _WARM:
             return only
         all_of = [replica.facts() for replica in [*replicas, *self._leaving]]
         if not all_of:

@@ -170,9 +170,11 @@ class RemoteBackend:
     @property
     def _version(self) -> str:
         """What the configuration says, or else the peer said when it was asked last."""
+        if told := self._config.version:
+            return told
         facts = self._watch.facts
-        if self._config.version or facts is None:
-            return self._config.version or ""
+        if facts is None:
+            return ""
         return UNVERSIONED if facts.version is None else facts.version
 
     @property

@@ -20,7 +20,7 @@ from polyroute.routing.cache.codec import StoredAnswer
 from polyroute.routing.cache.fleet import Turn
 from polyroute.routing.cache.flights import Flight, Run
 from polyroute.routing.cache.follower import Follower
-from polyroute.routing.cache.freshness import Freshness, freshness
+from polyroute.routing.cache.freshness import FRESH, Freshness, freshness
 from polyroute.routing.cache.keeping import Keeper, Keeping
 from polyroute.routing.cache.look_event import note_look
 from polyroute.routing.cache.looks import ABSENT, Look, Looks
@@ -89,7 +89,7 @@ class Runs:
         """How good a stored answer is for a call."""
         config, max_age_s = self._shelf.config, call.request.cache.max_age_s
         if config.ttl is None and max_age_s is None:
-            return Freshness.FRESH
+            return FRESH
         return freshness(self.age_s(found.answer), self.terms.fresh_s(key.digest), config, max_age_s)
 
     def under_way(self, asked: Question) -> bool:

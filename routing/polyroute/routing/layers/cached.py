@@ -10,13 +10,13 @@ from typing import Final
 from msgspec.structs import replace
 
 from polyroute.core.call import Call, Service
-from polyroute.core.event import CacheResult, Event, Finished, Route, Started, Timing, Token, Whole
+from polyroute.core.event import HIT, CacheResult, Event, Finished, Route, Started, Timing, Token, Whole
 from polyroute.core.request import CacheMode
 from polyroute.routing.cache.answers import Answers
 from polyroute.routing.cache.codec import StoredAnswer
 from polyroute.routing.cache.eligibility import Use
 from polyroute.routing.cache.follower import Follower, RunFailed, own
-from polyroute.routing.cache.freshness import Freshness
+from polyroute.routing.cache.freshness import FRESH, Freshness
 from polyroute.routing.cache.look_event import note_look
 from polyroute.routing.cache.looks import ABSENT, Look
 from polyroute.routing.cache.outcome import is_own, is_refusal
@@ -215,15 +215,15 @@ class Cached:
         if asked.call.trace.span is not None:
             note_look(asked.call.trace.span, "hit", found.tier)
         answer, age_s = found.answer, self._runs.age_s(found.answer)
-        stale = "" if state is Freshness.FRESH else ", stale"
-        if state is Freshness.STALE and asked.use.write:
+        stale = "" if state is FRESH else ", stale"
+        if stale and state is Freshness.STALE and asked.use.write:
             self._runs.refresh(asked)
             stale = ", stale and being renewed"
         return Started(
             Route(
                 model=answer.model,
                 version=answer.version,
-                cache=CacheResult.HIT,
+                cache=HIT,
                 cache_age_s=age_s,
                 cache_key=asked.key.digest,
                 reasons=(asked.use.reason, f"cache: found in {found.tier}, stored {age_s:.0f} s ago{stale}"),
@@ -246,6 +246,6 @@ def _whole(started: Started, answer: StoredAnswer) -> Whole:
 
 def _told(started: Started, result: CacheResult, *reasons: str) -> Started:
     route = started.route
-    if route.cache is CacheResult.HIT:  # the semantic layer's, which has told all of it
+    if route.cache is HIT:  # the semantic layer's, which has told all of it
         return started
     return Started(replace(route, cache=result, reasons=(*route.reasons, *reasons)))

@@ -150,9 +150,8 @@ class _Edge:
     def begin(self, request: Any, rpc: _Rpc) -> None:
         """Gives the RPC its frame and its ID: the caller's own where it is usable, else a new one."""
         given, model = (request.request_id, request.model) if isinstance(request, _GENERATE) else ("", "")
-        usable = given and REQUEST_ID_FORM.fullmatch(given) is not None
-        request_id = given if usable else new_request_id()
-        enter(Frame(self.entrance, request_id, time.monotonic(), model))
+        request_id = given if given and REQUEST_ID_FORM.fullmatch(given) else new_request_id()
+        _FRAME.set(Frame(self.entrance, request_id, time.monotonic(), model))
         rpc.set_trailing_metadata((("x-request-id", request_id),))
 
     def failed(self, error: PolyrouteError, rpc: _Rpc) -> None:

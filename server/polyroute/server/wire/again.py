@@ -8,7 +8,7 @@ from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 
-from polyroute.core.event import CacheResult, Route, Timing, Whole
+from polyroute.core.event import HIT, Route, Timing, Whole
 from polyroute.server.answers import whole_answer
 from polyroute.server.forms import form_of
 from polyroute.server.wire.answer import answer_to_wire, put_timing
@@ -46,7 +46,7 @@ def whole_to_bytes(whole: Whole, request_id: str) -> bytes:
 
 def _writable(route: Route) -> bool:
     """Whether what differs from one time to the next is what `whole_to_bytes` writes, and nothing else."""
-    if route.cache is not CacheResult.HIT or len(route.attempts) != 1 or _chosen(route) != _NOT_CHOSEN:
+    if route.cache is not HIT or len(route.attempts) != 1 or _chosen(route) != _NOT_CHOSEN:
         return False
     attempt = route.attempts[0]
     if attempt.deployment != route.deployment or _failed(attempt) != _NOT_FAILED:
