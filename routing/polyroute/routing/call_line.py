@@ -20,15 +20,11 @@ def write_line(seen: Observation) -> None:
     status = 200 if seen.failure is None else seen.failure.http
     to = log.bind()  # structlog's proxy finds no method of its own: to ask it for one takes longer than all the rest
     write = to.info if status < 500 else to.error if status == 500 else to.warning
-    write("call.finished", request_id=seen.call.request_id, later=_line(seen))
-
-
-def _line(seen: Observation) -> CallLine:
-    span = seen.trace.span
-    return CallLine(
-        seen.trace.trace_id,
-        "" if span is None else span.span_id,
-        seen.call.entrance.method,
+    call, trace = seen.call, seen.trace
+    line = CallLine(
+        trace.trace_id,
+        "" if trace.span is None else trace.span.span_id,
+        call.entrance.method,
         seen.route,
         seen.outcome,
         seen.timing,
@@ -36,6 +32,7 @@ def _line(seen: Observation) -> CallLine:
         seen.tokens_estimated,
         seen.error,
     )
+    write("call.finished", request_id=call.request_id, later=line)
 
 
 class CallLine(msgspec.Struct, frozen=True, gc=False):

@@ -193,10 +193,11 @@ class RemoteBackend:
 
     def facts(self) -> Facts:
         """As the last call or the last question left it."""
-        told, state, version, since = self._told, self._watch.state, self._version, self._watch.ready_since
-        if told.state is not state or told.version != version or told.ready_since != since:
-            told = self._told = Facts(state, version, ready_since=since)
-        return told
+        told, watch, version = self._told, self._watch, self._version
+        if told.state is watch.state and told.version == version and told.ready_since == watch.ready_since:
+            return told
+        self._told = Facts(watch.state, version, ready_since=watch.ready_since)
+        return self._told
 
     def status(self) -> BackendStatus:
         """As the last call or the last question left it."""

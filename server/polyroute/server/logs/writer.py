@@ -118,8 +118,9 @@ class LogWriter:
 
     def _rendered(self, line: Line) -> str:
         try:
-            later = line.pop(LATER, None)
-            return self._render(line if later is None else {**line, **later()})
+            if (later := line.pop(LATER, None)) is not None:
+                line |= later()
+            return self._render(line)
         except Exception as error:  # noqa: BLE001 - a value that cannot be written must not end the log
             return self._render(_unwritable(line, error))
 
