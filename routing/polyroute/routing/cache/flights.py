@@ -29,7 +29,6 @@ class Flight(Generic[T]):
     __slots__ = (
         "__weakref__",
         "_held",
-        "_lasting",
         "_of",
         "_on_end",
         "complete",
@@ -39,6 +38,7 @@ class Flight(Generic[T]):
         "is_open",
         "items",
         "key",
+        "lasting",
         "room",
         "task",
     )
@@ -56,7 +56,7 @@ class Flight(Generic[T]):
         self.first = 0
         """How many there were before those."""
         self._of = of
-        self._lasting = lasting
+        self.lasting = lasting
         self._on_end = on_end
         self._held = 0
         self.room: asyncio.Future[None] | None = None
@@ -131,7 +131,7 @@ class Flight(Generic[T]):
             self.followers.remove(follower)
         if self.room is not None:
             self.taken()
-        if self.followers or self._lasting or self.task.done():
+        if self.followers or self.lasting or self.task.done():
             return False
         if self.complete:
             return self.key is None
@@ -198,6 +198,10 @@ class Flights(Generic[T]):
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._open
+
+    def is_lasting(self, key: Hashable) -> bool:
+        """Whether the run for `key`, which there is, needs no followers."""
+        return self._open[key].lasting
 
     def __len__(self) -> int:
         """Runs that have not ended."""

@@ -92,11 +92,12 @@ class Runs:
             return FRESH
         return freshness(self.age_s(found.answer), self.terms.fresh_s(key.digest), config, max_age_s)
 
-    def under_way(self, asked: Question) -> bool:
-        """Whether a run can be joined that answers the question."""
+    def joinable(self, asked: Question) -> bool:
+        """Whether a run can be joined that answers the question, and no other answer may be had before: one that renews
+        a stored answer is joined by those alone for whom that one is too old."""
         flights = self.ledger.flights
         sure, looking = self._shared_by(asked)
-        return sure in flights or looking in flights
+        return looking in flights or (sure in flights and not flights.is_lasting(sure))
 
     def follow(self, asked: Question, *, look: bool, looked: Look | None = None) -> Follower[Part]:
         """Joins the run that answers the question, or begins one, which looks for a stored answer where `look` says so,
@@ -121,13 +122,13 @@ class Runs:
 
     def refresh(self, asked: Question) -> None:
         """Renews a stored answer in the background, unless that is going on already, or too many others are renewed."""
-        if self.under_way(asked):
+        sure, looking = self._shared_by(asked)
+        if sure in self.ledger.flights or looking in self.ledger.flights:
             return
         if self.ledger.refreshing >= MOST_REFRESHES:
             self._metrics.cache_refreshed(self._shelf.model, "skipped")
             return
         self.ledger.refreshing += 1
-        sure, _ = self._shared_by(asked)
         self._begin(sure, partial(self._run, asked, look=False), lasting=True, on_end=self._refreshed)
 
     def _refreshed(self, flight: Flight[Part]) -> None:

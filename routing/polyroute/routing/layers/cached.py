@@ -162,7 +162,7 @@ class Cached:
         """What a look into the tiers below the memory comes to, which equal calls share; None where a run can be joined
         at once, or the call may not have the time: then its run looks."""
         runs, deadline, look = self._runs, asked.call.deadline, None
-        while look is None and not runs.under_way(asked):
+        while look is None and not runs.joinable(asked):
             if deadline is not None and deadline - time.monotonic() < self._answers.look_s:
                 return None
             look = await runs.looks.look(asked.key)

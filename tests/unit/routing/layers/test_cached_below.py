@@ -212,6 +212,22 @@ async def test_an_answer_that_is_too_old_is_kept_for_a_model_that_fails(
     assert disk.asked == asked + 1, "it was looked for once"
 
 
+async def test_a_stale_answer_is_given_to_all_that_come_while_it_is_renewed(
+    backend: EchoBackend, layer: Callable[..., Cached], answers: Answers, clock: Clock, until: Callable[..., Any]
+) -> None:
+    cached, gate = layer(backend, ttl=60.0, stale_while_revalidate=600.0), asyncio.Event()
+    await stored(cached, answers)
+    clock.now += 120
+    backend.script = Script(gate=gate, gate_after=0)
+    reasons = [route(await events_of(cached, asks())).reasons[-1] for _ in range(3)]
+    assert reasons == ["cache: found in disk, stored 120 s ago, stale and being renewed"] * 3
+    gate.set()
+    await until(lambda: not len(cached.ledger.flights))
+    await answers.flush()
+    assert route(await events_of(cached, asks())).reasons[-1] == "cache: found in disk, stored 0 s ago"
+    assert len(backend.calls) == 2
+
+
 async def test_an_answer_that_is_invalidated_while_it_is_looked_for_fills_no_memory(
     backend: EchoBackend, layer: Callable[..., Cached], answers: Answers, disk: Slot, until: Callable[..., Any]
 ) -> None:
