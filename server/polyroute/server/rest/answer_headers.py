@@ -11,7 +11,7 @@ from polyroute.core.route_header import ROUTE_HEADER, route_to_header
 MAX_HEADER_CHARS = 512
 
 _KEPT: Final = 512
-"""Lines that are kept, for most answers have the same: about 100 KiB at most of each kind."""
+"""Lines that are kept, for most answers have the same: about 100 KiB of each kind, more only where names are long."""
 
 
 def ascii_header(text: str, limit: int = MAX_HEADER_CHARS) -> str:
