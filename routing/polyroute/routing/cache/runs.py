@@ -115,9 +115,9 @@ class Runs:
         flight = self._begin(looking if look else sure, run, on_end=self._ended)
         return flight.follow(deadline, led=True)
 
-    def alone(self, asked: Question) -> Follower[Part]:
-        """Begins a run for one call, which has that one's deadline and is joined by nobody."""
-        run = partial(self._run, asked, look=asked.use.read, detached=False)
+    def alone(self, asked: Question, looked: Look | None) -> Follower[Part]:
+        """Begins a run for one call by its own deadline, joined by nobody; `looked` as for `follow`."""
+        run = partial(self._run, asked, look=asked.use.read, looked=looked, detached=False)
         return self.ledger.flights.begin(None, run).follow(led=True)
 
     def refresh(self, asked: Question) -> None:

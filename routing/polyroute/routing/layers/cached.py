@@ -116,7 +116,7 @@ class Cached:
         """Answers a call by what is stored, or by a run, which equal calls share where the call `shares`; by another
         one where that fails before it has begun. `absent` says that the memory has just been found to have nothing."""
         looked = None
-        if shares:
+        if asked.use.read:
             looked = await self._looked(asked) if self._runs.terms.below else ABSENT if absent else None
         found = None if looked is None else looked.found
         if found is not None and (started := self._suiting(found, asked)) is not None:
@@ -130,7 +130,7 @@ class Cached:
         look, failures = True, 0
         while True:
             runs = self._runs
-            follower = runs.follow(asked, look=look, looked=looked) if shares else runs.alone(asked)
+            follower = runs.follow(asked, look=look, looked=looked) if shares else runs.alone(asked, looked)
             try:
                 part = await follower.next()
                 if isinstance(part, Stored) and not self._suits(part, asked):

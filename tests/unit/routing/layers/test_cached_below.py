@@ -140,6 +140,26 @@ async def test_equal_calls_ask_the_tier_once_and_each_has_the_answer(
     assert answers.below[0].counts.hits == 1
 
 
+@pytest.mark.parametrize(
+    ("config", "options"), [({"coalesce": False}, {}), ({}, {"mode": CacheMode.ONLY_IF_CACHED})], ids=["off", "only"]
+)
+async def test_those_that_share_no_run_share_a_look(
+    backend: EchoBackend,
+    layer: Callable[..., Cached],
+    answers: Answers,
+    disk: Slot,
+    until: Callable[..., Any],
+    config: dict[str, Any],
+    options: dict[str, Any],
+) -> None:
+    cached = layer(backend, **config)
+    await stored(cached, answers)
+    tasks = await held_up(disk, until, cached, asks(**options))
+    disk.gate.set()  # type: ignore[union-attr]
+    assert {route(events).cache for events in await asyncio.gather(*tasks)} == {CacheResult.HIT}
+    assert (cached.ledger.stats.hits, len(backend.calls)) == (CROWD, 1)
+
+
 async def test_equal_calls_that_find_nothing_have_asked_once_and_share_one_run(
     backend: EchoBackend, layer: Callable[..., Cached], answers: Answers, disk: Slot, until: Callable[..., Any]
 ) -> None:
