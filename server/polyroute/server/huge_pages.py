@@ -13,17 +13,21 @@ _COLLAPSE: Final = 25
 _FULL: Final = 0.875
 """The share of a mapping that has to be there: what a huge page adds to it is taken from nobody."""
 _SMAPS: Final = Path("/proc/self/smaps")
+_ENABLED: Final = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 _MAPPING: Final = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ \S+ (\d+) *(.*)")
 
 
 def gather() -> None:
-    """Puts the heap of this process into huge pages, where the system has them; what is allocated later comes as ever.
+    """Puts the heap of this process into huge pages, where the system has them and whoever runs it has not said never;
+    what is allocated later comes as ever.
 
     Takes 1 to 3 ms for each, and longer where memory is in pieces; other threads go on meanwhile.
     """
     try:
         import ctypes
 
+        if "[never]" in _ENABLED.read_text():  # which this call to the system would pass by
+            return
         madvise = ctypes.CDLL(None).madvise
         mappings = list(full(_SMAPS.read_text(encoding="latin-1").splitlines()))  # files' names are any bytes
     except (ImportError, OSError, AttributeError):  # a Python that was built without libffi; not Linux

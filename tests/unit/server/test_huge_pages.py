@@ -63,6 +63,18 @@ def test_a_system_that_has_none_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch
     gather()
 
 
+def test_who_wants_no_huge_pages_gets_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    read: list[Path] = []
+    (tmp_path / "smaps").write_text("")
+    monkeypatch.setattr(huge_pages, "_SMAPS", tmp_path / "smaps")
+    monkeypatch.setattr(huge_pages, "_ENABLED", tmp_path / "enabled")
+    monkeypatch.setattr(huge_pages, "full", lambda smaps: read.append(tmp_path) or [])
+    for said, looked in (("always madvise [never]\n", 0), ("always [madvise] never\n", 1)):
+        (tmp_path / "enabled").write_text(said)
+        gather()
+        assert len(read) == looked
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="a file's name is text elsewhere")
 def test_a_file_whose_name_is_no_text_may_be_in_memory(tmp_path: Path) -> None:
     name = os.fsencode(tmp_path) + b"/caf\xe9"
