@@ -7,7 +7,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
@@ -16,7 +16,6 @@ import pytest
 
 from polyroute.backends.echo import EchoBackend, Script
 from polyroute.core.errors import PeerFailed
-from polyroute.server.fronts.cores import usable
 from polyroute.v1 import admin_pb2
 from polyroute.v1 import inference_pb2 as pb
 from polyroute.v1.inference_pb2_grpc import InferenceServiceStub
@@ -29,13 +28,11 @@ RELOAD = "polyroute.v1.AdminService/Reload"
 
 
 @asynccontextmanager
-async def two(
-    folder: Path, echo: EchoBackend, options: str = "", more: str = "", workers: int = 2
-) -> AsyncIterator[Fronts]:
-    """Two router processes, or so many, before a peer that `echo` answers for."""
+async def two(folder: Path, echo: EchoBackend, options: str = "", more: str = "") -> AsyncIterator[Fronts]:
+    """Two router processes before a peer that `echo` answers for."""
     async with serving(echo, folder=folder / "peer") as peer:
         write(folder, str(peer.server.http_address), options, more)
-        async with fronts(folder, "--config", str(folder / "models.yaml"), workers=workers) as server:
+        async with fronts(folder, "--config", str(folder / "models.yaml")) as server:
             yield server
 
 
@@ -94,41 +91,6 @@ async def test_the_server_says_that_it_listens_once_every_process_does(tmp_path:
     async with two(tmp_path, EchoBackend("m")) as server:
         told = [line["event"] for line in server.lines if str(line["event"]).endswith(".listening")]
         assert told == ["front.listening", "front.listening", "server.listening"]
-
-
-def cores_of_threads(pid: int) -> set[int]:
-    """The cores that any thread of a process may use."""
-    cores: set[int] = set()
-    for thread in os.listdir(f"/proc/{pid}/task"):
-        with suppress(ProcessLookupError):  # it has ended meanwhile
-            cores |= os.sched_getaffinity(int(thread))
-    return cores
-
-
-@pytest.mark.skipif(len(usable()) < 2, reason="there are no two cores to choose from")
-async def test_two_processes_on_two_cores_keep_to_one_each_and_their_home_does_not(tmp_path: Path) -> None:
-    ours, cores = usable(), sorted(usable())[-2:]
-    os.sched_setaffinity(0, cores)  # which the server inherits
-    try:
-        async with two(tmp_path, EchoBackend("m")) as server:
-            assert os.sched_getaffinity(server.process.pid) == set(cores)
-            os.kill(server.pids[1], signal.SIGKILL)
-            await until(lambda: len(server.logged("front.listening")) == 3)
-            for number, core in enumerate(cores):
-                assert cores_of_threads(server.pids[number]) == {core}
-    finally:
-        os.sched_setaffinity(0, ours)
-
-
-@pytest.mark.skipif(len(usable()) < 2, reason="there are no two cores to choose from")
-async def test_three_processes_on_two_cores_run_on_either(tmp_path: Path) -> None:
-    ours, cores = usable(), set(sorted(usable())[:2])
-    os.sched_setaffinity(0, cores)
-    try:
-        async with two(tmp_path, EchoBackend("m"), workers=3) as server:
-            assert [os.sched_getaffinity(pid) for pid in server.pids.values()] == [cores] * 3
-    finally:
-        os.sched_setaffinity(0, ours)
 
 
 async def test_the_limit_holds_over_all_processes(tmp_path: Path) -> None:

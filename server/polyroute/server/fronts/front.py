@@ -22,7 +22,6 @@ from polyroute.core.errors import PolyrouteError, StateUnavailable
 from polyroute.server import logs
 from polyroute.server.app import BindError, Server
 from polyroute.server.cli import unburden
-from polyroute.server.fronts.cores import keep_to
 from polyroute.server.fronts.failures import failed
 from polyroute.server.fronts.home_link import HomeLink
 from polyroute.server.fronts.link import Link
@@ -129,8 +128,6 @@ class Front:
             self._over.set()
 
     async def _begin(self, begin: Begin) -> None:
-        if begin.core is not None:
-            keep_to(begin.core)  # before there are other threads
         self._logs = logs.set_up(
             format=begin.log_format, level=begin.log_level, turns=self._turns, process=begin.number
         )

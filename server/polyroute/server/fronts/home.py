@@ -21,7 +21,6 @@ from polyroute.routing.permits import Permits
 from polyroute.routing.views import CacheStats
 from polyroute.server.app import BindError, Server, tell_of
 from polyroute.server.fronts.cache_stats import merged_stats
-from polyroute.server.fronts.cores import own_core, usable
 from polyroute.server.fronts.front_link import FrontLink, Rooms
 from polyroute.server.fronts.merging import Exposition, counted, merged, told
 from polyroute.server.fronts.messages.exposing import Counts, Family
@@ -229,7 +228,6 @@ class Home:
             file="" if settings.source is None else str(settings.source.path),
             content=self._content,
             model=settings.config.models[0].id,
-            core=own_core(number, len(self._fronts), usable()),
         )
 
     def _receive(self, front: _Front, message: ToHome) -> None:

@@ -12,7 +12,7 @@ class Begin(msgspec.Struct, frozen=True, tag="begin"):
 
     `content` is what stood in the configuration's file, which its messages call `file`; both are empty in single-model
     mode, where `model` is the one that is served. `number` tells the fronts apart, from 0. `admin` is where the home
-    answers the operator's calls. `core` is the one to run on; None is any.
+    answers the operator's calls.
     """
 
     number: int
@@ -29,7 +29,6 @@ class Begin(msgspec.Struct, frozen=True, tag="begin"):
     file: str = ""
     content: bytes = b""
     model: str = ""
-    core: int | None = None
 
 
 class Operate(msgspec.Struct, frozen=True, tag="operate"):
