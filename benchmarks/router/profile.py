@@ -58,7 +58,9 @@ frameworks by themselves hold 36 and 25.
 millisecond of nothing. Over gRPC the framework adds 0.8 to 0.9 ms to the direct call by itself, and the message that a
 stream begins with 0.16.
 
-**Two workers** share their two cores with the load generator and the model. Fronts that were kept to one core each made
+**Two workers** share their two cores with the load generator and the model, which streams 18 events an answer to ours
+and sends the bare servers one piece. By answers a second times processor time, our two had 1.6 of the two cores over
+gRPC and 1.5 over REST, where one had 1.0, and an answer cost 9 and 4% more. Fronts that were kept to one core each made
 it worse ([decision 59](decisions/059-a-front-keeps-to-no-core.md)). The table of several workers was measured by a run
 of that case alone, at 10e8977.
 
