@@ -131,12 +131,17 @@ async def test_requests_may_come_at_once(rest: Rest, echo: EchoBackend) -> None:
     assert len(echo.calls) == 2
 
 
-async def test_who_expects_to_be_told_to_go_on_is(rest: Rest) -> None:
+async def ask_before_the_body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Sends a request whose body goes once the server has said that it may."""
     head, _, body = posted("/v1/generate", headers=b"Expect: 100-continue\r\n").partition(b"\r\n\r\n")
+    writer.write(head + b"\r\n\r\n")
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(body)
+
+
+async def test_who_expects_to_be_told_to_go_on_is(rest: Rest) -> None:
     async with connected(rest) as (reader, writer):
-        writer.write(head + b"\r\n\r\n")
-        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
-        writer.write(body)
+        await ask_before_the_body(reader, writer)
         assert (await one(reader))[0].startswith(b"HTTP/1.1 200 OK\r\n")
 
 
@@ -175,11 +180,8 @@ async def test_a_large_body_that_came_while_nobody_read_is_read_to_its_end(rest:
 
 async def test_more_requests_than_are_read_ahead_may_come_at_once_after_one_whose_body_came_late(rest: Rest) -> None:
     """The late one stays in the count by which aiohttp's parser stops reading ahead, at 32."""
-    head, _, body = posted("/v1/generate", headers=b"Expect: 100-continue\r\n").partition(b"\r\n\r\n")
     async with connected(rest) as (reader, writer):
-        writer.write(head + b"\r\n\r\n")
-        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
-        writer.write(body)
+        await ask_before_the_body(reader, writer)
         await one(reader)
         writer.write(100 * posted("/v1/generate"))
         for _ in range(100):
