@@ -69,9 +69,7 @@ class Cached:
         found = self._answers.at_hand(key, self._runs.terms) if use.read else None
         if found is not None and (started := self._suiting(found, asked)) is not None:
             self._answers.given(self._shelf.model)
-            if call.request.cache.original_pace:
-                return paced(found.answer, started, call.deadline)
-            return _at_once(_whole(started, found.answer))
+            return _replayed(found, started, call)
         shares = use.read and use.write and bool(self._shelf.config.coalesce)
         return self._run(asked, shares=shares, absent=found is None)
 
@@ -120,10 +118,7 @@ class Cached:
             looked = await self._looked(asked) if self._runs.terms.below else ABSENT if absent else None
         found = None if looked is None else looked.found
         if found is not None and (started := self._suiting(found, asked)) is not None:
-            if not asked.call.request.cache.original_pace:
-                yield _whole(started, found.answer)
-                return
-            async with aclosing(paced(found.answer, started, asked.call.deadline)) as events:
+            async with aclosing(_replayed(found, started, asked.call)) as events:
                 async for event in events:
                     yield event
             return
@@ -187,21 +182,16 @@ class Cached:
         own_part = Started(replace(event.route, attempts=()))  # what failed before is the other call's
         return _told(own_part, CacheResult.COALESCED, reason, joined)
 
-    async def _given(self, stored: Stored, asked: Question, *, led: bool) -> AsyncGenerator[Event, None]:
+    def _given(self, stored: Stored, asked: Question, *, led: bool) -> AsyncGenerator[Event, None]:
         """A stored answer that suits, replayed as the call wants it; what failed is told to the call that `led`."""
-        found, call = stored.found, asked.call
-        state = self._runs.state(found, asked.key, call)
+        found = stored.found
+        state = self._runs.state(found, asked.key, asked.call)
         started = self._hit(found, asked, state)
         if stored.error is not None:
             instead = f"cache: given because the model failed: {stored.error.reason}"
             route, attempts = started.route, stored.error.attempts if led else ()
             started = Started(replace(route, reasons=(*route.reasons, instead), attempts=attempts))
-        if call.request.cache.original_pace:
-            async with aclosing(paced(found.answer, started, call.deadline)) as events:
-                async for event in events:
-                    yield event
-            return
-        yield _whole(started, found.answer)
+        return _replayed(found, started, asked.call)
 
     def _suits(self, stored: Stored, asked: Question) -> bool:
         """Whether a stored answer, which another call may have looked for, will do for this one."""
@@ -234,6 +224,13 @@ class Cached:
 def _share(timing: Timing, follower: Follower[Part]) -> Timing:
     """Where the time of one who joined went: the run waited for its one permit on behalf of whoever began it."""
     return Timing(backend_s=min(follower.waited_s, timing.queue_s + timing.backend_s))
+
+
+def _replayed(found: Found, started: Started, call: Call) -> AsyncGenerator[Event, None]:
+    """A stored answer as the call wants it: at once, or at the pace that it had."""
+    if call.request.cache.original_pace:
+        return paced(found.answer, started, call.deadline)
+    return _at_once(_whole(started, found.answer))
 
 
 async def _at_once(whole: Whole) -> AsyncGenerator[Event, None]:
